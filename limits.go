@@ -1,0 +1,225 @@
+package taskmanager
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/time/rate"
+)
+
+// A window counts the restarts of one task within a sliding span of time, exactly. The zero value
+// is ready to use. It is guarded by the task's mutex.
+type window struct {
+	origin time.Time       // of the times below, so that each takes 8 bytes and is monotonic
+	at     []time.Duration // a ring: oldest at first
+	first  int
+	n      int
+}
+
+// add records a restart at now. It keeps at most the latest `most` of them.
+func (w *window) add(now time.Time, most int) {
+	if w.origin.IsZero() {
+		w.origin = now
+	}
+	if w.n == most {
+		w.drop()
+	}
+	if w.n == len(w.at) {
+		grown := make([]time.Duration, min(max(4, 2*len(w.at)), most))
+		for i := range w.n {
+			grown[i] = w.at[(w.first+i)%len(w.at)]
+		}
+		w.at, w.first = grown, 0
+	}
+	w.at[(w.first+w.n)%len(w.at)] = now.Sub(w.origin)
+	w.n++
+}
+
+// count returns how many of the restarts are less than span ago, and forgets the others.
+func (w *window) count(now time.Time, span time.Duration) int {
+	for w.n > 0 && now.Sub(w.origin)-w.at[w.first] >= span {
+		w.drop()
+	}
+	return w.n
+}
+
+func (w *window) drop() {
+	w.first = (w.first + 1) % len(w.at)
+	w.n--
+}
+
+// mostCounted bounds the memory of a window that nothing else bounds.
+const mostCounted = 1000
+
+// counted is how many restarts a window must remember under this configuration.
+func (c *taskConfig) counted() int {
+	if c.maxRestarts == Unlimited {
+		return mostCounted
+	}
+	return c.maxRestarts
+}
+
+// newDelays returns the backoff of a new task; nil restarts at once. It may call the user's
+// function.
+func (c *taskConfig) newDelays() (_ backoff.BackOff, err error) {
+	if c.policy != nil {
+		defer func() {
+			if v := recover(); v != nil {
+				err = &OptionError{Option: "WithBackOffPolicy", Value: "func", Reason: "panicked: " + valueText(v)}
+			}
+		}()
+		policy := c.policy()
+		if policy == nil {
+			return nil, &OptionError{Option: "WithBackOffPolicy", Value: "func", Reason: "returned nil"}
+		}
+		return policy, nil
+	}
+	if c.longest == 0 {
+		return nil, nil
+	}
+	exponential := &backoff.ExponentialBackOff{
+		InitialInterval:     c.initial,
+		RandomizationFactor: c.jitter,
+		Multiplier:          c.factor,
+		MaxInterval:         c.longest,
+		MaxElapsedTime:      0, // never Stop
+		Stop:                backoff.Stop,
+		Clock:               backoff.SystemClock,
+	}
+	exponential.Reset()
+	return capped{exponential}, nil
+}
+
+// capped keeps the delays of an ExponentialBackOff between 1 ns and its MaxInterval. By itself it
+// adds jitter on top of MaxInterval, and near the largest Duration the sum overflows and is
+// negative.
+type capped struct{ *backoff.ExponentialBackOff }
+
+func (c capped) NextBackOff() time.Duration {
+	switch d := c.ExponentialBackOff.NextBackOff(); {
+	case d < 0 || d > c.MaxInterval:
+		return c.MaxInterval
+	case d == 0:
+		return 1
+	default:
+		return d
+	}
+}
+
+// errPolicyStop is not shown to anybody: the failure before it says it all.
+var errPolicyStop = errors.New("taskmanager: backoff policy returned Stop")
+
+// nextDelay asks delays, which may be the user's, for the next one. An error means that the task
+// must be given up.
+func nextDelay(delays backoff.BackOff, healthy bool) (d time.Duration, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("taskmanager: backoff policy panicked: %s", valueText(v))
+		}
+	}()
+	if healthy {
+		delays.Reset()
+	}
+	d = delays.NextBackOff()
+	switch {
+	case d == backoff.Stop:
+		return 0, errPolicyStop
+	case d < 0:
+		return 0, fmt.Errorf("taskmanager: backoff policy returned a negative delay: %v", d)
+	}
+	return d, nil
+}
+
+// limitUnreachable reports whether the backoff alone makes the restarts so rare that the limit
+// can't be reached, even by a body that fails at once: the delays of as many restarts as are
+// allowed take up the window.
+func (c *taskConfig) limitUnreachable() bool {
+	if c.policy != nil || c.longest == 0 || c.maxRestarts <= 0 || c.restart == RestartNever {
+		return false
+	}
+	// In float64, where nothing overflows. Jitter may shorten each delay.
+	var (
+		delay   = float64(c.initial)
+		longest = float64(c.longest)
+		shorter = 1 - c.jitter
+		left    = float64(c.window)
+	)
+	const steps = 10_000 // enough for any factor that grows within the life of a process
+	for i := range min(c.maxRestarts, steps) {
+		if delay >= longest || c.factor == 1 {
+			left -= float64(c.maxRestarts-i) * math.Min(delay, longest) * shorter
+			break
+		}
+		left -= delay * shorter
+		delay *= c.factor
+	}
+	if left > 0 {
+		return false
+	}
+	// Runs that last long enough to reset the backoff may still come often enough.
+	return float64(c.maxRestarts)*(float64(c.healthy())+float64(c.initial)*shorter) >= float64(c.window)
+}
+
+// A fleet grants the restarts of all tasks of a Manager, in the order in which they ask and no
+// faster than its limiter allows. At rest it owns nothing: the task that is first in line waits for
+// all of them.
+type fleet struct {
+	limiter *rate.Limiter
+
+	mu   sync.Mutex
+	line list.List // of chan struct{}: who waits; each is sent to when it becomes the first
+}
+
+// take returns true when it is the caller's turn, and false if wake was sent to before that.
+func (f *fleet) take(wake <-chan struct{}) bool {
+	f.mu.Lock()
+	if f.line.Len() == 0 && f.limiter.Allow() {
+		f.mu.Unlock()
+		return true
+	}
+	first := make(chan struct{}, 1)
+	place := f.line.PushBack(first)
+	if f.line.Front() == place {
+		first <- struct{}{}
+	}
+	f.mu.Unlock()
+	defer f.leave(place)
+
+	select {
+	case <-first:
+	case <-wake:
+		return false
+	}
+	// Only the first in line holds a reservation. So nothing is reserved after it, and to cancel it
+	// gives all of it back.
+	r := f.limiter.Reserve()
+	delay := r.Delay()
+	if delay == 0 {
+		return true
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-wake:
+		r.Cancel()
+		return false
+	}
+}
+
+// leave takes a place out of the line and lets the next one advance, if it was the first.
+func (f *fleet) leave(place *list.Element) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wasFirst := f.line.Front() == place
+	f.line.Remove(place)
+	if next := f.line.Front(); wasFirst && next != nil {
+		next.Value.(chan struct{}) <- struct{}{} // never blocks: its buffer is for this one value
+	}
+}

@@ -1,0 +1,331 @@
+package taskmanager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/time/rate"
+)
+
+// An Option configures a [Manager]; see [New].
+type Option interface {
+	apply(*config) error
+}
+
+// A TaskOption configures a task; see [Manager.StartTask]. Given to [New], it sets the default for
+// every task of that Manager.
+type TaskOption interface {
+	Option
+	forTask()
+}
+
+// A RestartPolicy says after which runs a task is restarted. The zero value is RestartOnFailure.
+type RestartPolicy int
+
+const (
+	// RestartOnFailure restarts after a failure; a run that returns nil completes the task.
+	RestartOnFailure RestartPolicy = iota
+	// RestartNever gives up at the first failure.
+	RestartNever
+	// RestartAlways restarts after a run that returns nil, too. Such a run is no failure, but its
+	// restart is delayed and counts against the limit all the same.
+	RestartAlways
+)
+
+// Unlimited is for [WithMaxRestarts]: the task is never given up because of its restarts.
+const Unlimited = -1
+
+// WithRestart says after which runs the task is restarted. The default is RestartOnFailure.
+func WithRestart(p RestartPolicy) TaskOption {
+	return taskOption("WithRestart", int(p), func(c *taskConfig) string {
+		c.restart = p
+		return unless(p >= RestartOnFailure && p <= RestartAlways, "is no RestartPolicy")
+	})
+}
+
+// WithMaxRestarts sets how many restarts are allowed within the window; the failure that would need
+// one more gives up the task. 0 gives up at the first failure, Unlimited never. The default is 5.
+func WithMaxRestarts(n int) TaskOption {
+	return taskOption("WithMaxRestarts", n, func(c *taskConfig) string {
+		c.maxRestarts = n
+		return unless(n >= 0 || n == Unlimited, "must be 0 or more, or Unlimited")
+	})
+}
+
+// WithRestartWindow sets the time over which restarts are counted. The window slides: at each
+// failure those restarts count whose failure is less than d ago. A restart exactly d ago no longer
+// counts. Changes of the wall clock have no effect. The default is 60 seconds.
+func WithRestartWindow(d time.Duration) TaskOption {
+	return taskOption("WithRestartWindow", d, func(c *taskConfig) string {
+		c.window = d
+		return unless(d > 0, "must be positive")
+	})
+}
+
+// WithBackoff sets the delay before the first restart, and the longest delay before any. 0, 0
+// restarts at once, after letting other goroutines run. The default is 2 seconds and 60 seconds.
+func WithBackoff(initial, longest time.Duration) TaskOption {
+	return taskOption("WithBackoff", fmt.Sprintf("%v, %v", initial, longest), func(c *taskConfig) string {
+		c.initial, c.longest, c.policy = initial, longest, nil
+		return unless(initial == 0 && longest == 0 || initial > 0 && initial <= longest,
+			"needs 0 < initial <= max, or 0 for both")
+	})
+}
+
+// WithBackoffFactor sets what a delay is multiplied with to get the next one. 1 keeps it constant.
+// The default is 1.5.
+func WithBackoffFactor(f float64) TaskOption {
+	return taskOption("WithBackoffFactor", f, func(c *taskConfig) string {
+		c.factor, c.policy = f, nil
+		return unless(f >= 1 && !math.IsInf(f, 0), "must be 1 or more, and finite")
+	})
+}
+
+// WithBackoffJitter sets by which fraction of itself a delay is randomly made longer or shorter, so
+// that tasks which failed together don't come back together. It never exceeds the longest delay. 0
+// is for exact delays. The default is 0.1.
+func WithBackoffJitter(f float64) TaskOption {
+	return taskOption("WithBackoffJitter", f, func(c *taskConfig) string {
+		c.jitter, c.policy = f, nil
+		return unless(f >= 0 && f <= 1, "must be between 0 and 1")
+	})
+}
+
+// WithBackOffPolicy replaces the exponential backoff by one's own. newPolicy is called once for
+// each task, when it is started and when it is restarted after it had ended. The policy is used by
+// the goroutine of that task alone; its Reset is called before the delay that follows a healthy
+// run. [backoff.Stop] gives up the task. So does, with an error that says so, a policy that panics
+// or returns any other negative delay.
+//
+// It replaces WithBackoff, WithBackoffFactor and WithBackoffJitter; of it and them, the last one
+// given wins.
+func WithBackOffPolicy(newPolicy func() backoff.BackOff) TaskOption {
+	return taskOption("WithBackOffPolicy", "nil", func(c *taskConfig) string {
+		c.policy = newPolicy
+		return unless(newPolicy != nil, "must not be nil")
+	})
+}
+
+// WithHealthyAfter sets how long a run must last to reset the backoff. The default is the restart
+// window.
+func WithHealthyAfter(d time.Duration) TaskOption {
+	return taskOption("WithHealthyAfter", d, func(c *taskConfig) string {
+		c.healthyAfter = d
+		return unless(d > 0, "must be positive")
+	})
+}
+
+// WithStopTimeout sets how long a stop waits for the body to return if its context has no earlier
+// deadline. The default is 5 seconds.
+func WithStopTimeout(d time.Duration) TaskOption {
+	return taskOption("WithStopTimeout", d, func(c *taskConfig) string {
+		c.stopTimeout = d
+		return unless(d > 0, "must be positive")
+	})
+}
+
+// WithRestartLimit bounds how many restarts per second the Manager does for all of its tasks
+// together; up to burst of them may come at once. Restarts beyond it wait for their turn, in order.
+// Restarts by hand don't. [rate.Inf] is for no limit. The default is 100 per second and a burst of
+// 1000.
+func WithRestartLimit(limit rate.Limit, burst int) Option {
+	return managerOption("WithRestartLimit", fmt.Sprintf("%v, %d", limit, burst), func(c *config) string {
+		c.restartLimit, c.restartBurst = limit, burst
+		return checkLimit(limit, burst)
+	})
+}
+
+// WithReporter sets the Reporter that hears of failures, as [Manager.SetReporter] does. The
+// default, and nil, is none.
+func WithReporter(r Reporter) Option {
+	return managerOption("WithReporter", r, func(c *config) string {
+		c.reporter = r
+		return ""
+	})
+}
+
+// WithReportLimit bounds how many reports per second a Reporter is given; up to burst of them may
+// come at once. Beyond it, events of one task and kind are merged (see [Event.Repeats]). [rate.Inf]
+// is for no limit. The default is 1 per second and a burst of 10.
+func WithReportLimit(limit rate.Limit, burst int) Option {
+	return managerOption("WithReportLimit", fmt.Sprintf("%v, %d", limit, burst), func(c *config) string {
+		c.reportLimit, c.reportBurst = limit, burst
+		return checkLimit(limit, burst)
+	})
+}
+
+// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level],
+// written by the goroutine that the event happened on: the handler of a slow logger delays the task
+// that it logs for, and no other. The default is [slog.Default], looked up at each line.
+func WithLogger(l *slog.Logger) Option {
+	return managerOption("WithLogger", "nil", func(c *config) string {
+		c.logger = l
+		return unless(l != nil, "must not be nil")
+	})
+}
+
+// WithContext sets the parent of every task's context. Its end stops all tasks, with its cause, and
+// closes the Manager. The default is [context.Background].
+func WithContext(ctx context.Context) Option {
+	return managerOption("WithContext", "nil", func(c *config) string {
+		c.ctx = ctx
+		return unless(ctx != nil, "must not be nil")
+	})
+}
+
+// WithHistory sets how many ended tasks are remembered, for Lookup, Tasks, Stats and RestartTask.
+// Beyond it, the one that ended first is forgotten. The default is 128.
+func WithHistory(n int) Option {
+	return managerOption("WithHistory", n, func(c *config) string {
+		c.history = n
+		return unless(n >= 0, "must be 0 or more")
+	})
+}
+
+// WithName sets the Manager's name in log lines, events and statistics. It follows the rules for a
+// task's name, or is empty, as it is by default.
+func WithName(name string) Option {
+	return managerOption("WithName", name, func(c *config) string {
+		c.name = name
+		if name == "" {
+			return ""
+		}
+		return checkName(name)
+	})
+}
+
+// taskConfig is the configuration of one task.
+type taskConfig struct {
+	manager      *Manager // here, and not in each Task, to save memory
+	restart      RestartPolicy
+	maxRestarts  int
+	window       time.Duration
+	initial      time.Duration
+	longest      time.Duration
+	factor       float64
+	jitter       float64
+	policy       func() backoff.BackOff
+	healthyAfter time.Duration // 0: the window
+	stopTimeout  time.Duration
+	unreachable  bool // the limit, by any number of failures; set when the options have been applied
+}
+
+// config is the configuration of a Manager.
+type config struct {
+	task         taskConfig // the default for its tasks
+	restartLimit rate.Limit
+	restartBurst int
+	reporter     Reporter
+	reportLimit  rate.Limit
+	reportBurst  int
+	logger       *slog.Logger // nil: slog.Default()
+	ctx          context.Context
+	history      int
+	name         string
+}
+
+// newConfig holds every default.
+func newConfig() config {
+	return config{
+		task: taskConfig{
+			restart:     RestartOnFailure,
+			maxRestarts: 5,
+			window:      60 * time.Second,
+			initial:     2 * time.Second,
+			longest:     60 * time.Second,
+			factor:      1.5,
+			jitter:      0.1,
+			stopTimeout: 5 * time.Second,
+		},
+		restartLimit: 100,
+		restartBurst: 1000,
+		reportLimit:  1,
+		reportBurst:  10,
+		ctx:          context.Background(),
+		history:      128,
+	}
+}
+
+// applyOptions applies opts in order and stops at the first that is refused.
+func applyOptions[O Option](c *config, opts []O) error {
+	for i, o := range opts {
+		if Option(o) == nil {
+			return &OptionError{Option: fmt.Sprintf("opts[%d]", i), Value: nil, Reason: "must not be nil"}
+		}
+		if err := o.apply(c); err != nil {
+			return err
+		}
+	}
+	c.task.unreachable = c.task.limitUnreachable()
+	return nil
+}
+
+// healthy is the length of a run that resets the backoff.
+func (c *taskConfig) healthy() time.Duration {
+	if c.healthyAfter > 0 {
+		return c.healthyAfter
+	}
+	return c.window
+}
+
+// option implements Option.
+type option func(*config) error
+
+func (o option) apply(c *config) error { return o(c) }
+
+// optionForTask implements TaskOption.
+type optionForTask struct{ option }
+
+func (optionForTask) forTask() {}
+
+// managerOption makes the option of that name from a function that sets it and returns why the
+// value is refused, or "".
+func managerOption(name string, value any, set func(*config) string) Option {
+	return option(func(c *config) error {
+		if reason := set(c); reason != "" {
+			return &OptionError{Option: name, Value: value, Reason: reason}
+		}
+		return nil
+	})
+}
+
+// taskOption is managerOption for a task's options.
+func taskOption(name string, value any, set func(*taskConfig) string) TaskOption {
+	o := managerOption(name, value, func(c *config) string { return set(&c.task) })
+	return optionForTask{o.apply}
+}
+
+func unless(ok bool, reason string) string {
+	if ok {
+		return ""
+	}
+	return reason
+}
+
+func checkLimit(limit rate.Limit, burst int) string {
+	if limit == rate.Inf {
+		return ""
+	}
+	return unless(limit > 0 && !math.IsInf(float64(limit), 0) && burst > 0, "needs a positive limit and a positive burst, or rate.Inf")
+}
+
+// checkName returns why name is refused, or "".
+func checkName(name string) string {
+	const most = 255
+	switch {
+	case name == "" || len(name) > most:
+		return fmt.Sprintf("must have 1 to %d bytes, and has %d", most, len(name))
+	case !utf8.ValidString(name):
+		return "must be valid UTF-8"
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "must not contain control characters"
+	}
+	return ""
+}

@@ -1,0 +1,523 @@
+package taskmanager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// listeners are those to whom events go. Publishers read without a lock.
+type listeners struct {
+	subscribers atomic.Pointer[[]*subscriber]
+	outboxes    atomic.Pointer[[]*outbox]
+
+	// How many events reporters have been given, and how many are lost to one.
+	delivered, lost atomic.Uint64
+
+	mu sync.Mutex // for those who change the lists
+}
+
+func (l *listeners) subscribersCopy() []*subscriber {
+	if p := l.subscribers.Load(); p != nil {
+		return slices.Clone(*p)
+	}
+	return nil
+}
+
+func (l *listeners) setSubscribersLocked(s []*subscriber) {
+	if len(s) == 0 {
+		l.subscribers.Store(nil)
+		return
+	}
+	l.subscribers.Store(&s)
+}
+
+func (m *Manager) outboxes() []*outbox {
+	if p := m.listeners.outboxes.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (m *Manager) logger() *slog.Logger {
+	if m.config.logger != nil {
+		return m.config.logger
+	}
+	return slog.Default()
+}
+
+// listens reports whether anybody wants events of this kind. It keeps the making of events that
+// nobody sees out of a restart's way.
+func (m *Manager) listens(k EventKind) bool {
+	return m.listeners.subscribers.Load() != nil ||
+		k.Level() >= slog.LevelWarn && len(m.outboxes()) > 0 ||
+		m.logs(k.Level())
+}
+
+// publish hands e to the log, the subscribers and the reporters. It is called without locks.
+func (m *Manager) publish(e *Event) {
+	m.logEvent(e)
+	m.notify(e)
+}
+
+// logEvent hands e to the log.
+func (m *Manager) logEvent(e *Event) {
+	if m.logs(e.Kind.Level()) {
+		m.log(e.Kind.Level(), eventKinds[e.Kind].message, e.attrs()...)
+	}
+}
+
+// notify hands e to the subscribers and the reporters, and blocks on none of them.
+func (m *Manager) notify(e *Event) {
+	if p := m.listeners.subscribers.Load(); p != nil {
+		for _, s := range *p {
+			s.publish(*e)
+		}
+	}
+	if e.Kind.Level() >= slog.LevelWarn {
+		m.report(*e)
+	}
+}
+
+// report puts e into every outbox.
+func (m *Manager) report(e Event) {
+	l := &m.listeners
+	for p := l.outboxes.Load(); p != nil; {
+		var refused uint64
+		for _, o := range *p {
+			if !o.put(&report{event: e}) {
+				refused++
+			}
+		}
+		if refused == 0 {
+			return
+		}
+		// SetReporter is at work, or Shutdown has run out of time for some of them.
+		l.mu.Lock()
+		current := l.outboxes.Load()
+		l.mu.Unlock()
+		if current == p {
+			l.lost.Add(refused)
+			return
+		}
+		if refused < uint64(len(*p)) {
+			return // SetReporter has passed it on from those that took it
+		}
+		p = current
+	}
+}
+
+// logs asks the log's handler, which is the user's.
+func (m *Manager) logs(level slog.Level) bool {
+	defer func() { _ = recover() }() // what can't be logged must not end the task
+	return m.logger().Enabled(context.Background(), level)
+}
+
+// log calls the log's handler, which is the user's.
+func (m *Manager) log(level slog.Level, message string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }()                                    // as in logs
+	m.logger().LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller's is a constant
+}
+
+// attrs are what a log line says of e.
+func (e *Event) attrs() []slog.Attr {
+	attrs := make([]slog.Attr, 0, 10)
+	if e.Manager != "" {
+		attrs = append(attrs, slog.String("manager", e.Manager))
+	}
+	attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
+	err := e.Err
+	if gaveUp, ok := err.(*GiveUpError); ok { //nolint:errorlint // the event's own
+		err = gaveUp.Err // the rest of it is in the message and the other attributes
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", errorText(err)))
+	}
+	if e.Kind > EventReady && (e.Kind != EventStopped || e.Uptime > 0) {
+		attrs = append(attrs, slog.Duration("uptime", e.Uptime))
+	}
+	restarts := e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0
+	if restarts {
+		attrs = append(attrs, slog.Duration("restart_in", e.Delay))
+	}
+	if restarts || e.Kind == EventGaveUp {
+		most := "unlimited"
+		if e.MaxRestarts != Unlimited {
+			most = fmt.Sprint(e.MaxRestarts)
+		}
+		attrs = append(attrs,
+			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, most)),
+			slog.Duration("window", e.Window))
+	}
+	if stack := stackOf(e.Err); len(stack) > 0 {
+		attrs = append(attrs, slog.String("stack", strings.TrimSpace(string(stack))))
+	}
+	return attrs
+}
+
+// A report is an event that waits for a Reporter.
+type report struct {
+	event    Event
+	attempts int // that have failed
+}
+
+type reportKey struct {
+	task string
+	kind EventKind
+}
+
+func (r *report) key() reportKey { return reportKey{r.event.Task, r.event.Kind} }
+
+// stands is how many events the report stands for.
+func (r *report) stands() uint64 { return 1 + uint64(r.event.Repeats) }
+
+const (
+	reportTimeout  = 10 * time.Second // for one call of Report
+	reportAttempts = 3
+	reportsWaiting = 1024 // pairs of task and kind
+	flushTimeout   = 5 * time.Second
+)
+
+// An outbox delivers events to one Reporter, from a goroutine that exists only while there is
+// something to deliver.
+type outbox struct {
+	manager  *Manager
+	reporter Reporter
+	limiter  *rate.Limiter
+
+	mu       sync.Mutex
+	waiting  map[reportKey]*report
+	order    []*report          // of waiting, the oldest first
+	inHand   *report            // was taken out of waiting; is being reported
+	since    time.Time          // when the call of Report began that is under way; zero if none is
+	overdue  bool               // it has been logged that this call takes too long
+	delivers bool               // the goroutine exists
+	flushing bool               // don't wait between reports
+	retired  bool               // nothing comes in any more, and nothing goes out
+	failures int                // of calls of Report, since the last success
+	wake     chan struct{}      // sent to, to end a pause of the goroutine; made by it
+	empty    chan struct{}      // made by flush; closed when nothing waits
+	cancel   context.CancelFunc // of the call of Report; non-nil while one is under way
+}
+
+func newOutbox(m *Manager, r Reporter) *outbox {
+	return &outbox{
+		manager: m, reporter: r,
+		limiter: rate.NewLimiter(m.config.reportLimit, m.config.reportBurst),
+		waiting: make(map[reportKey]*report),
+	}
+}
+
+// put adds a report to those that wait, and sees that somebody delivers them. It returns false if
+// the outbox is retired.
+func (o *outbox) put(r *report) bool {
+	o.mu.Lock()
+	if o.retired {
+		o.mu.Unlock()
+		return false
+	}
+	o.addLocked(r)
+	o.deliverLocked()
+	var overdue time.Duration
+	if d := time.Since(o.since); !o.since.IsZero() && d > reportTimeout && !o.overdue {
+		o.overdue, overdue = true, d
+	}
+	o.mu.Unlock()
+	if overdue > 0 {
+		o.manager.log(slog.LevelError, "reporter does not return, its reports wait", slog.Duration("since", overdue))
+	}
+	return true
+}
+
+// deliverLocked starts the goroutine that delivers, if there is none.
+func (o *outbox) deliverLocked() {
+	if !o.delivers && len(o.order) > 0 {
+		o.delivers = true
+		go o.deliver()
+	}
+}
+
+// addLocked merges r with the report of the same key, if one waits; the later event of the two is
+// kept.
+func (o *outbox) addLocked(r *report) {
+	if _, ok := o.waiting[r.key()]; !ok && len(o.waiting) >= reportsWaiting {
+		r.event.Task, r.event.Run = "", 0
+	}
+	old := o.waiting[r.key()]
+	if old == nil {
+		o.waiting[r.key()] = r
+		o.order = append(o.order, r)
+		return
+	}
+	repeats := old.event.Repeats + 1 + r.event.Repeats
+	if !r.event.Time.Before(old.event.Time) {
+		old.event = r.event
+	}
+	old.event.Repeats = repeats
+	old.attempts = max(old.attempts, r.attempts)
+}
+
+// deliver is the goroutine.
+func (o *outbox) deliver() {
+	// It was started by a task's goroutine, and must not be taken for one of the task's.
+	pprof.SetGoroutineLabels(o.manager.config.ctx)
+	done := false
+	defer func() {
+		if !done { // the Reporter called runtime.Goexit
+			o.reported(ErrGoexit)
+			go o.deliver()
+		}
+	}()
+	for {
+		ctx, e, ok := o.next()
+		if !ok {
+			break
+		}
+		o.reported(callReporter(ctx, o.reporter, e))
+	}
+	done = true
+}
+
+// next waits until the next event may be reported, and takes it in hand. It returns false if there
+// is none; deliver must return then.
+func (o *outbox) next() (context.Context, Event, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wake == nil {
+		o.wake = make(chan struct{}, 1)
+	}
+	if len(o.order) > 0 && !o.flushing && !o.retired {
+		delay := o.limiter.Reserve().Delay()
+		if o.failures > 0 {
+			delay = max(delay, retryDelay(o.failures))
+		}
+		if delay > 0 {
+			wake := o.wake
+			o.mu.Unlock()
+			timer := time.NewTimer(delay)
+			select {
+			case <-timer.C:
+			case <-wake:
+				timer.Stop()
+			}
+			o.mu.Lock()
+		}
+	}
+	if len(o.order) == 0 || o.retired {
+		o.delivers = false
+		if o.empty != nil {
+			close(o.empty)
+			o.empty = nil
+		}
+		return nil, Event{}, false
+	}
+	o.inHand = o.order[0]
+	o.order = slices.Delete(o.order, 0, 1)
+	delete(o.waiting, o.inHand.key())
+	o.since, o.overdue = time.Now(), false
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(o.manager.config.ctx), reportTimeout)
+	o.cancel = cancel
+	return ctx, o.inHand.event, true
+}
+
+// retryDelay doubles from one second to a minute.
+func retryDelay(failures int) time.Duration {
+	return min(time.Second<<min(failures-1, 6), time.Minute)
+}
+
+// reported takes note of how the call of Report for what is in hand has ended.
+func (o *outbox) reported(err error) {
+	o.mu.Lock()
+	r := o.inHand
+	o.cancel()
+	o.inHand, o.since, o.cancel = nil, time.Time{}, nil
+	if err == nil {
+		o.failures = 0
+		if r != nil {
+			o.manager.listeners.delivered.Add(r.stands())
+		}
+		o.mu.Unlock()
+		return
+	}
+	o.failures++
+	if r == nil { // Shutdown has given it up and said so
+		o.mu.Unlock()
+		return
+	}
+	r.attempts++
+	failed := *r // it may be merged with others as soon as mu is unlocked
+	lost := r.attempts >= reportAttempts || o.retired
+	if lost {
+		o.manager.listeners.lost.Add(r.stands())
+	} else {
+		o.addLocked(r)
+	}
+	o.mu.Unlock()
+	message := "reporter failed, will retry"
+	if lost {
+		message = "reporter failed, report is lost"
+	}
+	o.manager.log(slog.LevelError, message,
+		slog.String("task", failed.event.Task), slog.String("kind", failed.event.Kind.String()),
+		slog.Uint64("events", failed.stands()), slog.Int("attempt", failed.attempts),
+		slog.String("error", errorText(err)))
+}
+
+// hurry makes the goroutine deliver what waits without further delay. It returns a channel that is
+// closed when nothing waits any more.
+func (o *outbox) hurry() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flushing = true
+	if o.empty == nil {
+		o.empty = make(chan struct{})
+	}
+	empty := o.empty
+	if !o.delivers || o.retired {
+		close(o.empty)
+		o.empty = nil
+	}
+	o.wakeLocked()
+	return empty
+}
+
+// retire ends the outbox and returns what waits. The call of Report that is under way, if any, goes
+// on.
+func (o *outbox) retire() []*report {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.retired = true
+	waiting := o.order
+	o.order, o.waiting = nil, nil
+	o.wakeLocked()
+	return waiting
+}
+
+// abandon retires the outbox and counts as lost what waits and what is in hand.
+func (o *outbox) abandon() (lost uint64) {
+	for _, r := range o.retire() {
+		lost += r.stands()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.inHand != nil {
+		lost += o.inHand.stands()
+		o.inHand = nil
+		o.cancel()
+	}
+	o.manager.listeners.lost.Add(lost)
+	return lost
+}
+
+// adopt takes over what waited for a former Reporter.
+func (o *outbox) adopt(reports []*report) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range reports {
+		o.addLocked(&report{event: r.event})
+	}
+	o.deliverLocked()
+}
+
+// wakeLocked ends a pause of the goroutine.
+func (o *outbox) wakeLocked() {
+	if o.wake != nil {
+		select {
+		case o.wake <- struct{}{}:
+		default: // it has been woken already
+		}
+	}
+}
+
+// unreported is how many events wait or are in hand.
+func (o *outbox) unreported() (n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.order {
+		n += r.stands()
+	}
+	if o.inHand != nil {
+		n += o.inHand.stands()
+	}
+	return n
+}
+
+// SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
+// former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
+// way ends as it may.
+func (m *Manager) SetReporter(r Reporter) {
+	l := &m.listeners
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// What waited for several waited for all of them, until it was delivered to some.
+	former := make(map[reportKey]*report)
+	var order []reportKey
+	for _, o := range m.outboxes() {
+		for _, r := range o.retire() {
+			k := r.key()
+			switch old := former[k]; {
+			case old == nil:
+				order = append(order, k)
+				former[k] = r
+			case r.stands() > old.stands():
+				former[k] = r
+			}
+		}
+	}
+	waiting := make([]*report, len(order))
+	for i, k := range order {
+		waiting[i] = former[k]
+	}
+	singles := flatten(r)
+	if len(singles) == 0 {
+		for _, r := range waiting {
+			l.lost.Add(r.stands())
+		}
+		l.outboxes.Store(nil)
+		return
+	}
+	outboxes := make([]*outbox, len(singles))
+	for i, single := range singles {
+		outboxes[i] = newOutbox(m, single)
+		outboxes[i].adopt(waiting)
+	}
+	l.outboxes.Store(&outboxes)
+}
+
+// flush delivers what waits for the reporters, until ctx is done, and for 5 seconds if it has no
+// deadline.
+func (m *Manager) flush(ctx context.Context) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, flushTimeout)
+		defer cancel()
+	}
+	outboxes := m.outboxes()
+	empty := make([]<-chan struct{}, len(outboxes))
+	for i, o := range outboxes {
+		empty[i] = o.hurry()
+	}
+	for i, o := range outboxes {
+		select {
+		case <-empty[i]:
+			continue
+		case <-ctx.Done():
+		}
+		select {
+		case <-empty[i]: // both
+			continue
+		default:
+		}
+		if lost := o.abandon(); lost > 0 {
+			m.log(slog.LevelError, "no time left to report events", slog.Uint64("events", lost))
+		}
+	}
+}

@@ -1,0 +1,414 @@
+package taskmanager
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A stop is one request of some tasks, with one deadline: to stop, or to restart, which begins with
+// a stop. It owns a timer until the last of them has done as asked. Nobody needs to wait for it: at
+// the deadline it judges by itself who is stuck.
+type stop struct {
+	manager *Manager
+	request request
+	timeout time.Duration
+	tasks   []*Task
+
+	left    atomic.Int64  // tasks that have not done as asked yet
+	done    chan struct{} // closed when left gets to 0
+	judged  chan struct{} // closed after the deadline, when err is set
+	err     error         // a *StopTimeoutError for each task that is stuck, or nil
+	outcome atomic.Uint32 // of a restart, which has one task: the request that this has followed
+
+	mu    sync.Mutex
+	timer *time.Timer // set by arm, unless done is closed before
+}
+
+// A waiter is the place of a stop in the list of those that wait for a task.
+type waiter struct {
+	stop *stop
+	next *waiter
+}
+
+// resolve tells every stop in the list that the task has done as it was asked.
+func (w *waiter) resolve() {
+	for ; w != nil; w = w.next {
+		w.stop.resolve()
+	}
+}
+
+// takeWaitersLocked empties the list of those that wait for the task, and leaves them the request
+// that it has followed: noRequest if it has completed or failed. At their deadline they find the
+// task no longer late, though they may not have been resolved yet.
+func (t *Task) takeWaitersLocked(followed request) *waiter {
+	waiters := t.waiters
+	t.waiters = nil
+	for w := waiters; w != nil; w = w.next {
+		w.stop.outcome.Store(uint32(followed))
+	}
+	return waiters
+}
+
+func newStop(m *Manager, q request, timeout time.Duration) *stop {
+	return &stop{
+		manager: m, request: q, timeout: timeout,
+		done:   make(chan struct{}),
+		judged: make(chan struct{}),
+	}
+}
+
+// begin asks every task, and arms the timer for those that have not done as asked at once. since is
+// when the timeout began. It returns how many of them had not ended before.
+func (s *stop) begin(since time.Time) (asked int) {
+	s.left.Store(int64(len(s.tasks)))
+	waiters := make([]waiter, len(s.tasks))
+	for i, t := range s.tasks {
+		waiters[i].stop = s
+		if t.ask(s.request, &waiters[i]) {
+			asked++
+		} else {
+			s.resolve()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left.Load() > 0 {
+		s.timer = time.AfterFunc(s.timeout-time.Since(since), s.expire)
+	}
+	return asked
+}
+
+func (s *stop) resolve() {
+	if s.left.Add(-1) > 0 {
+		return
+	}
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	close(s.done)
+}
+
+// ask asks the task for q and lets w wait for it. It returns false if the task has ended.
+func (t *Task) ask(q request, w *waiter) bool {
+	t.mu.Lock()
+	state := t.State()
+	if state.Ended() {
+		t.mu.Unlock()
+		return false
+	}
+	w.next, t.waiters = t.waiters, w
+	if t.requestLocked() <= restartRequest && q > t.asked {
+		t.asked = q
+	}
+	asked, r := t.asked, t.run
+	if state == StateRunning || asked != restartRequest && !state.stopping() {
+		t.setLocked(StateStopping)
+	}
+	if t.past != nil && t.past.wake != nil {
+		select {
+		case t.past.wake <- struct{}{}:
+		default: // it has been woken already
+		}
+	}
+	t.mu.Unlock()
+	if r != nil {
+		r.end(t.cause(asked), asked == parentEnded)
+	}
+	return true
+}
+
+// expire is called at the deadline, on a goroutine of its own.
+func (s *stop) expire() {
+	var (
+		now   = time.Now()
+		late  []*Task
+		stuck = make(map[*Task]ending) // those of late that this stop is the first to find
+		told  = make(chan struct{})
+	)
+	for _, t := range s.tasks {
+		t.mu.Lock()
+		if t.awaitedByLocked(s) {
+			late = append(late, t)
+			if t.State() == StateStopping {
+				t.setLocked(StateStuck)
+				t.pastLocked().stuckTold = told
+				e := ending{now: now}
+				if t.run != nil {
+					e.uptime = now.Sub(t.run.started)
+				}
+				stuck[t] = e
+			}
+			if t.asked == restartRequest {
+				t.asked = stopRequest // the restart has failed; it must not come as a surprise later
+			}
+		}
+		t.mu.Unlock()
+	}
+	var (
+		stacks = s.manager.stacks(late)
+		errs   = make([]error, len(late))
+		events []*Event
+	)
+	for i, t := range late {
+		errs[i] = &StopTimeoutError{Task: t.name, Timeout: s.timeout, Stack: stacks[t]}
+		if e, ok := stuck[t]; ok {
+			e.err = errs[i]
+			event := t.event(EventStuck, e)
+			events = append(events, &event)
+			s.manager.notify(&event) // before Shutdown goes on, which delivers what waits
+		}
+	}
+	s.err = joined(errs)
+	close(s.judged)
+	// The log's handler is the user's: it must not make the stop return after its deadline.
+	for _, e := range events {
+		s.manager.logEvent(e)
+	}
+	close(told)
+}
+
+// joined is errors.Join, and leaves a single error as it is.
+func joined(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Task) awaitedByLocked(s *stop) bool {
+	for w := t.waiters; w != nil; w = w.next {
+		if w.stop == s {
+			return true
+		}
+	}
+	return false
+}
+
+// wait returns when every task has done as asked or has been judged to be stuck, or when ctx is
+// done. With bounded, the stop's own deadline is not after that of ctx, so ctx is only asked
+// whether it was canceled.
+func (s *stop) wait(ctx context.Context, bounded bool) error {
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	select {
+	case <-s.done:
+		return nil
+	case <-s.judged:
+		return s.err
+	case <-ctx.Done():
+		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return context.Cause(ctx)
+		}
+	}
+	// Both deadlines are now.
+	select {
+	case <-s.done:
+		return nil
+	case <-s.judged:
+		return s.err
+	}
+}
+
+// ask asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first;
+// the task that calls it, as ctx tells, is asked as well, but not waited for. asked counts the
+// tasks that had not ended before.
+func (m *Manager) ask(ctx context.Context, tasks []*Task, q request) (stops []*stop, asked int, own bool) {
+	start := time.Now()
+	atMost := time.Duration(math.MaxInt64)
+	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil {
+		atMost = max(0, deadline.Sub(start))
+	}
+	// One stop for all tasks of the same timeout, for each has a timer, and one for each caller.
+	var (
+		callers  = tasksOf(ctx)
+		unwaited []*stop
+	)
+	byTimeout := make(map[time.Duration]*stop)
+	for _, t := range tasks {
+		timeout := min(t.config.stopTimeout, atMost)
+		if slices.Contains(callers, t) {
+			s := newStop(m, q, timeout)
+			s.tasks = []*Task{t}
+			unwaited = append(unwaited, s)
+			continue
+		}
+		s := byTimeout[timeout]
+		if s == nil {
+			s = newStop(m, q, timeout)
+			byTimeout[timeout] = s
+			stops = append(stops, s)
+		}
+		s.tasks = append(s.tasks, t)
+	}
+	slices.SortFunc(stops, func(a, b *stop) int { return cmp.Compare(a.timeout, b.timeout) })
+	for _, s := range stops {
+		asked += s.begin(start)
+	}
+	for _, s := range unwaited {
+		asked += s.begin(start)
+	}
+	return stops, asked, len(unwaited) > 0
+}
+
+// stop asks tasks for q and waits for them, for each until its own deadline.
+func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int, err error) {
+	bounded := ctx.Err() == nil
+	stops, asked, own := m.ask(ctx, tasks, q)
+	if own {
+		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
+	}
+	var errs []error
+	for _, s := range stops {
+		if err := s.wait(ctx, bounded); err != nil {
+			errs = append(errs, err)
+			if _, ok := s.verdict(); !ok {
+				break // ctx is done: the same goes for the others
+			}
+		}
+	}
+	return asked, joined(errs)
+}
+
+// verdict returns what has been judged at the deadline, if it has passed.
+func (s *stop) verdict() (error, bool) {
+	select {
+	case <-s.judged:
+		return s.err, true
+	default:
+		return nil, false
+	}
+}
+
+// The pprof labels by which the goroutines of a task are found. Two Managers may have tasks of the
+// same name. The first one of a process, most often the only one, does without the second label,
+// which takes memory for each task.
+const (
+	taskLabel    = "task"
+	managerLabel = "taskmanager"
+)
+
+func (m *Manager) labels(task string) pprof.LabelSet {
+	if m.id == "1" {
+		return pprof.Labels(taskLabel, task)
+	}
+	return pprof.Labels(taskLabel, task, managerLabel, m.id)
+}
+
+// stacks returns for each of tasks where its goroutines are. It makes one dump of all goroutines of
+// the process for all of them.
+func (m *Manager) stacks(tasks []*Task) map[*Task][]byte {
+	if len(tasks) == 0 {
+		return nil
+	}
+	f := stackFilter{manager: m.id, wanted: make(map[string]*Task), found: make(map[*Task][]byte)}
+	for _, t := range tasks {
+		f.wanted[t.name] = t
+	}
+	_ = pprof.Lookup("goroutine").WriteTo(&f, 1) // f returns no errors
+	f.flush()
+	return f.found
+}
+
+// A stackFilter picks the goroutines of some tasks out of a goroutine profile in its text form:
+// paragraphs of a header line, a line "# labels: {"task":"a", "taskmanager":"1"}" where there are
+// labels, and a line for each call.
+type stackFilter struct {
+	manager string
+	wanted  map[string]*Task
+	found   map[*Task][]byte
+
+	line      []byte // begun, not ended
+	paragraph []byte
+	owner     *Task // of the paragraph, once its labels were read
+}
+
+func (f *stackFilter) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		line, rest, ended := bytes.Cut(p, []byte("\n"))
+		f.line = append(f.line, line...)
+		if !ended {
+			return n, nil
+		}
+		f.endLine()
+		p = rest
+	}
+}
+
+func (f *stackFilter) endLine() {
+	if len(f.line) == 0 {
+		f.flush()
+		return
+	}
+	if bytes.HasPrefix(f.line, []byte("goroutine profile: ")) { // of the whole, in its first paragraph
+		f.line = f.line[:0]
+		return
+	}
+	if labels, ok := bytes.CutPrefix(f.line, []byte("# labels: ")); ok {
+		f.owner = f.ownerOf(string(labels))
+	}
+	f.paragraph = append(append(f.paragraph, f.line...), '\n')
+	f.line = f.line[:0]
+}
+
+func (f *stackFilter) flush() {
+	if f.owner != nil {
+		f.found[f.owner] = append(f.found[f.owner], f.paragraph...)
+	}
+	f.owner, f.paragraph, f.line = nil, f.paragraph[:0], f.line[:0]
+}
+
+// ownerOf finds the task in labels.
+func (f *stackFilter) ownerOf(labels string) *Task {
+	manager, ok := labelIn(labels, managerLabel)
+	if !ok {
+		manager = "1"
+	}
+	name, ok := labelIn(labels, taskLabel)
+	if !ok || manager != f.manager {
+		return nil
+	}
+	return f.wanted[name]
+}
+
+// labelIn returns the value of key in labels: {"key":"value", "another":"value"}. They are read one
+// by one, because each of them may contain what looks like another.
+func labelIn(labels, key string) (string, bool) {
+	rest := strings.TrimPrefix(labels, "{")
+	for {
+		k, afterKey, ok := cutQuoted(rest)
+		if !ok {
+			return "", false
+		}
+		value, afterValue, ok := cutQuoted(strings.TrimPrefix(afterKey, ":"))
+		if !ok || k == key {
+			return value, ok
+		}
+		rest = strings.TrimPrefix(afterValue, ", ")
+	}
+}
+
+// cutQuoted returns the text whose quoted form s begins with, and what follows that.
+func cutQuoted(s string) (text, rest string, ok bool) {
+	quoted, err := strconv.QuotedPrefix(s)
+	if err != nil {
+		return "", "", false
+	}
+	text, err = strconv.Unquote(quoted)
+	return text, s[len(quoted):], err == nil
+}

@@ -1,0 +1,597 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// A TaskFunc is the body of a task. It should run until ctx is done and then return soon. How its
+// end is judged:
+//
+//   - Once the task was asked to stop, it has stopped, whatever the body returns.
+//   - Otherwise nil completes the task, and an error, a panic or a call of [runtime.Goexit] is a
+//     failure. That includes context.Canceled and context.DeadlineExceeded: they came from some
+//     other context.
+//   - An error made by [backoff.Permanent], or that wraps a [*StopTimeoutError], is a failure
+//     without a restart.
+//
+// ctx ends when the body returns, so goroutines that the body started should end with it. A panic
+// in such a goroutine ends the process, as everywhere in Go: only the body's own goroutine can be
+// recovered.
+type TaskFunc func(ctx context.Context) error
+
+// A Task is a named body under supervision, through all of its runs. Its methods may be called from
+// any goroutine, and by its own body.
+//
+// A Task stays valid after it has ended. Once its name has been forgotten (see [WithHistory]) or
+// has been started anew, the old Task is history: it can be asked, and not restarted.
+type Task struct {
+	name   string
+	body   TaskFunc
+	config *taskConfig     // shared by the tasks that were started without options
+	ctx    context.Context // what each run's context derives from: the Manager's, with the pprof labels
+
+	// state is written by setLocked alone. It may be read without mu. It leaves and enters the
+	// ended states with the Manager's mu held as well.
+	state atomic.Uint32
+
+	mu        sync.Mutex // may be locked with the Manager's mu held, not the other way round
+	asked     request    // what the task has been asked for and hasn't done yet
+	announced bool       // its end has been; set after every ended state, taken back by a revival
+	run       *run       // from the start of a run to its end
+	runs      uint64     // started, in all lives of this Task
+	startedAt int64      // this life, in Unix nanoseconds
+	waiters   *waiter    // the stops and restarts that wait for the task
+	extras    *extras    // nil until one of them is used
+	past      *past      // nil while there is nothing to say in it
+}
+
+// extras are what a task that just runs does without. Guarded by the task's mu.
+type extras struct {
+	status  string        // of the latest run
+	done    chan struct{} // made when first asked for; closed when the end is announced
+	endedAt int64         // in Unix nanoseconds
+
+	newer, older *Task // those that ended after and before; guarded by the Manager's mu
+}
+
+func (t *Task) extrasLocked() *extras {
+	if t.extras == nil {
+		t.extras = &extras{}
+	}
+	return t.extras
+}
+
+// past is what earlier runs leave behind. A task that never fails needs none. Guarded by the task's
+// mu, except delays, which belongs to the task's goroutine.
+type past struct {
+	failures  uint64 // in all lives of this Task
+	panics    uint64
+	before    counts // of the lives before this one
+	lastErr   error  // the last failure of this life
+	lastErrAt time.Time
+	nextRunAt int64 // in Unix nanoseconds
+	gaveUp    error // why this life has failed
+	restarts  window
+	delays    backoff.BackOff // nil: no delay
+	wake      chan struct{}   // sent to by a request, to end a pause; nil until the first pause
+	stuckTold chan struct{}   // closed when it has been published that the task is stuck
+}
+
+// pastLocked returns t.past, and makes it before its first use.
+func (t *Task) pastLocked() *past {
+	if t.past == nil {
+		// The error is for policies of the user's: newTask has made the past of a task that has
+		// one.
+		delays, _ := t.config.newDelays()
+		t.past = &past{delays: delays}
+	}
+	return t.past
+}
+
+// counts are those of a task's statistics that only grow.
+type counts struct{ runs, failures, panics uint64 }
+
+// A request is what somebody wants of a task. A larger one overrides a smaller one.
+type request uint8
+
+const (
+	noRequest request = iota
+	restartRequest
+	stopRequest
+	shutdownRequest
+	parentEnded
+)
+
+// cause is what a body finds in its context.
+func (t *Task) cause(q request) error {
+	switch q {
+	case restartRequest:
+		return ErrRestarted
+	case shutdownRequest:
+		return ErrShutdown
+	case parentEnded:
+		return context.Cause(t.config.manager.config.ctx)
+	default:
+		return ErrStopped
+	}
+}
+
+func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task, error) {
+	t := &Task{
+		name:   name,
+		body:   body,
+		config: config,
+		ctx:    pprof.WithLabels(m.config.ctx, m.labels(name)),
+	}
+	if config.policy != nil {
+		// Made now, so that a bad one is refused instead of found out at the first failure.
+		delays, err := config.newDelays()
+		if err != nil {
+			return nil, err
+		}
+		t.past = &past{delays: delays}
+	}
+	return t, nil
+}
+
+// Name returns the name under which the task was started.
+func (t *Task) Name() string { return t.name }
+
+// State returns the task's state at this moment.
+func (t *Task) State() State { return State(t.state.Load()) }
+
+// Done returns a channel that is closed when the task has ended: completed, failed or stopped.
+// After a restart by hand of an ended task, Done returns another channel, for its next end.
+func (t *Task) Done() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.doneLocked()
+}
+
+func (t *Task) doneLocked() <-chan struct{} {
+	x := t.extrasLocked()
+	if x.done == nil {
+		x.done = make(chan struct{})
+		if t.announced {
+			close(x.done)
+		}
+	}
+	return x.done
+}
+
+// Err returns why the task has failed, which is a [*GiveUpError]. It is nil as long as the task has
+// not ended, and after it has completed or was stopped.
+func (t *Task) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.past == nil {
+		return nil
+	}
+	return t.past.gaveUp
+}
+
+// Wait blocks until the task has ended and returns Err, or until ctx is done and returns its cause.
+// A body that waits for its own task waits for ctx.
+func (t *Task) Wait(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	done := t.Done()
+	select {
+	case <-done: // whatever ctx says
+		return t.Err()
+	default:
+	}
+	select {
+	case <-done:
+		return t.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Stop is [Manager.StopTask] for this very task. After its name was started anew it returns
+// ErrTaskNotRunning.
+func (t *Task) Stop(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	asked, err := t.config.manager.stop(ctx, []*Task{t}, stopRequest)
+	if asked == 0 {
+		return fmt.Errorf("%w: %q", ErrTaskNotRunning, t.name)
+	}
+	return err
+}
+
+// Restart is [Manager.RestartTask] for this very task. After it was forgotten or its name was
+// started anew it returns ErrTaskNotFound.
+func (t *Task) Restart(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	return t.config.manager.restart(ctx, t)
+}
+
+// FromContext returns the task whose body was given ctx, or a context that ctx derives from.
+// Without one it returns false; so it does for a nil ctx.
+func FromContext(ctx context.Context) (*Task, bool) {
+	if r := runOf(ctx); r != nil {
+		return r.task, true
+	}
+	return nil, false
+}
+
+// SetStatus sets the status of the task whose body was given ctx: a line for people, as in
+// [fmt.Sprintf], which shows in [TaskStats]. The next run starts with an empty one. It does nothing
+// for a run that is over, and for any other context, nil included.
+func SetStatus(ctx context.Context, format string, args ...any) {
+	r := runOf(ctx)
+	if r == nil {
+		return
+	}
+	status := fmt.Sprintf(format, args...)
+	t := r.task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.run == r {
+		t.extrasLocked().status = status
+	}
+}
+
+func runOf(ctx context.Context) *run {
+	if ctx == nil {
+		return nil
+	}
+	r, _ := ctx.Value(runKey{}).(*run)
+	return r
+}
+
+// tasksOf returns the task whose body was given ctx, or a context that ctx derives from; and, if
+// that runs in a nested Manager, those around it.
+func tasksOf(ctx context.Context) (tasks []*Task) {
+	for r := runOf(ctx); r != nil; r = runOf(r.task.config.manager.config.ctx) {
+		tasks = append(tasks, r.task)
+	}
+	return tasks
+}
+
+// setLocked is the only function that changes a task's state.
+func (t *Task) setLocked(s State) { t.state.Store(uint32(s)) }
+
+// supervise is the goroutine of the task, from StartTask to the end of the task.
+func (t *Task) supervise() { t.resume(nil, outcome{}) }
+
+// resume is the loop of supervise, from the given run on. Its outcome is known if the body ended
+// the goroutine that executed it.
+func (t *Task) resume(r *run, o outcome) {
+	pprof.SetGoroutineLabels(t.ctx)
+	var (
+		executing = o.known
+		ended     bool
+	)
+	defer func() {
+		switch {
+		case ended:
+		case executing:
+			// The body called runtime.Goexit and this goroutine is unwinding: another one takes
+			// over.
+			go t.resume(r, o)
+		case !t.State().Ended():
+			// A log handler or a backoff policy did. It would do so again.
+			go t.fail(fmt.Errorf("%w, or its log handler or backoff policy did", ErrGoexit))
+		}
+	}()
+	if r == nil {
+		r = t.begin()
+	}
+	for r != nil {
+		if !o.known {
+			executing = true
+			r.execute(&o)
+		}
+		executing = false
+		again := t.settle(r, &o)
+		r, o = nil, outcome{}
+		if again {
+			r = t.begin()
+		}
+	}
+	ended = true
+}
+
+// fail ends the task wherever it is.
+func (t *Task) fail(err error) {
+	now := time.Now()
+	t.mu.Lock()
+	t.pastLocked()
+	r := t.run
+	t.mu.Unlock()
+	if r != nil {
+		r.end(err, false)
+	}
+	t.end(StateFailed, ending{now: now, failure: err, err: &GiveUpError{Task: t.name, Err: err}})
+}
+
+// begin starts the next run. It returns nil if the task has been asked to stop, and has ended it
+// then.
+func (t *Task) begin() *run {
+	r := &run{task: t, started: time.Now()}
+	t.mu.Lock()
+	if t.requestLocked() > restartRequest {
+		t.mu.Unlock()
+		t.end(StateStopped, ending{now: r.started})
+		return nil
+	}
+	t.asked = noRequest
+	t.run = r
+	t.runs++
+	if t.extras != nil {
+		t.extras.status = ""
+	}
+	t.setLocked(StateRunning)
+	waiters := t.takeWaitersLocked(restartRequest)
+	t.mu.Unlock()
+	if t.config.manager.listens(EventStarted) {
+		t.emit(EventStarted, ending{now: r.started})
+	}
+	waiters.resolve()
+	return r
+}
+
+// requestLocked returns what the task has been asked for. The end of the parent context is a
+// request that a body may have heard of before the Manager has.
+func (t *Task) requestLocked() request {
+	if t.asked <= restartRequest && t.config.manager.config.ctx.Err() != nil {
+		t.asked = parentEnded
+	}
+	return t.asked
+}
+
+// An ending is what there is to say of the end of a run.
+type ending struct {
+	now      time.Time
+	uptime   time.Duration
+	err      error
+	delay    time.Duration // until the next run
+	restarts int           // within the window
+	failure  error         // of a run after which the task was given up; not counted yet
+	panicked bool          // as failure is
+}
+
+// settle judges a run that is over, and pauses the task until the next one. It returns false if
+// there is none; the task has ended then.
+func (t *Task) settle(r *run, o *outcome) bool {
+	end := ending{now: time.Now(), err: o.err}
+	end.uptime = end.now.Sub(r.started)
+
+	t.mu.Lock()
+	asked := t.requestLocked()
+	if asked == noRequest && (o.err != nil || t.config.restart == RestartAlways) {
+		t.pastLocked()
+	}
+	t.mu.Unlock()
+
+	if asked != noRequest {
+		cause := t.cause(asked)
+		r.end(cause, asked == parentEnded)
+		if !isOwn(o.err, cause) {
+			end.err = nil
+		}
+		if asked != restartRequest {
+			t.end(StateStopped, end)
+			return false
+		}
+		if t.config.manager.listens(EventStopped) {
+			end.err = errors.Join(cause, end.err)
+			t.emit(EventStopped, end)
+		}
+		return true
+	}
+	if o.err == nil {
+		r.end(context.Canceled, false)
+	} else {
+		r.end(o.err, false)
+	}
+	if o.err == nil && t.config.restart != RestartAlways {
+		t.end(StateCompleted, end)
+		return false
+	}
+	if !t.judge(o, &end) {
+		t.end(StateFailed, end)
+		return false
+	}
+	kind := EventFailed
+	if o.err == nil {
+		kind = EventCompleted
+	}
+	if t.config.manager.listens(kind) {
+		t.emit(kind, end)
+	}
+	t.pause(end.delay)
+	return true
+}
+
+// judge counts a run that ended without having been asked to, and decides: true for a restart after
+// end.delay, or false to give up, and end.err says why.
+func (t *Task) judge(o *outcome, end *ending) bool {
+	// All that may call the user's code comes before the lock.
+	p, c := t.past, t.config
+	final := c.restart == RestartNever || o.err != nil && isFinal(o.err)
+	last := o.err
+	if !final && p.delays != nil {
+		var err error
+		end.delay, err = nextDelay(p.delays, end.uptime >= c.healthy())
+		if err != nil {
+			final = true
+			if err != errPolicyStop { //nolint:errorlint // it is nextDelay's own, never wrapped
+				last = errors.Join(o.err, err)
+			}
+		}
+	}
+
+	// The failure is counted when the task leaves StateRunning, not earlier: no snapshot shows one
+	// without the other.
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	end.failure, end.panicked = o.err, o.panicked
+	end.restarts = p.restarts.count(end.now, c.window)
+	switch {
+	case final:
+		end.delay, end.err = 0, &GiveUpError{Task: t.name, Err: last}
+		return false
+	case c.maxRestarts != Unlimited && end.restarts >= c.maxRestarts:
+		end.delay, end.err = 0, &GiveUpError{Task: t.name, Restarts: end.restarts, Window: c.window, Err: last}
+		return false
+	}
+	p.failed(end)
+	t.run = nil
+	p.restarts.add(end.now, c.counted())
+	end.restarts = p.restarts.n
+	if !t.State().stopping() {
+		p.nextRunAt = end.now.UnixNano() + int64(min(end.delay, aCentury))
+		t.setLocked(StateBackoff)
+	}
+	return true
+}
+
+// failed counts the failure that end tells of, if it does. It is called with the task's mu held.
+func (p *past) failed(end *ending) {
+	if end.failure == nil {
+		return
+	}
+	p.failures++
+	if end.panicked {
+		p.panics++
+	}
+	p.lastErr, p.lastErrAt = end.failure, end.now
+}
+
+// aCentury is beyond any delay that somebody waits for, and keeps its end within what Unix
+// nanoseconds can express.
+const aCentury = 100 * 365 * 24 * time.Hour
+
+// pause waits until the delay is over and it is this task's turn to restart, or somebody asks the
+// task for something.
+func (t *Task) pause(delay time.Duration) {
+	fleet := t.config.manager.fleet
+	if delay == 0 && fleet == nil {
+		// Let others run first: without this, tasks that crash at once starve everything else.
+		runtime.Gosched()
+		return
+	}
+	t.mu.Lock()
+	if t.past.wake == nil {
+		t.past.wake = make(chan struct{}, 1)
+	}
+	wake := t.past.wake
+	select {
+	case <-wake: // left over from a request that came when the pause had ended
+	default:
+	}
+	asked := t.asked
+	t.mu.Unlock()
+	if asked != noRequest {
+		return
+	}
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-wake:
+			return
+		}
+	} else {
+		runtime.Gosched()
+	}
+	if fleet != nil {
+		fleet.take(wake)
+	}
+}
+
+// end ends the task.
+func (t *Task) end(s State, end ending) {
+	kind := EventStopped
+	switch s {
+	case StateCompleted:
+		kind = EventCompleted
+	case StateFailed:
+		kind = EventGaveUp
+	}
+
+	m := t.config.manager
+	m.mu.Lock()
+	t.mu.Lock()
+	var stuckTold chan struct{}
+	if t.State() == StateStuck {
+		stuckTold = t.past.stuckTold
+	}
+	t.setLocked(s)
+	t.extrasLocked().endedAt = end.now.UnixNano()
+	t.run = nil
+	if s == StateFailed {
+		t.past.failed(&end)
+		t.past.gaveUp = end.err
+	}
+	t.mu.Unlock()
+	m.endedLocked(t)
+	m.mu.Unlock()
+
+	defer t.announce() // even if a log handler calls runtime.Goexit
+	if stuckTold != nil {
+		<-stuckTold // nobody should read that it stopped before that it is stuck
+	}
+	if m.listens(kind) {
+		t.emit(kind, end)
+	}
+}
+
+// announce tells those who wait that the task has ended.
+func (t *Task) announce() {
+	t.mu.Lock()
+	t.announced = true
+	if t.extras != nil && t.extras.done != nil {
+		close(t.extras.done)
+	}
+	followed := noRequest
+	if t.State() == StateStopped {
+		followed = t.asked
+	}
+	waiters := t.takeWaitersLocked(followed)
+	t.mu.Unlock()
+	waiters.resolve()
+}
+
+// emit publishes an event. It is not inlined, for what it puts on the stack would make that of
+// every parked task larger.
+//
+//go:noinline
+func (t *Task) emit(kind EventKind, end ending) {
+	e := t.event(kind, end)
+	t.config.manager.publish(&e)
+}
+
+// event makes the event of that kind.
+func (t *Task) event(kind EventKind, end ending) Event {
+	e := Event{
+		Time: end.now, Manager: t.config.manager.config.name, Task: t.name, Kind: kind,
+		Err: end.err, Delay: end.delay, Uptime: end.uptime,
+		Restarts: end.restarts, MaxRestarts: t.config.maxRestarts, Window: t.config.window,
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.Run = t.runs
+	if t.past != nil {
+		e.Run -= t.past.before.runs
+	}
+	return e
+}
