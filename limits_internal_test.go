@@ -1,0 +1,98 @@
+package taskmanager
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// It takes a million failures in a row to see that no delay is out of bounds: these are white-box tests
+// because each failure would need its run.
+func TestBackoffOfAMillionFailuresIsWithinBounds(t *testing.T) {
+	for _, c := range []taskConfig{
+		{initial: 2 * time.Second, longest: time.Minute, factor: 1.5, jitter: 0.1},
+		{initial: math.MaxInt64, longest: math.MaxInt64, factor: 1e300, jitter: 1},
+		{initial: 1, longest: math.MaxInt64, factor: 1e300, jitter: 0.5},
+		{initial: math.MaxInt64 - 1, longest: math.MaxInt64, factor: 1, jitter: 1},
+		{initial: 1, longest: math.MaxInt64, factor: math.MaxFloat64, jitter: 0},
+		{initial: 1, longest: 1, factor: 1, jitter: 1},
+		{initial: 1, longest: 2, factor: 1.000001, jitter: 0.999},
+	} {
+		t.Run(fmt.Sprintf("%d to %d by %g, %g", c.initial, c.longest, c.factor, c.jitter), func(t *testing.T) {
+			delays, err := c.newDelays()
+			require.NoError(t, err)
+			for i := range 1_000_000 {
+				// Not assert for each of them: it is slow.
+				if d, err := nextDelay(delays, i%1000 == 999); err != nil || d <= 0 || d > c.longest {
+					require.FailNow(t, "out of bounds", "delay %d is %v, %v", i, d, err)
+				}
+			}
+		})
+	}
+}
+
+func TestBackoffGrowsToTheCapAndStaysThere(t *testing.T) {
+	for _, c := range []taskConfig{
+		{initial: 10, longest: math.MaxInt64, factor: 1.5},
+		{initial: 3, longest: math.MaxInt64, factor: 1e18},
+		{initial: time.Second, longest: time.Hour, factor: 1.01},
+	} {
+		delays, err := c.newDelays()
+		require.NoError(t, err)
+		last := time.Duration(0)
+		for range 2000 {
+			d, err := nextDelay(delays, false)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, d, last)
+			last = d
+		}
+		assert.Equal(t, c.longest, last)
+	}
+}
+
+// The ring is compared with a slice of which nothing is ever forgotten.
+func TestWindowCountsExactly(t *testing.T) {
+	for _, most := range []int{1, 2, 3, 5, 8, 100, mostCounted} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(1, uint64(most)))
+			var (
+				w    window
+				all  []time.Time
+				now  = time.Now()
+				span = time.Minute
+			)
+			for range 10_000 {
+				if random.IntN(3) > 0 {
+					now = now.Add(time.Duration(random.Int64N(int64(3 * span / time.Duration(most)))))
+				}
+				if random.IntN(2) > 0 {
+					w.add(now, most)
+					all = append(all, now)
+				}
+				want := 0
+				for i := len(all) - 1; i >= 0 && want < most && now.Sub(all[i]) < span; i-- {
+					want++
+				}
+				require.Equal(t, want, w.count(now, span))
+				require.LessOrEqual(t, len(w.at), most)
+			}
+			assert.Greater(t, len(all), 4000)
+		})
+	}
+}
+
+func TestWindowKeepsLittleForAnUnlimitedTask(t *testing.T) {
+	c := taskConfig{maxRestarts: Unlimited}
+	var w window
+	now := time.Now()
+	for range 1_000_000 {
+		w.add(now, c.counted())
+	}
+	assert.Equal(t, mostCounted, w.count(now, time.Minute))
+	assert.LessOrEqual(t, cap(w.at), 2*mostCounted)
+}

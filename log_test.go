@@ -1,0 +1,126 @@
+package taskmanager_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// What an operator reads at night.
+func TestLogLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelDebug)
+		m := observed(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithName("bot"))
+		task := start(t, m, "a", failAfter(3*time.Second), taskmanager.WithMaxRestarts(1))
+		require.Error(t, task.Wait(t.Context()))
+		start(t, m, "b", untilStopped)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		require.NoError(t, m.RestartTask(t.Context(), "b"))
+		time.Sleep(time.Second)
+		require.NoError(t, m.StopTask(t.Context(), "b"))
+		start(t, m, "c", func(context.Context) error { return nil },
+			taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "c"))
+		start(t, m, "d", func(context.Context) error { return nil })
+		synctest.Wait()
+		assert.Equal(t, []string{
+			"DEBUG task started | manager=bot task=a run=1",
+			"WARN task failed, will restart | manager=bot task=a run=1 error=boom uptime=3s restart_in=2s restarts=1 of 1 window=1m0s",
+			"DEBUG task started | manager=bot task=a run=2",
+			"ERROR task failed for good, gave up | manager=bot task=a run=2 error=boom uptime=3s restarts=1 of 1 window=1m0s",
+			"DEBUG task started | manager=bot task=b run=1",
+			"INFO task stopped | manager=bot task=b run=1 error=taskmanager: task was restarted by hand uptime=1s",
+			"DEBUG task started | manager=bot task=b run=2",
+			"INFO task stopped | manager=bot task=b run=2 uptime=1s",
+			"DEBUG task started | manager=bot task=c run=1",
+			"INFO task completed | manager=bot task=c run=1 uptime=0s restart_in=2s restarts=1 of unlimited window=1m0s",
+			"INFO task stopped | manager=bot task=c run=1",
+			"DEBUG task started | manager=bot task=d run=1",
+			"INFO task completed | manager=bot task=d run=1 uptime=0s",
+		}, lines.got())
+	})
+}
+
+func deepBody(context.Context) error { panic("deep") }
+
+func TestLogLinesShowStacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := observed(t, taskmanager.WithLogger(slog.New(lines)))
+		start(t, m, "panics", deepBody, once())
+		release := make(chan struct{})
+		start(t, m, "stuck", ignoring(release))
+		synctest.Wait()
+		require.Error(t, m.StopTask(t.Context(), "stuck"))
+		synctest.Wait()
+		stacks := map[string]string{}
+		for _, r := range lines.taken() {
+			r.Attrs(func(a slog.Attr) bool {
+				if a.Key == "stack" {
+					stacks[r.Message] = a.Value.String()
+				}
+				return true
+			})
+		}
+		require.Len(t, stacks, 2)
+		assert.Regexp(t, `^\S+/taskmanager_test\.deepBody\(\.\.\.\)\n\t\S+/log_test\.go:\d+\n`, stacks["task failed for good, gave up"])
+		assert.Contains(t, stacks["task stuck, its body does not return"], "TestLogLinesShowStacks.func1.ignoring")
+		assert.False(t, strings.HasSuffix(stacks["task stuck, its body does not return"], "\n"))
+		close(release)
+	})
+}
+
+// brokenHandler panics.
+type brokenHandler struct {
+	slog.Handler
+	enabled bool
+}
+
+func (h brokenHandler) Enabled(context.Context, slog.Level) bool {
+	if !h.enabled {
+		panic("Enabled")
+	}
+	return true
+}
+
+func (brokenHandler) Handle(context.Context, slog.Record) error { panic("Handle") }
+
+func TestLogHandlerThatPanics(t *testing.T) {
+	for _, enabled := range []bool{false, true} {
+		t.Run(fmt.Sprint(enabled), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := observed(t, taskmanager.WithLogger(slog.New(brokenHandler{slog.DiscardHandler, enabled})))
+				events := m.Subscribe(t.Context())
+				task := start(t, m, "a", boom, taskmanager.WithMaxRestarts(3))
+				require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrTooManyRestarts)
+				assert.Len(t, received(events), 8, "four starts, four ends")
+				require.NoError(t, m.Shutdown(t.Context()))
+			})
+		})
+	}
+}
+
+// A logger that is set as the default after New is used.
+func TestLogDefaultIsLookedUpAtEachLine(t *testing.T) {
+	former := slog.Default()
+	defer slog.SetDefault(former)
+	m, err := taskmanager.New()
+	require.NoError(t, err)
+	var text bytes.Buffer
+	slog.SetDefault(slog.New(slog.NewTextHandler(&text, nil)))
+	task := start(t, m, "a", func(context.Context) error { return nil })
+	<-task.Done()
+	assert.Contains(t, text.String(), `msg="task completed" task=a run=1`)
+}

@@ -1,0 +1,802 @@
+package taskmanager_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// A prober calls everything in a Manager, on a goroutine of its own, while somebody who calls probe waits: that never
+// ends if a lock is held where probe is called.
+type prober struct {
+	t       *testing.T
+	manager *taskmanager.Manager
+	subject *taskmanager.Task // nil until it has been started
+	busy    atomic.Bool
+	deaf    atomic.Bool // a probe has failed; more of them would fail as well
+
+	mu     sync.Mutex
+	places map[string]bool // where a probe is still to be made
+	all    chan struct{}   // closed when there is none
+}
+
+func (p *prober) probe(place string) {
+	if !p.busy.CompareAndSwap(false, true) {
+		return // what a probe itself causes is not probed
+	}
+	defer p.busy.Store(false)
+	p.mu.Lock()
+	todo, subject := p.places[place], p.subject
+	p.mu.Unlock()
+	if !todo || p.deaf.Load() {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m := p.manager
+		ctx, cancel := context.WithCancel(context.Background())
+		m.Subscribe(ctx)
+		cancel()
+		m.Stats()
+		for task := range m.Tasks() {
+			task.Stats()
+			_ = task.Err()
+		}
+		m.IsRunning("subject")
+		_, err := m.StartTask("probe", untilStopped)
+		assert.NoError(p.t, err, place)
+		assert.NoError(p.t, m.RestartTask(ctx2(), "probe"), place)
+		assert.NoError(p.t, m.StopTask(ctx2(), "probe"), place)
+		m.SetReporter(p.reporter())
+		if subject != nil {
+			subject.State()
+			subject.Done()
+			subject.Stats()
+			_ = subject.Err()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second): // no wait for something to happen: it ends a test that would hang
+		p.deaf.Store(true)
+		p.t.Errorf("a lock is held while user code runs: %s", place)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.places, place)
+	if len(p.places) == 0 {
+		close(p.all)
+	}
+}
+
+// ctx2 is a context that nothing ends.
+func ctx2() context.Context { return context.Background() }
+
+func (p *prober) reporter() taskmanager.Reporter {
+	return taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
+		p.probe("Reporter")
+		return errDeaf
+	})
+}
+
+// A probingError calls the prober from each method that this package calls.
+type probingError struct{ *prober }
+
+func (e probingError) Error() string { e.probe("Error"); return "probing" }
+func (e probingError) Unwrap() error { e.probe("Unwrap"); return errBoom }
+func (e probingError) Is(error) bool { e.probe("Is"); return false }
+func (e probingError) As(any) bool   { e.probe("As"); return false }
+
+type probingValue struct{ *prober }
+
+func (v probingValue) String() string { v.probe("String of a panic's value"); return "probing" }
+
+type probingStatus struct{ *prober }
+
+func (s probingStatus) String() string { s.probe("String of a status"); return "probing" }
+
+// A probingPolicy restarts at once.
+type probingPolicy struct{ *prober }
+
+func (b probingPolicy) NextBackOff() time.Duration { b.probe("NextBackOff"); return 0 }
+func (b probingPolicy) Reset()                     { b.probe("Reset") }
+
+type probingHandler struct {
+	slog.Handler
+	*prober
+}
+
+func (h probingHandler) Enabled(context.Context, slog.Level) bool { h.probe("Enabled"); return true }
+
+func (h probingHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.probe("Handle: " + r.Message)
+	_ = h.Handler.Handle(ctx, r)
+	return errors.New("full")
+}
+
+// What is locked can only be found out with real goroutines: a bubble doesn't see one that waits for a mutex.
+func TestPromise4UserCodeNeverRunsUnderALock(t *testing.T) {
+	p := &prober{t: t, all: make(chan struct{}), places: map[string]bool{
+		"body": true, "deferred by the body": true, "body that is being stopped": true, "Reporter": true,
+		"Error": true, "Unwrap": true, "Is": true, "As": true,
+		"String of a panic's value": true, "String of a status": true,
+		"new policy": true, "NextBackOff": true, "Reset": true, "Enabled": true,
+		"Handle: task started": true, "Handle: task failed, will restart": true,
+		"Handle: task failed for good, gave up": true, "Handle: task completed": true,
+		"Handle: task stopped": true, "Handle: task stuck, its body does not return": true,
+		"Handle: reporter failed, will retry": true,
+		"Handle: task can never be given up: the delays between its restarts alone take longer than the window": true,
+	}}
+	p.manager = observed(t,
+		taskmanager.WithLogger(slog.New(probingHandler{slog.DiscardHandler, p})), noReportLimit(),
+		taskmanager.WithStopTimeout(10*time.Millisecond))
+	p.manager.SetReporter(p.reporter())
+
+	subject := start(t, p.manager, "subject", func(ctx context.Context) error {
+		defer p.probe("deferred by the body")
+		p.probe("body")
+		taskmanager.SetStatus(ctx, "%v", probingStatus{p})
+		s, _ := taskmanager.FromContext(ctx)
+		if s.Stats().Runs%2 == 0 {
+			panic(probingValue{p})
+		}
+		return probingError{p}
+	}, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithHealthyAfter(1),
+		taskmanager.WithBackOffPolicy(func() backoff.BackOff { p.probe("new policy"); return probingPolicy{p} }))
+	p.mu.Lock()
+	p.subject = subject
+	p.mu.Unlock()
+
+	// What the subject alone doesn't lead to.
+	for found := false; !found && !p.deaf.Load(); {
+		ended := start(t, p.manager, "gives up", boom, once())
+		<-ended.Done()
+		ended = start(t, p.manager, "completes", func(context.Context) error { return nil },
+			taskmanager.WithMaxRestarts(2), taskmanager.WithRestartWindow(time.Second),
+			taskmanager.WithBackoff(time.Minute, time.Minute)) // a limit that can't be reached
+		<-ended.Done()
+		entered := make(chan struct{})
+		ended = start(t, p.manager, "is stopped", func(ctx context.Context) error {
+			close(entered)
+			<-ctx.Done()
+			p.probe("body that is being stopped")
+			return probingError{p}
+		})
+		<-entered
+		_ = ended.Stop(t.Context()) // it may be late: the handler and the body take their time
+		<-ended.Done()
+		release := make(chan struct{})
+		entered = make(chan struct{})
+		ended = start(t, p.manager, "is stuck", func(context.Context) error { close(entered); <-release; return nil })
+		<-entered
+		var timeout *taskmanager.StopTimeoutError
+		if !assert.ErrorAs(t, ended.Stop(t.Context()), &timeout) {
+			break
+		}
+		close(release)
+		<-ended.Done()
+		select {
+		case <-p.all:
+			found = true
+		default:
+		}
+	}
+	if p.deaf.Load() {
+		return // a stop would hang as well
+	}
+	_ = p.manager.Shutdown(t.Context())
+	<-subject.Done()
+}
+
+func TestPromise4ReporterNeverHoldsUpSupervision(t *testing.T) {
+	for name, answer := range map[string]func(ctx context.Context, n int, e taskmanager.Event) error{
+		"slow": func(context.Context, int, taskmanager.Event) error { time.Sleep(7 * time.Second); return nil },
+		"hanging until its context ends": func(ctx context.Context, _ int, _ taskmanager.Event) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		"hanging beyond its context": func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Hour); return nil },
+		"panicking":                  func(context.Context, int, taskmanager.Event) error { panic("reporter") },
+		"ending its goroutine":       func(context.Context, int, taskmanager.Event) error { runtime.Goexit(); return nil },
+		"returning errors":           func(context.Context, int, taskmanager.Event) error { return errDeaf },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelWarn)
+				r := newInbox(answer)
+				m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(lines)))
+				var runs []time.Duration
+				task := start(t, m, "a", func(context.Context) error {
+					runs = append(runs, time.Since(r.began))
+					return errBoom
+				}, everyTime(time.Second, 20)...)
+				parked := start(t, m, "b", untilStopped)
+
+				require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrTooManyRestarts)
+				for i, at := range runs {
+					assert.Equal(t, time.Duration(i)*time.Second, at, "run %d", i+1)
+				}
+				assert.Len(t, runs, 20)
+				assert.Len(t, lines.about("| task=a run="), 20)
+				before := time.Now()
+				require.NoError(t, parked.Stop(t.Context()))
+				assert.Zero(t, time.Since(before), "to stop a task")
+
+				require.NoError(t, m.Shutdown(t.Context()))
+				time.Sleep(2 * time.Hour) // so that what hangs ends before the bubble does
+				s := m.Stats()
+				assert.Equal(t, uint64(20), s.ReportsDelivered+s.ReportsLost)
+				assert.Zero(t, s.ReportsWaiting)
+				assert.Equal(t, 1, r.mostAtOnce())
+			})
+		})
+	}
+}
+
+func TestPromise7NoFailureIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const failures = 500
+		lines := newLines(slog.LevelWarn)
+		var accepted uint64
+		r := newInbox(func(_ context.Context, n int, e taskmanager.Event) error {
+			time.Sleep(300 * time.Millisecond)
+			switch n % 5 {
+			case 1:
+				return errDeaf
+			case 3:
+				panic(errDeaf)
+			}
+			accepted += 1 + uint64(e.Repeats)
+			return nil
+		})
+		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(lines)))
+		var last error
+		body := func(context.Context) error {
+			task, _ := m.Lookup("a")
+			last = fmt.Errorf("failure %d", task.Stats().Runs)
+			switch task.Stats().Runs % 4 {
+			case 0:
+				panic(last)
+			case 1:
+				return last
+			case 2:
+				last = taskmanager.ErrGoexit
+				runtime.Goexit()
+			default:
+				last = context.Canceled // of no context that the Manager knows
+				return last
+			}
+			return nil
+		}
+		task := start(t, m, "a", body, everyTime(70*time.Millisecond, failures)...)
+
+		for range 4 {
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			stats := m.Stats()
+			assert.Equal(t, stats.Failures, stats.ReportsDelivered+stats.ReportsWaiting+stats.ReportsLost)
+			assert.Equal(t, stats.Runs, stats.Failures, "in backoff")
+		}
+		err := task.Wait(t.Context())
+		require.ErrorIs(t, err, last)
+		var p *taskmanager.PanicError
+		require.ErrorAs(t, err, &p) // the 500th is a panic
+
+		assert.Equal(t, uint64(failures), task.Stats().Failures)
+		assert.Equal(t, uint64(failures/4), task.Stats().Panics)
+		require.ErrorIs(t, task.Stats().LastError, last)
+		assert.Len(t, lines.about("task failed"), failures)
+
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.Equal(t, reportCount{delivered: failures}, reportsOf(m), "each is retried before the third attempt")
+		assert.Equal(t, uint64(failures), accepted)
+	})
+}
+
+func TestReporterGetsWarningsAndErrorsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newInbox(nil)
+		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithName("bot"), taskmanager.WithBackoff(time.Second, time.Second))
+		start(t, m, "completes", func(context.Context) error { return nil })
+		start(t, m, "is stopped", untilStopped)
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "is stopped"))
+		synctest.Wait()
+		require.Empty(t, r.got())
+
+		start(t, m, "fails", boom, taskmanager.WithMaxRestarts(1))
+		stuck := start(t, m, "stuck", func(context.Context) error { time.Sleep(time.Hour); return nil })
+		synctest.Wait()
+		require.Error(t, stuck.Stop(t.Context()))
+		<-stuck.Done()
+		synctest.Wait()
+		assert.Equal(t, []string{
+			"0s fails failed run=1 repeats=0",
+			"1s fails gave up run=2 repeats=0",
+			"5s stuck stuck run=1 repeats=0",
+		}, r.got())
+		for i, e := range r.events() {
+			assert.Equal(t, "bot", e.Manager)
+			assert.Zero(t, e.Missed)
+			assert.Equal(t, r.began.Add([]time.Duration{0, time.Second, 5 * time.Second}[i]), e.Time)
+		}
+		assert.Equal(t, reportCount{delivered: 3}, reportsOf(m))
+	})
+}
+
+// While the reporter takes 2.6 s for each report, a failure each second is merged into the next report.
+func TestReporterThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newInbox(func(context.Context, int, taskmanager.Event) error {
+			time.Sleep(2600 * time.Millisecond)
+			return nil
+		})
+		m := observed(t, taskmanager.WithReporter(r), noReportLimit())
+		task := start(t, m, "a", boom, everyTime(time.Second, 10)...)
+		require.Error(t, task.Wait(t.Context()))
+		time.Sleep(time.Minute)
+		assert.Equal(t, []string{
+			"0s a failed run=1 repeats=0",
+			"2.6s a failed run=3 repeats=1",
+			"5.2s a failed run=6 repeats=2",
+			"7.8s a failed run=8 repeats=1",
+			"10.4s a failed run=9 repeats=0",
+			"13s a gave up run=10 repeats=0",
+		}, r.got())
+		assert.Equal(t, reportCount{delivered: 10}, reportsOf(m))
+		assert.Equal(t, 1, r.mostAtOnce())
+	})
+}
+
+func TestReporterThatHangsIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		release := make(chan struct{})
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n == 1 {
+				<-release // whatever its context says
+			}
+			return nil
+		})
+		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+		start(t, m, "a", boom, append(everyTime(time.Second, 1), taskmanager.WithMaxRestarts(taskmanager.Unlimited))...)
+
+		time.Sleep(10*time.Second + 500*time.Millisecond) // the failure at 10 s is not later than the timeout
+		assert.Empty(t, lines.got())
+		time.Sleep(20 * time.Second)
+		assert.Equal(t, []string{"ERROR reporter does not return, its reports wait | since=11s"}, lines.got())
+		assert.Equal(t, reportCount{waiting: 31}, reportsOf(m))
+
+		close(release)
+		synctest.Wait()
+		assert.Equal(t, []string{
+			"0s a failed run=1 repeats=0",
+			"30.5s a failed run=31 repeats=29",
+		}, r.got())
+		assert.Equal(t, reportCount{delivered: 31}, reportsOf(m))
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+func TestReportHasTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+		lines := newLines(slog.LevelError)
+		var ended []time.Duration
+		r := newInbox(nil)
+		r.answer = func(ctx context.Context, _ int, _ taskmanager.Event) error {
+			deadline, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, 10*time.Second, time.Until(deadline))
+			assert.Equal(t, "value", ctx.Value(key{}), "of WithContext")
+			_, ok = taskmanager.FromContext(ctx)
+			assert.False(t, ok)
+			<-ctx.Done()
+			ended = append(ended, time.Since(r.began))
+			return ctx.Err()
+		}
+		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(lines)), taskmanager.WithContext(parent))
+		start(t, m, "a", boom, once())
+		time.Sleep(time.Second)
+		cancel() // has no effect on reports: they may be about it
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{10 * time.Second, 21 * time.Second, 33 * time.Second}, ended)
+		assert.Equal(t, []string{
+			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=1 error=context deadline exceeded",
+			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=2 error=context deadline exceeded",
+			"ERROR reporter failed, report is lost | task=a kind=gave up events=1 attempt=3 error=context deadline exceeded",
+		}, lines.about("reporter"))
+		assert.Equal(t, reportCount{lost: 1}, reportsOf(m))
+	})
+}
+
+func TestReporterIsAskedThreeTimes(t *testing.T) {
+	var nilFunc taskmanager.ReporterFunc
+	var nilInbox *inbox
+	for name, c := range map[string]struct {
+		reporter taskmanager.Reporter
+		text     string
+	}{
+		"an error": {taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { return errDeaf }), "deaf"},
+		"a panic": {
+			taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { panic("oops") }),
+			"taskmanager: panic: oops",
+		},
+		"a panic with nil": {
+			taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { panic(nil) }),
+			"taskmanager: panic: " + new(runtime.PanicNilError).Error(),
+		},
+		"an error whose Error panics": {taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
+			return mute{}
+		}), "taskmanager_test.mute, whose Error method panicked"},
+		"Goexit": {
+			taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { runtime.Goexit(); return nil }),
+			taskmanager.ErrGoexit.Error(),
+		},
+		"a nil ReporterFunc": {nilFunc, "taskmanager: panic: runtime error: invalid memory address or nil pointer dereference"},
+		"a nil pointer":      {nilInbox, "taskmanager: panic: runtime error: invalid memory address or nil pointer dereference"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				began := time.Now()
+				m := observed(t, taskmanager.WithReporter(c.reporter), taskmanager.WithLogger(slog.New(lines)))
+				start(t, m, "a", boom, once())
+
+				time.Sleep(2999 * time.Millisecond)
+				assert.Equal(t, reportCount{waiting: 1}, reportsOf(m))
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				assert.Equal(t, reportCount{lost: 1}, reportsOf(m))
+				assert.Equal(t, []string{
+					"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=1 error=" + c.text,
+					"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=2 error=" + c.text,
+					"ERROR reporter failed, report is lost | task=a kind=gave up events=1 attempt=3 error=" + c.text,
+				}, lines.about("reporter"))
+				for i, r := range lines.taken()[1:] { // the first says that the task was given up
+					assert.Equal(t, []time.Duration{0, time.Second, 3 * time.Second}[i], r.Time.Sub(began))
+				}
+				assert.False(t, m.IsRunning("a"))
+				start(t, m, "b", untilStopped)
+				require.NoError(t, m.Shutdown(t.Context()))
+			})
+		})
+	}
+}
+
+// mute is an error whose method panics.
+type mute struct{}
+
+func (mute) Error() string { panic("mute") }
+
+func TestReporterIsRetriedLaterAfterEachFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n == 10 {
+				return nil
+			}
+			return errDeaf
+		})
+		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(lines)))
+		for _, name := range []string{"a", "b", "c"} {
+			start(t, m, name, boom, once())
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		assert.Equal(t, []string{ // 1 s, 2 s, 4 s and so on to a minute
+			"0s a gave up run=1 repeats=0",
+			"1s a gave up run=1 repeats=0", // it waited before the others came
+			"3s b gave up run=1 repeats=0",
+			"7s c gave up run=1 repeats=0",
+			"15s a gave up run=1 repeats=0",
+			"31s b gave up run=1 repeats=0",
+			"1m3s c gave up run=1 repeats=0",
+			"2m3s b gave up run=1 repeats=0",
+			"3m3s c gave up run=1 repeats=0",
+		}, r.got())
+		assert.Equal(t, reportCount{lost: 3}, reportsOf(m))
+		assert.Len(t, lines.about("report is lost | task=c kind=gave up events=1 attempt=3"), 1)
+
+		// Nothing is forgotten when nothing waits: the next report is delayed as well. A success makes up for all.
+		start(t, m, "d", boom, once())
+		time.Sleep(time.Hour)
+		start(t, m, "e", boom, once())
+		time.Sleep(time.Hour)
+		assert.Equal(t, []string{
+			"1h1m0s d gave up run=1 repeats=0",
+			"2h0m0s e gave up run=1 repeats=0",
+			"2h0m1s e gave up run=1 repeats=0",
+			"2h0m3s e gave up run=1 repeats=0",
+		}, r.got()[9:])
+		assert.Equal(t, reportCount{delivered: 1, lost: 4}, reportsOf(m))
+	})
+}
+
+// A report that failed is merged with what came meanwhile: all of it is delivered by the next attempt.
+func TestReporterGetsWhatFailedTogetherWithWhatCameSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n > 2 {
+				return nil
+			}
+			time.Sleep([]time.Duration{500 * time.Millisecond, 450 * time.Millisecond}[n-1])
+			return errDeaf
+		})
+		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(lines)))
+		start(t, m, "a", boom, everyTime(200*time.Millisecond, 1000)...) // failures at 0, 200 ms, 400 ms and so on
+		time.Sleep(4100 * time.Millisecond)
+		assert.Equal(t, []string{
+			"0s a failed run=1 repeats=0",
+			"1.5s a failed run=8 repeats=7",    // 0.5 s of trying, 1 s of waiting
+			"3.95s a failed run=20 repeats=19", // 0.45 s, 2 s
+		}, r.got()[:3])
+		assert.Equal(t, []string{
+			"ERROR reporter failed, will retry | task=a kind=failed events=1 attempt=1 error=deaf",
+			"ERROR reporter failed, will retry | task=a kind=failed events=8 attempt=2 error=deaf",
+		}, lines.got())
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// Ten reports at once, and one each second: what fails every 110 ms is merged from then on.
+func TestReportLimitMergesWhatIsBeyondIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newInbox(nil)
+		m := observed(t, taskmanager.WithReporter(r))
+		task := start(t, m, "a", boom, everyTime(110*time.Millisecond, 31)...)
+		require.Error(t, task.Wait(t.Context()))
+		time.Sleep(time.Minute)
+		want := make([]string, 0, 15)
+		for i := range 11 { // the burst of ten, and one that has been refilled meanwhile
+			want = append(want, fmt.Sprintf("%v a failed run=%d repeats=0", time.Duration(i)*110*time.Millisecond, i+1))
+		}
+		want = append(want,
+			"2s a failed run=19 repeats=7",
+			"3s a failed run=28 repeats=8",
+			"4s a failed run=30 repeats=1",
+			"5s a gave up run=31 repeats=0")
+		assert.Equal(t, want, r.got())
+		assert.EqualValues(t, 31, r.sum())
+		assert.Equal(t, reportCount{delivered: 31}, reportsOf(m))
+	})
+}
+
+// With 1,024 pairs of task and kind waiting, further tasks are merged by kind, under no name.
+func TestReportsThatWaitAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n == 1 {
+				<-release
+			}
+			return nil
+		})
+		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithHistory(2000))
+		for i := range 1 + 1024 + 300 {
+			start(t, m, fmt.Sprint(i), boom, once())
+			synctest.Wait()
+		}
+		start(t, m, "other kind", boom, taskmanager.WithBackoff(time.Hour, time.Hour))
+		synctest.Wait()
+		assert.Equal(t, reportCount{waiting: 1326}, reportsOf(m))
+		close(release)
+		synctest.Wait()
+		events := r.events()
+		require.Len(t, events, 1+1024+2)
+		merged := events[1025]
+		assert.Empty(t, merged.Task)
+		assert.Equal(t, taskmanager.EventGaveUp, merged.Kind)
+		assert.Equal(t, 299, merged.Repeats)
+		assert.Zero(t, merged.Run, "of no run")
+		assert.Empty(t, events[1026].Task)
+		assert.Equal(t, taskmanager.EventFailed, events[1026].Kind)
+		assert.EqualValues(t, 1326, r.sum())
+		assert.Equal(t, reportCount{delivered: 1326}, reportsOf(m))
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// The goroutine that delivers is not one of the task that it delivers for, and ends when nothing waits.
+func TestReporterGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var labels string
+		r := newInbox(func(context.Context, int, taskmanager.Event) error {
+			var dump bytes.Buffer
+			if err := pprof.Lookup("goroutine").WriteTo(&dump, 1); err != nil {
+				return err
+			}
+			for group := range strings.SplitSeq(dump.String(), "\n\n") {
+				if strings.Contains(group, "TestReporterGoroutine.func1.1") { // this function
+					labels = group
+				}
+			}
+			return nil
+		})
+		m := observed(t, taskmanager.WithReporter(r))
+		start(t, m, "a", boom, once())
+		synctest.Wait()
+		require.Contains(t, labels, "callReporter")
+		assert.NotContains(t, labels, `"task"`)
+		assert.Equal(t, 1, r.mostAtOnce())
+		// A bubble can't end while a goroutine of it waits: nothing is left of the Manager.
+	})
+}
+
+func TestReporterMayCallTheManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *taskmanager.Manager
+		r := newInbox(func(ctx context.Context, n int, e taskmanager.Event) error {
+			if n == 1 {
+				return m.RestartTask(ctx, e.Task)
+			}
+			return m.StopAll(ctx)
+		})
+		m = observed(t, taskmanager.WithReporter(r))
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs < 3 {
+				return errBoom
+			}
+			return untilStopped(ctx)
+		}, taskmanager.WithBackoff(time.Hour, time.Hour))
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateStopped, task.State(), "restarted by the first report, stopped by the second")
+		assert.Equal(t, []string{"0s a failed run=1 repeats=0", "0s a failed run=2 repeats=0"}, r.got())
+	})
+}
+
+func TestSetReporterPassesOnWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		former := newInbox(func(context.Context, int, taskmanager.Event) error {
+			<-release
+			return errDeaf
+		})
+		m := observed(t, taskmanager.WithReporter(former), noReportLimit())
+		start(t, m, "a", boom, everyTime(time.Second, 4)...)
+		time.Sleep(time.Minute)
+		assert.Equal(t, reportCount{waiting: 4}, reportsOf(m))
+
+		next := newInbox(nil)
+		m.SetReporter(next)
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a failed run=3 repeats=1", "0s a gave up run=4 repeats=0"}, next.got(),
+			"all but what the former one has in hand")
+		assert.Equal(t, reportCount{delivered: 3}, reportsOf(m))
+		close(release)
+		synctest.Wait()
+		assert.Equal(t, reportCount{delivered: 3, lost: 1}, reportsOf(m), "nobody retries for a former reporter")
+		assert.Len(t, former.got(), 1)
+	})
+}
+
+func TestSetReporterToNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t, taskmanager.WithReportLimit(1, 1))
+		m.SetReporter(newInbox(nil))
+		for _, name := range []string{"a", "b", "c"} {
+			start(t, m, name, boom, once())
+			synctest.Wait()
+		}
+		assert.Equal(t, reportCount{delivered: 1, waiting: 2}, reportsOf(m))
+		m.SetReporter(nil)
+		assert.Equal(t, reportCount{delivered: 1, lost: 2}, reportsOf(m))
+		start(t, m, "d", boom, once())
+		synctest.Wait()
+		assert.Equal(t, reportCount{delivered: 1, lost: 2}, reportsOf(m), "there is nobody to report to")
+	})
+}
+
+// Each of several reporters goes at its own pace; one that replaces them hears of what some of them had not heard.
+func TestMultiReporter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Hour); return nil })
+		fast := newInbox(nil)
+		broken := newInbox(func(context.Context, int, taskmanager.Event) error { panic("broken") })
+		m := observed(t, noReportLimit(), taskmanager.WithReporter(
+			taskmanager.MultiReporter(slow, nil, taskmanager.MultiReporter(fast, broken))))
+		start(t, m, "a", boom, everyTime(10*time.Second, 3)...)
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a failed run=1 repeats=0"}, slow.got())
+		assert.Equal(t, []string{
+			"0s a failed run=1 repeats=0", "10s a failed run=2 repeats=0", "20s a gave up run=3 repeats=0",
+		}, fast.got())
+		assert.Equal(t, reportCount{delivered: 3, waiting: 3 + 2, lost: 1}, reportsOf(m))
+
+		next := newInbox(nil)
+		m.SetReporter(next)
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a failed run=2 repeats=0", "0s a gave up run=3 repeats=0"}, next.got())
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestMultiReporterByItself(t *testing.T) {
+	good := newInbox(nil)
+	bad := newInbox(func(context.Context, int, taskmanager.Event) error { return errDeaf })
+	broken := newInbox(func(context.Context, int, taskmanager.Event) error { panic("broken") })
+	err := taskmanager.MultiReporter(broken, bad, good).Report(t.Context(), taskmanager.Event{Task: "a"})
+	require.ErrorIs(t, err, errDeaf)
+	var panicked *taskmanager.PanicError
+	require.ErrorAs(t, err, &panicked)
+	assert.Equal(t, "broken", panicked.Value)
+	assert.Len(t, good.got(), 1)
+	require.NoError(t, taskmanager.MultiReporter().Report(t.Context(), taskmanager.Event{}))
+	require.NoError(t, taskmanager.MultiReporter(good, nil).Report(t.Context(), taskmanager.Event{}))
+}
+
+// Shutdown delivers what waits without regard to the limit, until its deadline: that of ctx, or 5 s.
+func TestShutdownDeliversWhatWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		each      time.Duration // that a report takes
+		timeout   time.Duration // of ctx; 0 for none
+		takes     time.Duration
+		delivered uint64
+	}{
+		"at once":            {each: 0, takes: 0, delivered: 8},
+		"in time":            {each: 700 * time.Millisecond, takes: 4900 * time.Millisecond, delivered: 8},
+		"not in time":        {each: 2 * time.Second, takes: 5 * time.Second, delivered: 1 + 2},
+		"not in time of ctx": {each: 2 * time.Second, timeout: 3 * time.Second, takes: 3 * time.Second, delivered: 1 + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				each := time.Duration(0)
+				r := newInbox(func(ctx context.Context, _ int, _ taskmanager.Event) error {
+					select {
+					case <-time.After(each):
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+				m := observed(t, taskmanager.WithReporter(r), taskmanager.WithReportLimit(0.001, 1),
+					taskmanager.WithLogger(slog.New(lines)))
+				for i := range 8 {
+					start(t, m, fmt.Sprint(i), boom, once())
+					synctest.Wait()
+				}
+				assert.Equal(t, reportCount{delivered: 1, waiting: 7}, reportsOf(m))
+				each = c.each
+				ctx, cancel := context.WithCancel(t.Context())
+				if c.timeout > 0 {
+					ctx, cancel = context.WithTimeout(t.Context(), c.timeout)
+				}
+				defer cancel()
+				began := time.Now()
+				require.NoError(t, m.Shutdown(ctx), "the tasks have ended")
+				assert.Equal(t, c.takes, time.Since(began))
+				assert.Equal(t, reportCount{delivered: c.delivered, lost: 8 - c.delivered}, reportsOf(m))
+				want := []string{}
+				if c.delivered < 8 {
+					want = []string{fmt.Sprintf("ERROR no time left to report events | events=%d", 8-c.delivered)}
+				}
+				assert.Equal(t, want, lines.about("no time left"))
+				synctest.Wait()
+				assert.Equal(t, reportCount{delivered: c.delivered, lost: 8 - c.delivered}, reportsOf(m))
+			})
+		})
+	}
+}

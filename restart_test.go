@@ -1,0 +1,611 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// Exactly one more run, at once, that counts against no limit.
+func TestRestartWhileRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithRestartLimit(0.001, 1))
+		events := m.Subscribe(t.Context())
+		var body causeLog
+		first := true
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if first {
+				taskmanager.SetStatus(ctx, "the %s run", "first")
+				first = false
+			}
+			return body.run(ctx)
+		}, taskmanager.WithMaxRestarts(0))
+		synctest.Wait()
+		assert.Equal(t, "the first run", task.Stats().Status)
+		done := task.Done()
+		for i := range 10 {
+			time.Sleep(time.Second)
+			began := time.Now()
+			require.NoError(t, m.RestartTask(t.Context(), "a"))
+			took(t, 0, began)
+			stats := task.Stats()
+			assert.EqualValues(t, i+2, stats.Runs, "the new run has begun when RestartTask returns")
+			assert.EqualValues(t, i+1, stats.Restarts)
+			assert.Equal(t, taskmanager.StateRunning, stats.State)
+			assert.Equal(t, began.UnixNano(), stats.RunStartedAt.UnixNano())
+			assert.Zero(t, stats.RestartsInWindow)
+			assert.Zero(t, stats.Failures)
+			assert.Empty(t, stats.Status)
+			require.NoError(t, stats.LastError)
+		}
+		time.Sleep(time.Hour)
+		assert.EqualValues(t, 11, task.Stats().Runs)
+		require.NoError(t, task.Stop(t.Context()))
+
+		causes := body.all()
+		require.Len(t, causes, 11)
+		for _, cause := range causes[:10] {
+			assert.Equal(t, taskmanager.ErrRestarted, cause)
+		}
+		assert.Equal(t, taskmanager.ErrStopped, causes[10])
+		assert.Equal(t, done, task.Done(), "it did not end in between")
+		got := pending(events)
+		require.Len(t, got, 22)
+		for i, e := range got {
+			assert.EqualValues(t, i/2+1, e.Run)
+			if i%2 == 0 {
+				assert.Equal(t, taskmanager.EventStarted, e.Kind)
+				continue
+			}
+			assert.Equal(t, taskmanager.EventStopped, e.Kind)
+			if i < 21 {
+				require.ErrorIs(t, e.Err, taskmanager.ErrRestarted)
+			} else {
+				require.NoError(t, e.Err)
+			}
+		}
+	})
+}
+
+// What the old run returns is no failure: it was asked to end.
+func TestRestartWhateverTheBodyReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		ends := []func() error{
+			func() error { return nil },
+			func() error { return errWhy },
+			func() error { panic(errWhy) },
+			func() error { return backoff.Permanent(errWhy) },
+		}
+		run := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			end := ends[run%len(ends)]
+			run++
+			<-ctx.Done()
+			return end()
+		}, taskmanager.WithRestart(taskmanager.RestartNever))
+		synctest.Wait()
+		for range ends {
+			began := time.Now()
+			require.NoError(t, task.Restart(t.Context()))
+			took(t, 0, began)
+		}
+		stats := task.Stats()
+		assert.EqualValues(t, len(ends)+1, stats.Runs)
+		assert.Zero(t, stats.Failures)
+		assert.Zero(t, stats.Panics)
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+// It waits for the old run to return, and the name has one body all the time.
+func TestRestartWaitsForTheOldRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		var running atomic.Int64
+		task := start(t, m, "a", func(ctx context.Context) error {
+			assert.Equal(t, int64(1), running.Add(1))
+			defer running.Add(-1)
+			return slowToStop(3 * time.Second)(ctx)
+		})
+		synctest.Wait()
+		began := time.Now()
+		time.AfterFunc(time.Second, func() {
+			assert.Equal(t, taskmanager.StateStopping, task.State())
+			assert.True(t, m.IsRunning("a"))
+		})
+		require.NoError(t, task.Restart(t.Context()))
+		took(t, 3*time.Second, began)
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+func TestRestartInBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithBackoffJitter(0), taskmanager.WithRestartLimit(0.001, 1))
+		var fail atomic.Bool
+		fail.Store(true)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if fail.Load() {
+				return errWhy
+			}
+			return untilStopped(ctx)
+		})
+		for i := range 3 {
+			require.Equal(t, taskmanager.StateBackoff, settled(task))
+			time.Sleep(time.Second)
+			began := time.Now()
+			require.NoError(t, m.RestartTask(t.Context(), "a"))
+			took(t, 0, began)
+			require.Equal(t, taskmanager.StateBackoff, settled(task), "it has failed once more")
+			stats := task.Stats()
+			assert.EqualValues(t, i+2, stats.Runs)
+			assert.EqualValues(t, i+2, stats.Failures)
+			// Each failure has counted its restart; that it came early adds nothing.
+			assert.Equal(t, i+2, stats.RestartsInWindow)
+		}
+		fail.Store(false)
+		require.NoError(t, task.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		assert.Zero(t, task.Stats().NextRunAt)
+		time.Sleep(time.Hour)
+		assert.EqualValues(t, 5, task.Stats().Runs, "the timers of the pauses are gone")
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+func TestRestartOfAnEndedTask(t *testing.T) {
+	for name, c := range map[string]struct {
+		first func(ctx context.Context) error
+		state taskmanager.State
+	}{
+		"completed": {func(context.Context) error { return nil }, taskmanager.StateCompleted},
+		"failed":    {func(context.Context) error { panic(errWhy) }, taskmanager.StateFailed},
+		"stopped":   {untilStopped, taskmanager.StateStopped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithRestart(taskmanager.RestartNever))
+				runs := 0
+				task := start(t, m, "a", func(ctx context.Context) error {
+					runs++
+					if runs == 1 {
+						taskmanager.SetStatus(ctx, "the first")
+						return c.first(ctx)
+					}
+					return untilStopped(ctx)
+				})
+				synctest.Wait()
+				if c.state == taskmanager.StateStopped {
+					require.NoError(t, task.Stop(t.Context()))
+				}
+				<-task.Done()
+				require.Equal(t, c.state, task.State())
+				former, before := task.Done(), m.Stats()
+				assert.Equal(t, "the first", task.Stats().Status)
+				time.Sleep(time.Hour)
+
+				began := time.Now()
+				require.NoError(t, m.RestartTask(t.Context(), "a"))
+				took(t, 0, began)
+				require.Equal(t, taskmanager.StateRunning, settled(task))
+				assert.True(t, m.IsRunning("a"))
+				again, ok := m.Lookup("a")
+				require.True(t, ok)
+				assert.Same(t, task, again, "the handle stays valid")
+				stats := task.Stats()
+				assert.EqualValues(t, 1, stats.Runs)
+				assert.Zero(t, stats.Restarts)
+				assert.Zero(t, stats.Failures)
+				assert.Zero(t, stats.Panics)
+				assert.Zero(t, stats.EndedAt)
+				assert.Empty(t, stats.Status)
+				require.NoError(t, stats.LastError)
+				assert.Zero(t, stats.LastErrorAt)
+				assert.Equal(t, began.UnixNano(), stats.StartedAt.UnixNano())
+				require.NoError(t, task.Err())
+				assert.NotEqual(t, former, task.Done())
+				select {
+				case <-task.Done():
+					t.Error("Done is of the former end")
+				default:
+				}
+				// The totals are of all lives.
+				assert.Equal(t, before.Runs+1, m.Stats().Runs)
+				assert.Equal(t, before.Failures, m.Stats().Failures)
+				assert.Equal(t, before.Panics, m.Stats().Panics)
+
+				require.NoError(t, m.StopTask(t.Context(), "a"))
+				<-task.Done()
+				require.NoError(t, task.Err())
+			})
+		})
+	}
+}
+
+// A task that was given up has all of its restarts again, and its first delay.
+func TestRestartOfAGivenUpTaskCountsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithBackoffJitter(0), taskmanager.WithMaxRestarts(2))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", func(context.Context) error { return errWhy })
+		for life := range 3 {
+			began := time.Now()
+			err := task.Wait(t.Context())
+			took(t, 2*time.Second+3*time.Second, began)
+			require.ErrorIs(t, err, taskmanager.ErrTooManyRestarts)
+			require.ErrorIs(t, err, errWhy)
+			stats := task.Stats()
+			assert.EqualValues(t, 3, stats.Runs)
+			assert.EqualValues(t, 3, stats.Failures)
+			assert.Equal(t, 2, stats.RestartsInWindow)
+			got := pending(events)
+			require.Equal(t, []taskmanager.EventKind{
+				taskmanager.EventStarted, taskmanager.EventFailed, taskmanager.EventStarted, taskmanager.EventFailed,
+				taskmanager.EventStarted, taskmanager.EventGaveUp,
+			}, kinds(got, "a"))
+			assert.EqualValues(t, 1, got[0].Run)
+			assert.EqualValues(t, 3, got[5].Run)
+			assert.EqualValues(t, 3*(life+1), m.Stats().Runs)
+			assert.EqualValues(t, 3*(life+1), m.Stats().Failures)
+			if life < 2 {
+				require.NoError(t, task.Restart(t.Context()))
+			}
+		}
+	})
+}
+
+// A stuck task gets an error at once, with its stack, and never a second body.
+func TestRestartOfAStuckTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		body := newDeafBody()
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			runs++
+			return body.hangInBody(ctx)
+		})
+		synctest.Wait()
+		require.Error(t, task.Stop(t.Context()))
+		require.Equal(t, taskmanager.StateStuck, task.State())
+
+		began := time.Now()
+		err := m.RestartTask(t.Context(), "a")
+		took(t, 0, began)
+		var stuck *taskmanager.StopTimeoutError
+		require.ErrorAs(t, err, &stuck)
+		assert.Equal(t, "a", stuck.Task)
+		assert.Contains(t, string(stuck.Stack), "hangInBody")
+
+		time.Sleep(time.Minute)
+		body.release()
+		require.Equal(t, taskmanager.StateStopped, settled(task))
+		time.Sleep(time.Minute)
+		assert.Equal(t, 1, runs)
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
+// A restart whose stop has timed out does not come as a surprise later.
+func TestRestartThatTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		events := m.Subscribe(t.Context())
+		body := newDeafBody()
+		task := start(t, m, "a", body.hangInBody)
+		synctest.Wait()
+		began := time.Now()
+		stuck := asStuck(t, m.RestartTask(t.Context(), "a"), "a", 5*time.Second)
+		took(t, 5*time.Second, began)
+		assert.Contains(t, string(stuck.Stack), "hangInBody")
+		assert.Equal(t, taskmanager.StateStuck, task.State())
+		time.Sleep(time.Minute)
+		body.release()
+		require.Equal(t, taskmanager.StateStopped, settled(task))
+		time.Sleep(time.Minute)
+		assert.EqualValues(t, 1, task.Stats().Runs)
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped,
+		}, kinds(pending(events), "a"))
+	})
+}
+
+// A stop wins over a restart that has not been done yet, and the restart says why it came to nothing.
+func TestRestartOvertakenByAStop(t *testing.T) {
+	for name, c := range map[string]struct {
+		stop  func(m *taskmanager.Manager, ctx context.Context) error
+		cause error
+	}{
+		"StopTask": {func(m *taskmanager.Manager, ctx context.Context) error { return m.StopTask(ctx, "a") }, taskmanager.ErrStopped},
+		"StopAll":  {(*taskmanager.Manager).StopAll, taskmanager.ErrStopped},
+		"Shutdown": {(*taskmanager.Manager).Shutdown, taskmanager.ErrShutdown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				task := start(t, m, "a", slowToStop(time.Second))
+				synctest.Wait()
+				began := time.Now()
+				time.AfterFunc(time.Second/2, func() {
+					assert.NoError(t, c.stop(m, t.Context()))
+					took(t, time.Second, began)
+				})
+				err := m.RestartTask(t.Context(), "a")
+				took(t, time.Second, began)
+				require.ErrorIs(t, err, c.cause)
+				require.Equal(t, taskmanager.StateStopped, settled(task))
+				assert.EqualValues(t, 1, task.Stats().Runs)
+			})
+		})
+		// The other way round: it is being stopped when the restart comes.
+		t.Run(name+" first", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				task := start(t, m, "a", slowToStop(time.Second))
+				synctest.Wait()
+				var stopped error
+				go func() { stopped = c.stop(m, t.Context()) }()
+				require.Equal(t, taskmanager.StateStopping, settled(task))
+				began := time.Now()
+				err := m.RestartTask(t.Context(), "a")
+				took(t, 0, began)
+				if c.cause == taskmanager.ErrShutdown { //nolint:errorlint // the very value of the table
+					require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+				} else {
+					require.ErrorIs(t, err, c.cause)
+				}
+				time.Sleep(time.Second)
+				require.Equal(t, taskmanager.StateStopped, settled(task))
+				require.NoError(t, stopped)
+				assert.EqualValues(t, 1, task.Stats().Runs)
+			})
+		})
+	}
+}
+
+// In no order at all: one of them wins, and the state says which.
+func TestRestartConcurrentWithAStop(t *testing.T) {
+	m := mustNew(t)
+	var running atomic.Int64
+	for i := range 500 {
+		name := fmt.Sprint(i)
+		task := start(t, m, name, func(ctx context.Context) error {
+			assert.Equal(t, int64(1), running.Add(1), "two bodies")
+			defer running.Add(-1)
+			return untilStopped(ctx)
+		})
+		var (
+			wg             sync.WaitGroup
+			stop, restart  error
+			restartIsFirst = i%2 == 0
+		)
+		calls := []func(){
+			func() { stop = task.Stop(t.Context()) },
+			func() { restart = task.Restart(t.Context()) },
+		}
+		if restartIsFirst {
+			calls[0], calls[1] = calls[1], calls[0]
+		}
+		for _, call := range calls {
+			wg.Go(call)
+		}
+		wg.Wait()
+		require.NoError(t, stop, "it ran at every moment before its stop")
+		switch state := task.State(); {
+		case restart != nil:
+			require.ErrorIs(t, restart, taskmanager.ErrStopped)
+			require.Equal(t, taskmanager.StateStopped, state)
+		case state == taskmanager.StateStopped:
+			// Restarted, then stopped.
+		default:
+			// Stopped, then started afresh.
+			require.False(t, state.Ended(), state)
+			require.NoError(t, task.Stop(t.Context()))
+		}
+		require.Zero(t, running.Load())
+	}
+}
+
+// Restarts that are asked for while the old run still ends are one restart.
+func TestRestartTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		task := start(t, m, "a", slowToStop(time.Second))
+		synctest.Wait()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				assert.NoError(t, task.Restart(t.Context()))
+				took(t, time.Second, began)
+			})
+		}
+		wg.Wait()
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+// Many restarts of an ended task at once: it is revived, with one body at any moment.
+func TestRestartOfAnEndedTaskByMany(t *testing.T) {
+	m := mustNew(t)
+	var running atomic.Int64
+	task := start(t, m, "a", func(ctx context.Context) error {
+		assert.Equal(t, int64(1), running.Add(1), "two bodies")
+		defer running.Add(-1)
+		return untilStopped(ctx)
+	})
+	for range 50 {
+		require.NoError(t, task.Stop(t.Context()))
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() { assert.NoError(t, m.RestartTask(t.Context(), "a")) })
+		}
+		wg.Wait()
+		require.False(t, task.State().Ended())
+		require.LessOrEqual(t, task.Stats().Runs, uint64(8))
+	}
+	require.NoError(t, m.StopAll(t.Context()))
+}
+
+func TestRestartFromInsideTheTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		began := time.Now()
+		runs := 0
+		var cause error
+		task := start(t, m, "a", func(ctx context.Context) error {
+			runs++
+			if runs > 1 {
+				return untilStopped(ctx)
+			}
+			self, _ := taskmanager.FromContext(ctx)
+			assert.NoError(t, self.Restart(ctx))
+			cause = context.Cause(ctx)
+			return errWhy
+		})
+		synctest.Wait()
+		took(t, 0, began)
+		require.ErrorIs(t, cause, taskmanager.ErrRestarted)
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		assert.Zero(t, task.Stats().Failures)
+		time.Sleep(time.Hour)
+		assert.Equal(t, taskmanager.StateRunning, task.State(), "its deadline is gone")
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+// Asked for before the first run, that run is the one that was asked for.
+func TestRestartWhileWaiting(t *testing.T) {
+	oneThread(t)
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t)
+			task := start(t, m, "a", untilStopped)
+			waiting := task.State() == taskmanager.StateWaiting
+			require.NoError(t, task.Restart(t.Context()))
+			require.Equal(t, taskmanager.StateRunning, settled(task))
+			if waiting {
+				assert.LessOrEqual(t, task.Stats().Runs, uint64(2))
+			} else {
+				assert.EqualValues(t, 2, task.Stats().Runs)
+			}
+			require.NoError(t, task.Stop(t.Context()))
+		})
+	}
+}
+
+// The caller has left; the restart is done all the same.
+func TestRestartWhoseContextIsCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		task := start(t, m, "a", slowToStop(2*time.Second))
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errWhy)
+		began := time.Now()
+		assert.Equal(t, errWhy, task.Restart(ctx))
+		took(t, 0, began)
+		require.Equal(t, taskmanager.StateStopping, settled(task))
+		time.Sleep(2 * time.Second)
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+// It completes at the moment at which the restart is asked for, and is started afresh then.
+func TestRestartWhileItCompletes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, slowLog("task completed", func() { time.Sleep(time.Second) }))
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			runs++
+			if runs == 1 {
+				return nil
+			}
+			return untilStopped(ctx)
+		})
+		require.Equal(t, taskmanager.StateCompleted, settled(task))
+		// It has ended, and that is still being said: a restart waits for it, as long as its context lets it.
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second/2, errWhy)
+		defer cancel()
+		began := time.Now()
+		require.ErrorIs(t, task.Restart(ctx), errWhy)
+		took(t, time.Second/2, began)
+		require.NoError(t, task.Restart(t.Context()))
+		took(t, time.Second, began)
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		assert.EqualValues(t, 1, task.Stats().Runs)
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+func TestRestartIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithHistory(1))
+		require.ErrorIs(t, m.RestartTask(t.Context(), "never"), taskmanager.ErrTaskNotFound)
+
+		forgotten := start(t, m, "forgotten", untilStopped)
+		replaced := start(t, m, "replaced", untilStopped)
+		synctest.Wait()
+		require.NoError(t, forgotten.Stop(t.Context()))
+		require.NoError(t, replaced.Stop(t.Context()))
+		require.ErrorIs(t, m.RestartTask(t.Context(), "forgotten"), taskmanager.ErrTaskNotFound)
+		require.ErrorIs(t, forgotten.Restart(t.Context()), taskmanager.ErrTaskNotFound)
+		anew := start(t, m, "replaced", untilStopped)
+		synctest.Wait()
+		require.ErrorIs(t, replaced.Restart(t.Context()), taskmanager.ErrTaskNotFound)
+		assert.Equal(t, taskmanager.StateStopped, replaced.State())
+		assert.EqualValues(t, 1, anew.Stats().Runs, "its namesake is not disturbed")
+
+		require.NoError(t, m.Shutdown(t.Context()))
+		require.ErrorIs(t, m.RestartTask(t.Context(), "replaced"), taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, anew.Restart(t.Context()), taskmanager.ErrManagerClosed)
+	})
+}
+
+// A backoff policy is made anew for each life. One that can't be made is an error, and the task stays as it was.
+func TestRestartMakesANewBackOffPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		made := 0
+		task := start(t, m, "a", untilStopped, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+			made++
+			switch made {
+			case 2:
+				panic(errors.New("out of order"))
+			case 3:
+				return nil
+			}
+			return &backoff.ZeroBackOff{}
+		}))
+		synctest.Wait()
+		require.NoError(t, task.Stop(t.Context()))
+		for _, reason := range []string{"out of order", "nil"} {
+			var refused *taskmanager.OptionError
+			require.ErrorAs(t, task.Restart(t.Context()), &refused)
+			assert.Equal(t, "WithBackOffPolicy", refused.Option)
+			assert.Contains(t, refused.Reason, reason)
+			assert.Equal(t, taskmanager.StateStopped, task.State())
+			assert.EqualValues(t, 1, task.Stats().Runs)
+		}
+		require.NoError(t, task.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		assert.Equal(t, 4, made)
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}

@@ -1,0 +1,61 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// wallClockSet returns the time at which the clock that t was taken from shows d more (or less), because somebody has set it: its
+// monotonic reading stays. Nothing in package time can make such a Time, hence the knowledge of its fields: the wall clock's
+// seconds begin at bit 30 of the first.
+func wallClockSet(t time.Time, d time.Duration) time.Time {
+	wall := (*uint64)(unsafe.Pointer(&t))
+	*wall += uint64(d/time.Second) << 30 //nolint:gosec // a negative d wraps around, as it must
+	return t
+}
+
+// Outside a bubble: in there, times have no monotonic reading.
+func TestAWallClockJumpMovesNothing(t *testing.T) {
+	m, err := New(WithLogger(slog.New(slog.DiscardHandler)), WithBackoff(0, 0))
+	require.NoError(t, err)
+	runs, entered := 0, make(chan struct{})
+	task, err := m.StartTask("a", func(ctx context.Context) error {
+		runs++
+		if runs <= 2 {
+			return errors.New("not yet")
+		}
+		close(entered)
+		<-ctx.Done()
+		return nil
+	})
+	require.NoError(t, err)
+	<-entered
+	// What the task would see is handed to it, for a test can't set the clock.
+	now := task.run.started.Add(5 * time.Second)
+	for _, jump := range []time.Duration{-100 * 365 * 24 * time.Hour, -time.Hour, 0, time.Hour, 100 * 365 * 24 * time.Hour} {
+		set := wallClockSet(now, jump)
+		require.Equal(t, jump, set.Round(0).Sub(now.Round(0)), "the wall clock has jumped")
+		require.Zero(t, set.Sub(now), "and no time has passed")
+
+		var s TaskStats
+		task.snapshot(&s, set)
+		assert.Equal(t, 5*time.Second, s.Uptime)
+		assert.Equal(t, 2, s.RestartsInWindow)
+		assert.EqualValues(t, 3, s.Runs)
+	}
+	require.NoError(t, m.StopAll(t.Context()))
+
+	// Within the window before a jump, within it after; and out of it not by the jump, but by time.
+	var w window
+	w.add(now, 5)
+	w.add(wallClockSet(now.Add(time.Minute-1), -time.Hour), 5)
+	assert.Equal(t, 2, w.count(wallClockSet(now.Add(time.Minute-1), time.Hour), time.Minute))
+	assert.Equal(t, 1, w.count(wallClockSet(now.Add(time.Minute), -time.Hour), time.Minute))
+}

@@ -1,0 +1,769 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+var errWhy = errors.New("why it was canceled")
+
+func TestStopWhileRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		events := m.Subscribe(t.Context())
+		var body causeLog
+		task := start(t, m, "a", body.run)
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		time.Sleep(3 * time.Second)
+
+		began := time.Now()
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		took(t, 0, began)
+		assert.Equal(t, []error{taskmanager.ErrStopped}, body.all())
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.False(t, m.IsRunning("a"))
+		require.NoError(t, task.Err())
+		require.NoError(t, task.Wait(t.Context()))
+
+		got := pending(events)
+		require.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStopped}, kinds(got, "a"))
+		assert.Equal(t, uint64(1), got[1].Run)
+		assert.Equal(t, 3*time.Second, got[1].Uptime)
+		require.NoError(t, got[1].Err)
+
+		stats := task.Stats()
+		assert.Equal(t, uint64(1), stats.Runs)
+		assert.Zero(t, stats.Failures)
+		assert.Equal(t, began.UnixNano(), stats.EndedAt.UnixNano())
+
+		require.ErrorIs(t, m.StopTask(t.Context(), "a"), taskmanager.ErrTaskNotRunning)
+		require.ErrorIs(t, task.Stop(t.Context()), taskmanager.ErrTaskNotRunning)
+		require.ErrorIs(t, m.StopTask(t.Context(), "b"), taskmanager.ErrTaskNotFound)
+	})
+}
+
+// A body that was asked to stop has stopped, whatever it makes of that.
+func TestStopWhateverTheBodyReturns(t *testing.T) {
+	own := errors.New("could not say goodbye")
+	for name, c := range map[string]struct {
+		end   func(ctx context.Context) error
+		event error // what the event says
+	}{
+		"nil":         {func(context.Context) error { return nil }, nil},
+		"ctx.Err":     {func(ctx context.Context) error { return ctx.Err() }, nil},
+		"cause":       {context.Cause, nil},
+		"own error":   {func(context.Context) error { return own }, own},
+		"own panic":   {func(context.Context) error { panic(own) }, own},
+		"Goexit":      {func(context.Context) error { runtime.Goexit(); return nil }, taskmanager.ErrGoexit},
+		"both errors": {func(ctx context.Context) error { return errors.Join(own, errWhy) }, own},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				events := m.Subscribe(t.Context())
+				task := start(t, m, "a", func(ctx context.Context) error {
+					<-ctx.Done()
+					return c.end(ctx)
+				})
+				synctest.Wait()
+				require.NoError(t, m.StopTask(t.Context(), "a"))
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+				require.NoError(t, task.Err())
+				assert.Zero(t, task.Stats().Failures)
+				assert.Zero(t, task.Stats().Panics)
+				got := pending(events)
+				require.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStopped}, kinds(got, "a"))
+				if c.event == nil {
+					require.NoError(t, got[1].Err)
+				} else {
+					require.ErrorIs(t, got[1].Err, c.event)
+				}
+			})
+		})
+	}
+}
+
+func TestStopInBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithBackoffJitter(0))
+		task := start(t, m, "a", func(context.Context) error { return errWhy })
+		time.Sleep(time.Second)
+		require.Equal(t, taskmanager.StateBackoff, settled(task))
+		assert.True(t, m.IsRunning("a"))
+
+		began := time.Now()
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		took(t, 0, began)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		time.Sleep(time.Hour)
+		assert.Equal(t, uint64(1), task.Stats().Runs, "no run may follow the stop")
+		assert.Equal(t, uint64(1), task.Stats().Failures)
+		require.ErrorIs(t, task.Stats().LastError, errWhy)
+	})
+}
+
+// A task that waits for its turn under the fleet-wide limit is stopped at once, and the others don't wait for it.
+func TestStopWhileWaitingForTheFleetLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithRestartLimit(0.1, 1), taskmanager.WithBackoff(0, 0))
+		failOnce := func() taskmanager.TaskFunc {
+			failed := false
+			return func(ctx context.Context) error {
+				if !failed {
+					failed = true
+					return errWhy
+				}
+				return untilStopped(ctx)
+			}
+		}
+		tasks := make([]*taskmanager.Task, 4)
+		for i := range tasks {
+			tasks[i] = start(t, m, fmt.Sprint(i), failOnce())
+			synctest.Wait() // so that they fail in this order
+		}
+		// The first has used the burst; the second one's turn is in 10 s.
+		began := time.Now()
+		require.NoError(t, tasks[1].Stop(t.Context()))
+		require.NoError(t, tasks[2].Stop(t.Context()))
+		took(t, 0, began)
+		require.Equal(t, taskmanager.StateBackoff, settled(tasks[3]))
+		time.Sleep(10*time.Second - 1)
+		require.Equal(t, taskmanager.StateBackoff, settled(tasks[3]))
+		time.Sleep(time.Millisecond) // the limiter's float arithmetic may be a nanosecond off
+		require.Equal(t, taskmanager.StateRunning, settled(tasks[3]))
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
+// oneThread makes it all but certain that a new goroutine has not begun when its maker goes on.
+func oneThread(t *testing.T) {
+	t.Helper()
+	before := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
+// Stopped before its first run has begun, a task has no run at all.
+func TestStopWhileWaiting(t *testing.T) {
+	oneThread(t)
+	never := 0
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t)
+			events := m.Subscribe(t.Context())
+			entered := 0
+			task := start(t, m, "a", func(ctx context.Context) error {
+				entered++
+				return untilStopped(ctx)
+			})
+			require.NoError(t, task.Stop(t.Context()))
+			assert.Equal(t, taskmanager.StateStopped, task.State())
+			got := pending(events)
+			require.NotEmpty(t, got)
+			last := got[len(got)-1]
+			assert.Equal(t, taskmanager.EventStopped, last.Kind)
+			assert.EqualValues(t, entered, last.Run)
+			assert.EqualValues(t, entered, task.Stats().Runs)
+			assert.Zero(t, task.Stats().Restarts)
+			if entered == 0 {
+				never++
+			}
+		})
+	}
+	assert.Positive(t, never, "no stop came before the first run")
+}
+
+// The run has begun, and its body has not been entered: that finds its context ended.
+func TestStopBeforeTheBodyIsEntered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var body causeLog
+		m := mustNew(t, slowLog("task started", func() { time.Sleep(time.Second) }))
+		task := start(t, m, "a", body.run)
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		began := time.Now()
+		require.NoError(t, task.Stop(t.Context()))
+		took(t, time.Second, began)
+		assert.Equal(t, []error{taskmanager.ErrStopped}, body.all())
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+	})
+}
+
+func TestStopTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", slowToStop(time.Second))
+		synctest.Wait()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				assert.NoError(t, m.StopTask(t.Context(), "a"))
+				took(t, time.Second, began)
+			})
+		}
+		require.Equal(t, taskmanager.StateStopping, settled(task))
+		assert.True(t, m.IsRunning("a"))
+		wg.Wait()
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStopped}, kinds(pending(events), "a"))
+	})
+}
+
+// Each of two stops has its own deadline; the task becomes stuck at the first, once.
+func TestStopTwiceOfAStuckTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		events := m.Subscribe(t.Context())
+		body := newDeafBody()
+		task := start(t, m, "a", body.run, taskmanager.WithStopTimeout(3*time.Second))
+		synctest.Wait()
+		began := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			asStuck(t, m.StopTask(ctx, "a"), "a", time.Second)
+			took(t, time.Second, began)
+			assert.Equal(t, taskmanager.StateStuck, task.State())
+		})
+		wg.Go(func() {
+			asStuck(t, m.StopTask(t.Context(), "a"), "a", 3*time.Second)
+			took(t, 3*time.Second, began)
+		})
+		wg.Wait()
+		// A third one comes when it is stuck already, and waits all the same: it may return yet.
+		time.AfterFunc(2*time.Second, body.release)
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		took(t, 5*time.Second, began)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped,
+		}, kinds(pending(events), "a"))
+	})
+}
+
+func TestStopFromInsideTheTask(t *testing.T) {
+	for name, stop := range map[string]func(ctx context.Context, m *taskmanager.Manager) error{
+		"StopTask": func(ctx context.Context, m *taskmanager.Manager) error { return m.StopTask(ctx, "a") },
+		"Task.Stop": func(ctx context.Context, _ *taskmanager.Manager) error {
+			task, _ := taskmanager.FromContext(ctx)
+			return task.Stop(ctx)
+		},
+		"StopAll": func(ctx context.Context, m *taskmanager.Manager) error { return m.StopAll(ctx) },
+		"with a derived context": func(ctx context.Context, m *taskmanager.Manager) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			return m.StopTask(ctx, "a")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				began := time.Now()
+				var cause error
+				task := start(t, m, "a", func(ctx context.Context) error {
+					assert.NoError(t, stop(ctx, m))
+					cause = context.Cause(ctx)
+					task, _ := taskmanager.FromContext(ctx)
+					assert.Equal(t, taskmanager.StateStopping, task.State())
+					return nil
+				})
+				require.NoError(t, task.Wait(t.Context()))
+				took(t, 0, began)
+				require.ErrorIs(t, cause, taskmanager.ErrStopped)
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+			})
+		})
+	}
+}
+
+// It does not wait for itself, but its deadline is kept.
+func TestStopFromInsideATaskThatDoesNotReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		events := m.Subscribe(t.Context())
+		body := newDeafBody()
+		task := start(t, m, "a", func(ctx context.Context) error {
+			assert.NoError(t, m.StopTask(ctx, "a"))
+			return body.run(ctx)
+		})
+		time.Sleep(5*time.Second - 1)
+		require.Equal(t, taskmanager.StateStopping, settled(task))
+		time.Sleep(time.Nanosecond)
+		require.Equal(t, taskmanager.StateStuck, settled(task))
+		got := pending(events)
+		require.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStuck}, kinds(got, "a"))
+		asStuck(t, got[1].Err, "a", 5*time.Second)
+		body.release()
+		require.NoError(t, task.Wait(t.Context()))
+	})
+}
+
+// The others are waited for, with the caller's context although that ends by its own wish.
+func TestStopAllFromInsideATaskWaitsForTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		deaf := newDeafBody()
+		slow := start(t, m, "slow", slowToStop(time.Second))
+		stuck := start(t, m, "stuck", deaf.run, taskmanager.WithStopTimeout(2*time.Second))
+		synctest.Wait()
+		began := time.Now()
+		caller := start(t, m, "caller", func(ctx context.Context) error {
+			err := m.StopAll(ctx)
+			took(t, 2*time.Second, began)
+			asStuck(t, err, "stuck", 2*time.Second)
+			assert.Equal(t, taskmanager.StateStopped, slow.State())
+			assert.Equal(t, taskmanager.StateStuck, stuck.State())
+			return err
+		})
+		require.NoError(t, caller.Wait(t.Context()))
+		assert.Equal(t, taskmanager.StateStopped, caller.State())
+		deaf.release()
+		require.NoError(t, stuck.Wait(t.Context()))
+		// The Manager stays usable.
+		start(t, m, "caller", untilStopped)
+		require.NoError(t, m.StopAll(t.Context()))
+		require.NoError(t, m.StopAll(t.Context()), "nothing to stop is no error")
+	})
+}
+
+func TestPromise5StopReturnsByItsDeadlineWithTheStacksOfTheTaskAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		events := m.Subscribe(t.Context())
+		body, child := newDeafBody(), newDeafBody()
+		task := start(t, m, "deaf", func(ctx context.Context) error {
+			go func() { _ = child.hangInChild() }()
+			return body.hangInBody(ctx)
+		})
+		sibling := newDeafBody()
+		start(t, m, "sibling", sibling.hangInSibling)
+		synctest.Wait()
+		time.Sleep(2 * time.Second)
+
+		began := time.Now()
+		err := m.StopTask(t.Context(), "deaf")
+		took(t, 5*time.Second, began)
+		stuck := asStuck(t, err, "deaf", 5*time.Second)
+		stack := string(stuck.Stack)
+		assert.Contains(t, stack, "hangInBody")
+		assert.Contains(t, stack, "hangInChild")
+		assert.NotContains(t, stack, "hangInSibling")
+		assert.NotContains(t, stack, "testing.tRunner", "the goroutine of the test")
+		assert.Equal(t, 2, strings.Count(stack, "# labels:"), "two groups of goroutines:\n%s", stack)
+		assert.Contains(t, err.Error(), `task "deaf" did not stop within 5s`)
+
+		// It is listed as stuck, and its name stays taken.
+		assert.Equal(t, taskmanager.StateStuck, task.State())
+		assert.Equal(t, 1, m.Stats().Stuck)
+		assert.Equal(t, taskmanager.StateStuck, m.Stats().Tasks["deaf"].State)
+		assert.Equal(t, 7*time.Second, task.Stats().Uptime)
+		assert.True(t, m.IsRunning("deaf"))
+		_, err = m.StartTask("deaf", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+		assert.Equal(t, taskmanager.StateRunning, m.Stats().Tasks["sibling"].State)
+
+		// When it returns at last, the name is free.
+		time.Sleep(time.Minute)
+		body.release()
+		child.release()
+		require.Equal(t, taskmanager.StateStopped, settled(task))
+		require.NoError(t, task.Err())
+		got := pending(events)
+		require.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped,
+		}, kinds(got, "deaf"))
+		for _, e := range got {
+			if e.Kind == taskmanager.EventStuck {
+				assert.Equal(t, stuck, e.Err)
+				assert.Equal(t, began.Add(5*time.Second).UnixNano(), e.Time.UnixNano())
+				assert.Equal(t, 7*time.Second, e.Uptime)
+				assert.Equal(t, uint64(1), e.Run)
+			}
+		}
+		start(t, m, "deaf", untilStopped)
+		sibling.release()
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
+//go:noinline
+func (b *deafBody) hangInBody(ctx context.Context) error { return b.run(ctx) }
+
+//go:noinline
+func (b *deafBody) hangInChild() error { return b.run(context.Background()) }
+
+//go:noinline
+func (b *deafBody) hangInSibling(ctx context.Context) error { return b.run(ctx) }
+
+// A task of the same name in another Manager is another task.
+func TestStuckStackOfTheSameNameInTwoManagers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := []*taskmanager.Manager{mustNew(t), mustNew(t)}
+		bodies := []*deafBody{newDeafBody(), newDeafBody()}
+		start(t, ms[0], "same", bodies[0].hangInBody)
+		start(t, ms[1], "same", bodies[1].hangInSibling)
+		synctest.Wait()
+
+		first := asStuck(t, ms[0].StopTask(t.Context(), "same"), "same", 5*time.Second)
+		assert.Contains(t, string(first.Stack), "hangInBody")
+		assert.NotContains(t, string(first.Stack), "hangInSibling")
+		second := asStuck(t, ms[1].StopTask(t.Context(), "same"), "same", 5*time.Second)
+		assert.Contains(t, string(second.Stack), "hangInSibling")
+		assert.NotContains(t, string(second.Stack), "hangInBody")
+		for _, b := range bodies {
+			b.release()
+		}
+	})
+}
+
+// Names that need quoting in the dump, and names that look like a label of it.
+func TestStuckStackOfOddNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		names := []string{`"task":"plain"`, "plain", `back\slash`, "\u00a0emoji \U0001F600", `{"task":"x", "taskmanager":"1"}`, "plain2"}
+		body := newDeafBody()
+		for _, name := range names {
+			start(t, m, name, body.hangInBody)
+		}
+		synctest.Wait()
+		err := m.StopAll(t.Context())
+		joined, ok := err.(interface{ Unwrap() []error })
+		require.True(t, ok)
+		stacks := make(map[string]string)
+		for _, err := range joined.Unwrap() {
+			var stuck *taskmanager.StopTimeoutError
+			require.ErrorAs(t, err, &stuck)
+			stacks[stuck.Task] = string(stuck.Stack)
+		}
+		require.Len(t, stacks, len(names))
+		for _, name := range names {
+			assert.Equal(t, 1, strings.Count(stacks[name], "# labels:"), "of task %s:\n%s", name, stacks[name])
+			assert.Contains(t, stacks[name], fmt.Sprintf(`"task":%q`, name))
+		}
+		body.release()
+	})
+}
+
+// A dump walks every goroutine of the process, so there is one for all that are stuck, and none for who isn't.
+func TestStopAllMakesOneDump(t *testing.T) {
+	const tasks = 300
+	m := mustNew(t, taskmanager.WithStopTimeout(time.Nanosecond))
+	body := newDeafBody()
+	var entered sync.WaitGroup
+	entered.Add(tasks)
+	for i := range tasks {
+		start(t, m, fmt.Sprint(i), func(ctx context.Context) error {
+			entered.Done()
+			return body.run(ctx)
+		})
+	}
+	entered.Wait()
+	allocated := func(f func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	dump := allocated(func() { assert.NoError(t, pprof.Lookup("goroutine").WriteTo(io.Discard, 1)) })
+	var err error
+	stop := allocated(func() { err = m.StopAll(t.Context()) })
+	assert.Equal(t, tasks, m.Stats().Stuck)
+	assert.Less(t, stop, 5*dump, "one dump allocates %d bytes", dump)
+	assert.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), tasks)
+	body.release()
+	for task := range m.Tasks() {
+		<-task.Done()
+	}
+}
+
+// How a stop ends, by its context, for a body that never returns and for one that takes half a second.
+func TestStopContexts(t *testing.T) {
+	const timeout = 5 * time.Second // the default
+	withTimeout := func(d time.Duration) func(context.Context) (context.Context, context.CancelFunc) {
+		return func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeoutCause(ctx, d, errWhy)
+		}
+	}
+	canceledAfter := func(d time.Duration) func(context.Context) (context.Context, context.CancelFunc) {
+		return func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			if d == 0 {
+				cancel(errWhy)
+			} else {
+				time.AfterFunc(d, func() { cancel(errWhy) })
+			}
+			return ctx, func() { cancel(nil) }
+		}
+	}
+	for name, c := range map[string]struct {
+		ctx func(context.Context) (context.Context, context.CancelFunc)
+		// For the body that never returns.
+		takes   time.Duration
+		timeout time.Duration // of the StopTimeoutError; 0: the cause of ctx instead
+		stuck   time.Duration // when the task becomes stuck
+	}{
+		"no deadline":                   {context.WithCancel, timeout, timeout, timeout},
+		"deadline before the timeout":   {withTimeout(time.Second), time.Second, time.Second, time.Second},
+		"deadline at the timeout":       {withTimeout(timeout), timeout, timeout, timeout},
+		"deadline after the timeout":    {withTimeout(timeout + 1), timeout, timeout, timeout},
+		"deadline passed":               {withTimeout(-time.Second), 0, 0, timeout},
+		"canceled at the call":          {canceledAfter(0), 0, 0, timeout},
+		"canceled before the timeout":   {canceledAfter(2 * time.Second), 2 * time.Second, 0, timeout},
+		"canceled after the timeout":    {canceledAfter(timeout + 1), timeout, timeout, timeout},
+		"canceled just before the edge": {canceledAfter(timeout - 1), timeout - 1, 0, timeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				body := newDeafBody()
+				task := start(t, m, "deaf", body.run)
+				synctest.Wait()
+				began := time.Now()
+				ctx, cancel := c.ctx(t.Context())
+				defer cancel()
+				err := m.StopTask(ctx, "deaf")
+				took(t, c.takes, began)
+				if c.timeout > 0 {
+					assert.NotEmpty(t, asStuck(t, err, "deaf", c.timeout).Stack)
+				} else {
+					assert.Equal(t, errWhy, err)
+				}
+				// It has been asked all the same, and becomes stuck at its own deadline.
+				if rest := c.stuck - time.Since(began); rest > 0 {
+					require.Equal(t, taskmanager.StateStopping, settled(task))
+					time.Sleep(rest - 1)
+					require.Equal(t, taskmanager.StateStopping, settled(task))
+					time.Sleep(time.Nanosecond)
+				}
+				require.Equal(t, taskmanager.StateStuck, settled(task))
+				body.release()
+				require.Equal(t, taskmanager.StateStopped, settled(task))
+			})
+		})
+		t.Run(name+", body returns", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const needs = time.Second / 2
+				m := mustNew(t)
+				task := start(t, m, "slow", slowToStop(needs))
+				synctest.Wait()
+				began := time.Now()
+				ctx, cancel := c.ctx(t.Context())
+				defer cancel()
+				err := m.StopTask(ctx, "slow")
+				if c.takes > needs {
+					require.NoError(t, err)
+					took(t, needs, began)
+				} else {
+					assert.Equal(t, errWhy, err)
+					took(t, c.takes, began)
+				}
+				time.Sleep(time.Minute)
+				require.Equal(t, taskmanager.StateStopped, settled(task))
+			})
+		})
+	}
+}
+
+// Canceled at the very moment of the deadline, it returns then, with one of the two truths.
+func TestStopCanceledAtItsDeadline(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t)
+			body := newDeafBody()
+			task := start(t, m, "deaf", body.run)
+			synctest.Wait()
+			began := time.Now()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(5*time.Second, func() { cancel(errWhy) })
+			err := task.Stop(ctx)
+			took(t, 5*time.Second, began)
+			if !errors.Is(err, errWhy) {
+				asStuck(t, err, "deaf", 5*time.Second)
+			}
+			require.Equal(t, taskmanager.StateStuck, settled(task))
+			body.release()
+		})
+	}
+}
+
+// A body that returns at the very moment of the deadline may have been found stuck or not. Whoever hears that it was, hears so
+// before they hear that it stopped.
+func TestStuckBeforeStopped(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t)
+			events := m.Subscribe(t.Context())
+			task := start(t, m, "a", slowToStop(5*time.Second))
+			synctest.Wait()
+			began := time.Now()
+			err := task.Stop(t.Context())
+			took(t, 5*time.Second, began)
+			require.Equal(t, taskmanager.StateStopped, settled(task))
+			got := kinds(pending(events), "a")[1:]
+			if len(got) == 1 {
+				assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStopped}, got)
+				return
+			}
+			assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStuck, taskmanager.EventStopped}, got)
+			if err != nil {
+				asStuck(t, err, "a", 5*time.Second)
+			}
+		})
+	}
+}
+
+// The same, when it takes long to say that the task is stuck: that holds up what the task has to say, and not the stop.
+func TestStuckBeforeStoppedWithASlowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, slowLog("task stuck, its body does not return", func() { time.Sleep(time.Minute) }))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", slowToStop(6*time.Second))
+		synctest.Wait()
+		began := time.Now()
+		asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
+		took(t, 5*time.Second, began)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, taskmanager.StateStopped, settled(task), "the body has returned")
+		require.NoError(t, task.Wait(t.Context()))
+		took(t, 5*time.Second+time.Minute, began)
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped,
+		}, kinds(pending(events), "a"))
+	})
+}
+
+// A log handler that hangs at the end of a task makes the stop late, and not longer than its deadline.
+func TestStopWithALogThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		m := mustNew(t, slowLog("task stopped", func() { <-hang }))
+		task := start(t, m, "a", untilStopped)
+		synctest.Wait()
+		began := time.Now()
+		stuck := asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
+		took(t, 5*time.Second, began)
+		assert.Contains(t, string(stuck.Stack), "slowHandler")
+		close(hang)
+		require.NoError(t, task.Wait(t.Context()))
+	})
+}
+
+// A thousand tasks, all asked at once, each with its own deadline.
+func TestStopAllOfAThousandTasksWithDifferentTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tasks, timeouts = 1000, 20
+		m := mustNew(t, taskmanager.WithHistory(tasks))
+		timeoutOf := func(i int) time.Duration { return time.Duration(i%timeouts+1) * time.Second }
+		body := newDeafBody()
+		for i := range tasks {
+			f := body.run
+			if i/timeouts%2 == 0 { // of each timeout, every other task returns just in time
+				f = slowToStop(timeoutOf(i) - 1)
+			}
+			start(t, m, fmt.Sprint(i), f, taskmanager.WithStopTimeout(timeoutOf(i)))
+		}
+		synctest.Wait()
+
+		began := time.Now()
+		var err error
+		done := make(chan struct{})
+		go func() {
+			err = m.StopAll(t.Context())
+			took(t, timeouts*time.Second, began)
+			close(done)
+		}()
+		for s := range timeouts {
+			time.Sleep(time.Until(began.Add(time.Duration(s)*time.Second + time.Second/2)))
+			stats := m.Stats()
+			assert.Equal(t, s*tasks/timeouts/2, stats.Stuck, "stuck after %d.5 s", s)
+			assert.Equal(t, s*tasks/timeouts/2, stats.Stopped, "stopped after %d.5 s", s)
+			assert.Equal(t, tasks, stats.Stuck+stats.Stopped+stats.Stopping)
+		}
+		<-done
+		found := make(map[string]bool)
+		var walk func(error)
+		walk = func(err error) {
+			if joined, ok := err.(interface{ Unwrap() []error }); ok {
+				for _, err := range joined.Unwrap() {
+					walk(err)
+				}
+				return
+			}
+			var (
+				stuck *taskmanager.StopTimeoutError
+				i     int
+			)
+			require.ErrorAs(t, err, &stuck)
+			_, scanErr := fmt.Sscan(stuck.Task, &i)
+			require.NoError(t, scanErr)
+			assert.Equal(t, timeoutOf(i), stuck.Timeout)
+			assert.Contains(t, string(stuck.Stack), fmt.Sprintf(`"task":%q`, stuck.Task))
+			found[stuck.Task] = true
+		}
+		walk(err)
+		assert.Len(t, found, tasks/2)
+		body.release()
+		synctest.Wait()
+		assert.Equal(t, tasks, m.Stats().Stopped)
+	})
+}
+
+// Contexts and timers of a run end with it.
+func TestStopEndsWhatTheRunStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		var ended atomic.Int64
+		task := start(t, m, "a", func(ctx context.Context) error {
+			child, cancel := context.WithTimeout(ctx, time.Hour)
+			context.AfterFunc(child, func() {
+				defer cancel()
+				ended.Add(1)
+				assert.ErrorIs(t, context.Cause(child), taskmanager.ErrStopped)
+			})
+			return untilStopped(child)
+		})
+		synctest.Wait()
+		require.NoError(t, task.Stop(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, int64(1), ended.Load())
+	})
+}
+
+func TestStopWithANilContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		task := start(t, m, "a", untilStopped)
+		for name, call := range map[string]func(ctx context.Context) error{
+			"StopTask":     func(ctx context.Context) error { return m.StopTask(ctx, "a") },
+			"RestartTask":  func(ctx context.Context) error { return m.RestartTask(ctx, "a") },
+			"StopAll":      m.StopAll,
+			"Shutdown":     m.Shutdown,
+			"Run":          m.Run,
+			"Task.Stop":    task.Stop,
+			"Task.Restart": task.Restart,
+			"Task.Wait":    task.Wait,
+		} {
+			var refused *taskmanager.OptionError
+			require.ErrorAs(t, call(nil), &refused, name)
+			assert.Equal(t, "ctx", refused.Option)
+			assert.Equal(t, taskmanager.StateRunning, settled(task), "nothing is disturbed by %s", name)
+		}
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
