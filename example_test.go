@@ -1,0 +1,572 @@
+package taskmanager_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// Examples can't run in a synctest bubble, which needs a *testing.T. Those below wait for channels, and use delays of
+// a millisecond where they need a delay at all. What a failing task logs goes to standard error.
+
+// The default manager needs no set-up. This task fails twice and is restarted.
+func Example() {
+	attempts := 0
+	connected := make(chan struct{})
+	_, err := taskmanager.StartTask("consumer", func(ctx context.Context) error {
+		attempts++
+		if attempts < 3 {
+			return errors.New("connection refused")
+		}
+		close(connected)
+		<-ctx.Done() // a real body would work here until it is asked to stop
+		return nil
+	}, taskmanager.WithBackoff(time.Millisecond, time.Second))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	<-connected
+	s := taskmanager.Stats().Tasks["consumer"]
+	fmt.Printf("%v: %d runs, %d failures, the last: %v\n", s.State, s.Runs, s.Failures, s.LastError)
+
+	if err := taskmanager.StopTask(context.Background(), "consumer"); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println("running:", taskmanager.IsRunning("consumer"))
+	// Output:
+	// running: 3 runs, 2 failures, the last: connection refused
+	// running: false
+}
+
+// A main function, most often, starts its tasks and then waits for a signal. Not executed here, for it would wait.
+func ExampleRun() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	if _, err := taskmanager.StartTask("consumer", untilStopped); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := taskmanager.Run(ctx); err != nil { // stops all tasks when ctx is done
+		fmt.Println(err)
+	}
+}
+
+// untilStopped is the body of a task that does well.
+func untilStopped(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func ExampleNew() {
+	m, err := taskmanager.New(
+		taskmanager.WithName("billing"),
+		taskmanager.WithStopTimeout(10*time.Second), // for every task that does not say otherwise
+		taskmanager.WithHistory(1000),
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(m.Stats().Name)
+
+	_, err = taskmanager.New(taskmanager.WithMaxRestarts(-5))
+	fmt.Println(err)
+	// Output:
+	// billing
+	// taskmanager: WithMaxRestarts(-5): must be 0 or more, or Unlimited
+}
+
+func ExampleManager_StartTask() {
+	m, _ := taskmanager.New()
+
+	task, err := m.StartTask("poller", untilStopped, taskmanager.WithMaxRestarts(10))
+	fmt.Println(task.Name(), err)
+
+	_, err = m.StartTask("poller", untilStopped)
+	fmt.Println(errors.Is(err, taskmanager.ErrTaskRunning), err)
+
+	_, err = m.StartTask("", untilStopped)
+	var refused *taskmanager.OptionError
+	fmt.Println(errors.As(err, &refused), err)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// poller <nil>
+	// true taskmanager: task is already running: "poller"
+	// true taskmanager: name "": must have 1 to 255 bytes, and has 0
+}
+
+func ExampleWithRestart() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0))
+	fail := func(context.Context) error { return errors.New("no such table") }
+
+	migration, _ := m.StartTask("migration", fail, taskmanager.WithRestart(taskmanager.RestartNever))
+	fmt.Println(migration.Wait(context.Background()))
+
+	// RestartAlways is for bodies that must not end at all.
+	rounds := 0
+	var round taskmanager.TaskFunc = func(context.Context) error {
+		rounds++
+		return nil
+	}
+	loop, _ := m.StartTask("loop", round, taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithMaxRestarts(2))
+	fmt.Println(loop.Wait(context.Background()))
+	fmt.Println(rounds, "rounds")
+	// Output:
+	// taskmanager: gave up task "migration": no such table
+	// taskmanager: gave up task "loop" after 2 restarts within 1m0s
+	// 3 rounds
+}
+
+func ExampleWithBackoff() {
+	m, _ := taskmanager.New()
+	events := m.Subscribe(context.Background())
+
+	task, _ := m.StartTask("flaky", func(context.Context) error { return errors.New("busy") },
+		taskmanager.WithBackoff(time.Millisecond, 4*time.Millisecond),
+		taskmanager.WithBackoffFactor(2),
+		taskmanager.WithBackoffJitter(0), // the default is 0.1
+		taskmanager.WithMaxRestarts(4),
+	)
+	_ = task.Wait(context.Background())
+
+	for e := range events {
+		if e.Kind == taskmanager.EventFailed {
+			fmt.Println("run", e.Run, "failed, the next one begins in", e.Delay)
+		}
+		if e.Kind == taskmanager.EventGaveUp {
+			break
+		}
+	}
+	// Output:
+	// run 1 failed, the next one begins in 1ms
+	// run 2 failed, the next one begins in 2ms
+	// run 3 failed, the next one begins in 4ms
+	// run 4 failed, the next one begins in 4ms
+}
+
+// Any policy of package backoff will do. This one allows two restarts, whenever they are.
+func ExampleWithBackOffPolicy() {
+	m, _ := taskmanager.New()
+	newPolicy := func() backoff.BackOff {
+		return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Millisecond), 2)
+	}
+	task, _ := m.StartTask("import", func(context.Context) error { return errors.New("disk full") },
+		taskmanager.WithBackOffPolicy(newPolicy), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+
+	fmt.Println(task.Wait(context.Background()))
+	fmt.Println(task.Stats().Runs, "runs")
+	// Output:
+	// taskmanager: gave up task "import": disk full
+	// 3 runs
+}
+
+// An error that no restart will cure.
+func Example_permanent() {
+	m, _ := taskmanager.New()
+	errBadToken := errors.New("bad token")
+	task, _ := m.StartTask("bot", func(context.Context) error {
+		return backoff.Permanent(errBadToken)
+	})
+
+	err := task.Wait(context.Background())
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, errBadToken), errors.Is(err, taskmanager.ErrTooManyRestarts))
+	// Output:
+	// taskmanager: gave up task "bot": bad token
+	// true false
+}
+
+func ExampleWithMaxRestarts() {
+	m, _ := taskmanager.New()
+	errDown := errors.New("database is down")
+	task, _ := m.StartTask("sync", func(context.Context) error { return errDown },
+		taskmanager.WithMaxRestarts(3), taskmanager.WithRestartWindow(time.Minute), taskmanager.WithBackoff(0, 0))
+
+	err := task.Wait(context.Background())
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, taskmanager.ErrTooManyRestarts), errors.Is(err, errDown))
+
+	var gaveUp *taskmanager.GiveUpError
+	if errors.As(err, &gaveUp) {
+		fmt.Println(gaveUp.Task, gaveUp.Restarts, gaveUp.Window)
+	}
+	fmt.Println(task.State(), task.Stats().Failures)
+	// Output:
+	// taskmanager: gave up task "sync" after 3 restarts within 1m0s: database is down
+	// true true
+	// sync 3 1m0s
+	// failed 4
+}
+
+// A panic is a failure like any other. The error has the value and the stack, and unwraps to the value if that is an error.
+func ExamplePanicError() {
+	m, _ := taskmanager.New()
+	task, _ := m.StartTask("parser", func(context.Context) error {
+		panic("unexpected comma")
+	}, taskmanager.WithMaxRestarts(0))
+
+	err := task.Wait(context.Background())
+	var panicked *taskmanager.PanicError
+	if errors.As(err, &panicked) {
+		fmt.Println(panicked.Value)
+		fmt.Println(strings.Contains(string(panicked.Stack()), "ExamplePanicError"))
+	}
+	// Output:
+	// unexpected comma
+	// true
+}
+
+func ExampleManager_StopTask() {
+	m, _ := taskmanager.New()
+	started, why := make(chan struct{}), make(chan error, 1)
+	_, _ = m.StartTask("worker", func(ctx context.Context) error {
+		close(started)
+		<-ctx.Done()
+		why <- context.Cause(ctx)
+		return ctx.Err() // whatever it returns: it was asked to stop, so it has stopped
+	})
+	<-started
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	fmt.Println("stopped:", m.StopTask(ctx, "worker"))
+	fmt.Println("cause:", <-why)
+	fmt.Println("again:", m.StopTask(ctx, "worker"))
+	fmt.Println("unknown:", m.StopTask(ctx, "wroker"))
+	// Output:
+	// stopped: <nil>
+	// cause: taskmanager: task was stopped
+	// again: taskmanager: task is not running: "worker"
+	// unknown: taskmanager: task not found: "wroker"
+}
+
+// A body that does not return when its context is done is stuck. Its name stays taken until it returns.
+func ExampleStopTimeoutError() {
+	m, _ := taskmanager.New(taskmanager.WithStopTimeout(10 * time.Millisecond))
+	started, release := make(chan struct{}), make(chan struct{})
+	ignoresContext := func(context.Context) error {
+		close(started)
+		<-release
+		return nil
+	}
+	task, _ := m.StartTask("deaf", ignoresContext)
+	<-started
+
+	err := task.Stop(context.Background())
+	fmt.Println(err)
+	var stuck *taskmanager.StopTimeoutError
+	if errors.As(err, &stuck) {
+		fmt.Println("the stack shows where:", strings.Contains(string(stuck.Stack), "ExampleStopTimeoutError"))
+	}
+	fmt.Println(task.State())
+	_, err = m.StartTask("deaf", untilStopped)
+	fmt.Println(err)
+
+	close(release)
+	<-task.Done()
+	fmt.Println(task.State())
+	// Output:
+	// taskmanager: task "deaf" did not stop within 10ms
+	// the stack shows where: true
+	// stuck
+	// taskmanager: task is already running: "deaf"
+	// stopped
+}
+
+func ExampleManager_StopAll() {
+	m, _ := taskmanager.New()
+	for i := range 3 {
+		_, _ = m.StartTask(fmt.Sprintf("worker-%d", i), untilStopped)
+	}
+	fmt.Println(m.StopAll(context.Background()))
+	fmt.Println(m.Stats().Stopped, "stopped")
+
+	// The Manager stays usable.
+	_, err := m.StartTask("worker-0", untilStopped)
+	fmt.Println(err, m.IsRunning("worker-0"))
+	_ = m.StopAll(context.Background())
+	// Output:
+	// <nil>
+	// 3 stopped
+	// <nil> true
+}
+
+func ExampleManager_Shutdown() {
+	m, _ := taskmanager.New()
+	_, _ = m.StartTask("worker", untilStopped)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	fmt.Println(m.Shutdown(ctx))
+
+	_, err := m.StartTask("worker", untilStopped)
+	fmt.Println(errors.Is(err, taskmanager.ErrManagerClosed))
+	// Output:
+	// <nil>
+	// true
+}
+
+// Run blocks until its context is done, and then shuts the Manager down.
+func ExampleManager_Run() {
+	m, _ := taskmanager.New()
+	// In a program: signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, interrupt := context.WithCancel(context.Background())
+	_, _ = m.StartTask("worker", func(ctx context.Context) error {
+		interrupt() // as Ctrl-C would
+		<-ctx.Done()
+		fmt.Println(context.Cause(ctx))
+		return nil
+	})
+	fmt.Println(m.Run(ctx))
+	// Output:
+	// taskmanager: manager is shutting down
+	// <nil>
+}
+
+func ExampleManager_RestartTask() {
+	m, _ := taskmanager.New()
+	started, causes := make(chan int), make(chan error, 2)
+	runs := 0
+	_, _ = m.StartTask("cache", func(ctx context.Context) error {
+		runs++
+		started <- runs
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+		return nil
+	})
+	fmt.Println("run", <-started)
+
+	go func() { _ = m.RestartTask(context.Background(), "cache") }()
+	fmt.Println("run", <-started)
+	fmt.Println("cause:", <-causes)
+
+	s := m.Stats().Tasks["cache"]
+	fmt.Println("failures:", s.Failures, "restarts that count:", s.RestartsInWindow)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// run 1
+	// run 2
+	// cause: taskmanager: task was restarted by hand
+	// failures: 0 restarts that count: 0
+}
+
+func ExampleManager_Stats() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0))
+	task, _ := m.StartTask("sync", func(context.Context) error { return errors.New("database is down") },
+		taskmanager.WithMaxRestarts(2))
+	_ = task.Wait(context.Background())
+
+	s := m.Stats()
+	fmt.Println(s.Failed, "failed,", s.Runs, "runs")
+
+	// A snapshot is a plain value. The times are taken out, for an output that is the same each time.
+	t := s.Tasks["sync"]
+	t.StartedAt, t.EndedAt, t.LastErrorAt = time.Time{}, time.Time{}, time.Time{}
+	text, _ := json.MarshalIndent(t, "", "  ")
+	fmt.Println(string(text))
+	// Output:
+	// 1 failed, 3 runs
+	// {
+	//   "name": "sync",
+	//   "state": "failed",
+	//   "runs": 3,
+	//   "restarts": 2,
+	//   "failures": 3,
+	//   "panics": 0,
+	//   "restarts_in_window": 2,
+	//   "last_error": "database is down"
+	// }
+}
+
+func ExampleManager_Subscribe() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0))
+	ctx, cancel := context.WithCancel(context.Background())
+	events := m.Subscribe(ctx)
+
+	failed := false
+	task, _ := m.StartTask("job", func(context.Context) error {
+		if !failed {
+			failed = true
+			return errors.New("try again")
+		}
+		return nil
+	})
+	<-task.Done()
+	cancel() // closes events, in a moment
+
+	for e := range events {
+		fmt.Println(e.Task, e.Run, e.Kind, e.Err)
+	}
+	// Output:
+	// job 1 started <nil>
+	// job 1 failed try again
+	// job 2 started <nil>
+	// job 2 completed <nil>
+}
+
+// A Reporter hears of failures, apart from supervision: it may be slow.
+func ExampleManager_SetReporter() {
+	m, _ := taskmanager.New()
+	m.SetReporter(taskmanager.ReporterFunc(func(ctx context.Context, e taskmanager.Event) error {
+		fmt.Printf("%s: %v: %v\n", e.Task, e.Kind, e.Err)
+		return nil // an error: it is tried again, three times in all
+	}))
+	task, _ := m.StartTask("bot", func(context.Context) error {
+		return backoff.Permanent(errors.New("bad token"))
+	})
+	<-task.Done()
+	_ = m.Shutdown(context.Background()) // delivers what waits
+	// Output:
+	// bot: gave up: taskmanager: gave up task "bot": bad token
+}
+
+func ExampleMultiReporter() {
+	var mails, pages []string
+	mail := taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+		mails = append(mails, e.Kind.String())
+		return nil
+	})
+	pager := taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+		if e.Kind != taskmanager.EventFailed { // a task that is going to be restarted wakes nobody
+			pages = append(pages, e.Kind.String())
+		}
+		return nil
+	})
+
+	// Each has a goroutine and a limit of its own: a slow one does not hold up the other.
+	m, _ := taskmanager.New(taskmanager.WithReporter(taskmanager.MultiReporter(mail, pager)))
+	task, _ := m.StartTask("sync", func(context.Context) error { return errors.New("down") },
+		taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(time.Millisecond, time.Millisecond))
+	<-task.Done()
+	_ = m.Shutdown(context.Background())
+
+	fmt.Println("mails:", mails)
+	fmt.Println("pages:", pages)
+	// Output:
+	// mails: [failed gave up]
+	// pages: [gave up]
+}
+
+func ExampleSetStatus() {
+	m, _ := taskmanager.New()
+	working := make(chan struct{})
+	task, _ := m.StartTask("consumer", func(ctx context.Context) error {
+		taskmanager.SetStatus(ctx, "at offset %d of %s", 4711, "orders")
+		close(working)
+		<-ctx.Done()
+		return nil
+	})
+	<-working
+	fmt.Println(task.Stats().Status)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// at offset 4711 of orders
+}
+
+func ExampleFromContext() {
+	whoAmI := func(ctx context.Context) string {
+		if t, ok := taskmanager.FromContext(ctx); ok {
+			return fmt.Sprintf("run %d of %s", t.Stats().Runs, t.Name())
+		}
+		return "no task"
+	}
+
+	m, _ := taskmanager.New()
+	task, _ := m.StartTask("worker", func(ctx context.Context) error {
+		fmt.Println(whoAmI(ctx))
+		return nil
+	})
+	<-task.Done()
+	fmt.Println(whoAmI(context.Background()))
+	// Output:
+	// run 1 of worker
+	// no task
+}
+
+// The end of a parent context stops every task, and the bodies see its cause.
+func ExampleWithContext() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	m, _ := taskmanager.New(taskmanager.WithContext(ctx))
+	started := make(chan struct{})
+	task, _ := m.StartTask("worker", func(ctx context.Context) error {
+		close(started)
+		<-ctx.Done()
+		fmt.Println(context.Cause(ctx))
+		return nil
+	})
+	<-started
+	cancel(errors.New("lost the lease"))
+	<-task.Done()
+	fmt.Println(task.State())
+
+	_, err := m.StartTask("worker", untilStopped)
+	fmt.Println(err)
+	// Output:
+	// lost the lease
+	// stopped
+	// taskmanager: manager is closed: "worker"
+}
+
+func ExampleWithLogger() {
+	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "uptime" { // not the same each time
+			return slog.Attr{}
+		}
+		return a
+	}
+	handler := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime})
+	m, _ := taskmanager.New(taskmanager.WithLogger(slog.New(handler)))
+
+	task, _ := m.StartTask("sync", func(context.Context) error { return errors.New("database is down") },
+		taskmanager.WithMaxRestarts(1),
+		taskmanager.WithBackoff(time.Millisecond, time.Millisecond), taskmanager.WithBackoffJitter(0))
+	<-task.Done()
+	// Output:
+	// level=DEBUG msg="task started" task=sync run=1
+	// level=WARN msg="task failed, will restart" task=sync run=1 error="database is down" restart_in=1ms restarts="1 of 1" window=1m0s
+	// level=DEBUG msg="task started" task=sync run=2
+	// level=ERROR msg="task failed for good, gave up" task=sync run=2 error="database is down" restarts="1 of 1" window=1m0s
+}
+
+// A body is an ordinary function, and can be tested without a Manager.
+// FromContext and SetStatus do nothing with a context that is not a task's.
+func ExampleTaskFunc() {
+	queue := make(chan string, 2)
+	var consume taskmanager.TaskFunc = func(ctx context.Context) error {
+		for {
+			select {
+			case message, ok := <-queue:
+				if !ok {
+					return errors.New("the queue has gone away")
+				}
+				taskmanager.SetStatus(ctx, "at %s", message)
+				fmt.Println("consumed", message)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+
+	queue <- "one"
+	queue <- "two"
+	close(queue)
+	fmt.Println(consume(context.Background()))
+	// Output:
+	// consumed one
+	// consumed two
+	// the queue has gone away
+}

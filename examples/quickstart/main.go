@@ -1,0 +1,247 @@
+// Quickstart watches HTTP endpoints, each in a supervised task of its own.
+//
+//	go run ./examples/quickstart [-for 20s] [-every 1s] [-v] [url ...]
+//
+// Without URLs it starts a server on loopback with endpoints that do well and badly, and watches those. Enter prints the
+// tasks' state; Ctrl-C ends it.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// stopWithin is how long Ctrl-C may take.
+const stopWithin = 3 * time.Second
+
+func main() {
+	s := settings{initialDelay: 500 * time.Millisecond}
+	flag.DurationVar(&s.lasts, "for", 0, "end after this time; 0 is for Ctrl-C alone")
+	flag.DurationVar(&s.every, "every", time.Second, "time between two polls of an endpoint")
+	flag.BoolVar(&s.verbose, "v", false, "log the start of each run, too")
+	flag.Parse()
+	s.urls = flag.Args()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	if err := run(ctx, s, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+type settings struct {
+	urls         []string // none: those of the demo server
+	lasts        time.Duration
+	every        time.Duration
+	initialDelay time.Duration // before the first restart
+	verbose      bool
+}
+
+// run is the service, from its start to the end of ctx.
+func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
+	if s.every <= 0 || s.lasts < 0 {
+		return errors.New("-every must be positive, and -for must not be negative")
+	}
+	c := &console{out: out, level: slog.LevelInfo}
+	if s.verbose {
+		c.level = slog.LevelDebug
+	}
+	log := slog.New(c)
+
+	m, err := taskmanager.New(
+		taskmanager.WithLogger(log),
+		taskmanager.WithMaxRestarts(4), // within a minute; an endpoint that fails once more is given up
+		taskmanager.WithBackoff(s.initialDelay, 10*time.Second),
+		taskmanager.WithStopTimeout(stopWithin),
+	)
+	if err != nil {
+		return err
+	}
+	// Shutdown is called on every way out, so that no task outlives this function.
+	shutdown := func() error {
+		deadline, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		return m.Shutdown(deadline)
+	}
+
+	endpoints, err := parseEndpoints(s.urls)
+	if err != nil {
+		return err
+	}
+	if len(endpoints) == 0 {
+		d, err := startDemo(ctx, m)
+		if err != nil {
+			return err
+		}
+		endpoints = d
+	}
+	if s.lasts > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.lasts)
+		defer cancel()
+	}
+
+	fmt.Fprintf(c, "Watching %d endpoints. Enter prints their state, Ctrl-C ends.\n", len(endpoints))
+	w := newWatcher(s.every, log)
+	defer w.client.CloseIdleConnections()
+	var watching []*taskmanager.Task
+	for _, e := range endpoints {
+		t, err := m.StartTask(e.name, w.watch(e.url))
+		if err != nil {
+			return errors.Join(err, shutdown())
+		}
+		watching = append(watching, t)
+	}
+	allEnded := make(chan struct{})
+	go func() {
+		for _, t := range watching {
+			if _ = t.Wait(ctx); ctx.Err() != nil {
+				return
+			}
+		}
+		close(allEnded)
+	}()
+	asked := lines(in)
+	var failure error
+	for waiting := true; waiting; {
+		select {
+		case <-asked:
+			printTable(c, m.Stats())
+		case <-allEnded:
+			waiting, failure = false, errors.New("no endpoint is left to watch")
+		case <-ctx.Done():
+			waiting = false
+		}
+	}
+
+	printTable(c, m.Stats()) // before the end, which turns every state into stopped
+	asks := time.Now()
+	if err := shutdown(); err != nil {
+		return errors.Join(failure, err)
+	}
+	fmt.Fprintf(c, "All tasks have ended, %v after they were asked to.\n", time.Since(asks).Round(time.Microsecond))
+	return failure
+}
+
+// lines sends something for each line of in. It is no task: a read from a terminal can't be interrupted, so a task
+// that does it would be stuck at every stop.
+func lines(in io.Reader) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	go func() {
+		for s := bufio.NewScanner(in); s.Scan(); {
+			select {
+			case c <- struct{}{}:
+			default: // the last one has not been seen to yet
+			}
+		}
+	}()
+	return c
+}
+
+// printTable prints a line for each task, in the order in which they were started.
+func printTable(out io.Writer, stats taskmanager.ManagerStats) {
+	tasks := make([]taskmanager.TaskStats, 0, len(stats.Tasks))
+	for _, s := range stats.Tasks {
+		tasks = append(tasks, s)
+	}
+	slices.SortFunc(tasks, func(a, b taskmanager.TaskStats) int {
+		return cmp.Or(a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.Name, b.Name))
+	})
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprint(table, "\nTASK\tSTATE\tRUNS\tFAILURES\tPANICS\tUPTIME\tSTATUS\n")
+	for _, s := range tasks {
+		uptime, status := "-", s.Status
+		if s.State == taskmanager.StateRunning {
+			uptime = s.Uptime.Round(100 * time.Millisecond).String()
+		}
+		if status == "" && s.LastError != nil {
+			status = s.LastError.Error()
+		}
+		fmt.Fprintf(table, "%s\t%v\t%d\t%d\t%d\t%s\t%s\n", s.Name, s.State, s.Runs, s.Failures, s.Panics, uptime, status)
+	}
+	_ = table.Flush() // a strings.Builder takes everything
+	fmt.Fprintln(out, b.String())
+}
+
+// console is a slog.Handler for people: a line for each record, and below it the beginning of a stack.
+// As a Writer it prints between two records.
+type console struct {
+	level slog.Level
+
+	mu  sync.Mutex // guards out
+	out io.Writer
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.Write(p)
+}
+
+func (c *console) Enabled(_ context.Context, level slog.Level) bool { return level >= c.level }
+
+func (c *console) Handle(_ context.Context, r slog.Record) error {
+	var (
+		b     strings.Builder
+		stack string
+	)
+	fmt.Fprintf(&b, "%s %-5v %-30s", r.Time.Format("15:04:05.000"), r.Level, r.Message)
+	r.Attrs(func(a slog.Attr) bool {
+		value := a.Value.String()
+		switch {
+		case a.Key == "stack":
+			stack = value
+			return true
+		case a.Value.Kind() == slog.KindDuration:
+			value = a.Value.Duration().Round(100 * time.Microsecond).String()
+		case strings.Contains(value, `"`) && strconv.CanBackquote(value):
+			value = "`" + value + "`"
+		case strings.ContainsAny(value, " \"\n"):
+			value = strconv.Quote(value)
+		}
+		fmt.Fprintf(&b, " %s=%s", a.Key, value)
+		return true
+	})
+	b.WriteByte('\n')
+	for _, line := range top(stack) {
+		fmt.Fprintf(&b, "             | %s\n", line)
+	}
+	_, err := io.WriteString(c, b.String())
+	return err
+}
+
+// top returns the beginning of a stack, from the first function that is not the runtime's.
+func top(stack string) []string {
+	const most = 4 // lines: of two calls
+	lines := strings.Split(stack, "\n")
+	for len(lines) > 2 && strings.HasPrefix(lines[0], "runtime.") {
+		lines = lines[2:]
+	}
+	if stack == "" {
+		return nil
+	}
+	return lines[:min(most, len(lines))]
+}
+
+// WithAttrs and WithGroup are not needed here: neither taskmanager nor this program calls them.
+func (c *console) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c *console) WithGroup(string) slog.Handler      { return c }
