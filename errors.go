@@ -33,6 +33,9 @@ var (
 	// ErrTooManyRestarts is what a [*GiveUpError] is if the task used up its restarts.
 	ErrTooManyRestarts = errors.New("taskmanager: too many restarts")
 
+	// ErrReporterClosed is returned by a [Reporter] that will never deliver anything again.
+	ErrReporterClosed = errors.New("taskmanager: reporter is closed")
+
 	// ErrGoexit is the failure of a run whose body called [runtime.Goexit].
 	ErrGoexit = errors.New("taskmanager: body called runtime.Goexit")
 )

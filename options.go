@@ -151,7 +151,7 @@ func WithReporter(r Reporter) Option {
 	})
 }
 
-// WithReportLimit bounds how many reports per second a Reporter is given; up to burst of them may
+// WithReportLimit bounds how often per second a Reporter is called; up to burst of the calls may
 // come at once. Beyond it, events of one task and kind are merged (see [Event.Repeats]). [rate.Inf]
 // is for no limit. The default is 1 per second and a burst of 10.
 func WithReportLimit(limit rate.Limit, burst int) Option {

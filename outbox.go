@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/pprof"
@@ -179,6 +180,14 @@ func (r *report) key() reportKey { return reportKey{r.event.Task, r.event.Kind} 
 // stands is how many events the report stands for.
 func (r *report) stands() uint64 { return 1 + uint64(r.event.Repeats) }
 
+// stand is how many events the reports stand for.
+func stand(reports []*report) (n uint64) {
+	for _, r := range reports {
+		n += r.stands()
+	}
+	return n
+}
+
 const (
 	reportTimeout  = 10 * time.Second // for one call of Report
 	reportAttempts = 3
@@ -196,12 +205,13 @@ type outbox struct {
 	mu       sync.Mutex
 	waiting  map[reportKey]*report
 	order    []*report          // of waiting, the oldest first
-	inHand   *report            // was taken out of waiting; is being reported
+	inHand   []*report          // were taken out of waiting; are being reported
 	since    time.Time          // when the call of Report began that is under way; zero if none is
 	overdue  bool               // it has been logged that this call takes too long
 	delivers bool               // the goroutine exists
 	flushing bool               // don't wait between reports
 	retired  bool               // nothing comes in any more, and nothing goes out
+	closed   bool               // by the Reporter: whatever comes in is lost
 	failures int                // of calls of Report, since the last success
 	wake     chan struct{}      // sent to, to end a pause of the goroutine; made by it
 	empty    chan struct{}      // made by flush; closed when nothing waits
@@ -220,9 +230,14 @@ func newOutbox(m *Manager, r Reporter) *outbox {
 // the outbox is retired.
 func (o *outbox) put(r *report) bool {
 	o.mu.Lock()
-	if o.retired {
+	switch {
+	case o.retired:
 		o.mu.Unlock()
 		return false
+	case o.closed:
+		o.mu.Unlock()
+		o.manager.listeners.lost.Add(r.stands())
+		return true
 	}
 	o.addLocked(r)
 	o.deliverLocked()
@@ -265,6 +280,19 @@ func (o *outbox) addLocked(r *report) {
 	old.attempts = max(old.attempts, r.attempts)
 }
 
+// returnLocked puts back what was in hand, before what has come in since.
+func (o *outbox) returnLocked(reports []*report) {
+	if len(reports) == 0 {
+		return
+	}
+	newer := o.order
+	o.order = nil
+	clear(o.waiting)
+	for _, r := range slices.Concat(reports, newer) {
+		o.addLocked(r)
+	}
+}
+
 // deliver is the goroutine.
 func (o *outbox) deliver() {
 	// It was started by a task's goroutine, and must not be taken for one of the task's.
@@ -272,23 +300,23 @@ func (o *outbox) deliver() {
 	done := false
 	defer func() {
 		if !done { // the Reporter called runtime.Goexit
-			o.reported(ErrGoexit)
+			o.reported(0, ErrGoexit)
 			go o.deliver()
 		}
 	}()
 	for {
-		ctx, e, ok := o.next()
+		ctx, events, ok := o.next()
 		if !ok {
 			break
 		}
-		o.reported(callReporter(ctx, o.reporter, e))
+		o.reported(deliverTo(ctx, o.reporter, events))
 	}
 	done = true
 }
 
-// next waits until the next event may be reported, and takes it in hand. It returns false if there
-// is none; deliver must return then.
-func (o *outbox) next() (context.Context, Event, bool) {
+// next waits until the next call of the Reporter may be made, and takes in hand what it is for. It
+// returns false if there is nothing; deliver must return then.
+func (o *outbox) next() (context.Context, []Event, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.wake == nil {
@@ -317,15 +345,23 @@ func (o *outbox) next() (context.Context, Event, bool) {
 			close(o.empty)
 			o.empty = nil
 		}
-		return nil, Event{}, false
+		return nil, nil, false
 	}
-	o.inHand = o.order[0]
-	o.order = slices.Delete(o.order, 0, 1)
-	delete(o.waiting, o.inHand.key())
+	n := 1
+	if _, ok := o.reporter.(BatchReporter); ok {
+		n = len(o.order)
+	}
+	o.inHand = slices.Clone(o.order[:n])
+	o.order = slices.Delete(o.order, 0, n)
+	events := make([]Event, n)
+	for i, r := range o.inHand {
+		delete(o.waiting, r.key())
+		events[i] = r.event
+	}
 	o.since, o.overdue = time.Now(), false
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(o.manager.config.ctx), reportTimeout)
 	o.cancel = cancel
-	return ctx, o.inHand.event, true
+	return ctx, events, true
 }
 
 // retryDelay doubles from one second to a minute.
@@ -333,42 +369,93 @@ func retryDelay(failures int) time.Duration {
 	return min(time.Second<<min(failures-1, 6), time.Minute)
 }
 
-// reported takes note of how the call of Report for what is in hand has ended.
-func (o *outbox) reported(err error) {
+// reported takes note of how the call of the Reporter for what is in hand has ended: the first n of
+// it are delivered.
+func (o *outbox) reported(n int, err error) {
+	l := &o.manager.listeners
 	o.mu.Lock()
-	r := o.inHand
 	o.cancel()
+	hand := o.inHand // none, if Shutdown has given it up and said so
 	o.inHand, o.since, o.cancel = nil, time.Time{}, nil
+	n = min(n, len(hand))
+	l.delivered.Add(stand(hand[:n]))
+	rest := hand[n:]
+	if err == nil && o.retired && len(rest) > 0 {
+		err = errReplaced
+	}
 	if err == nil {
 		o.failures = 0
-		if r != nil {
-			o.manager.listeners.delivered.Add(r.stands())
-		}
+		o.returnLocked(rest)
 		o.mu.Unlock()
 		return
 	}
 	o.failures++
-	if r == nil { // Shutdown has given it up and said so
-		o.mu.Unlock()
-		return
+	if isClosed(err) {
+		o.closed = true
+		rest = append(rest, o.order...)
+		o.order = nil
+		clear(o.waiting)
 	}
-	r.attempts++
-	failed := *r // it may be merged with others as soon as mu is unlocked
-	lost := r.attempts >= reportAttempts || o.retired
-	if lost {
-		o.manager.listeners.lost.Add(r.stands())
-	} else {
-		o.addLocked(r)
+	var again, lost failedReports
+	for _, r := range rest {
+		r.attempts++
+		if o.closed || o.retired || r.attempts >= reportAttempts {
+			lost.add(r)
+		} else {
+			again.add(r)
+			o.addLocked(r)
+		}
 	}
+	l.lost.Add(lost.events)
+	closed := o.closed
 	o.mu.Unlock()
-	message := "reporter failed, will retry"
-	if lost {
-		message = "reporter failed, report is lost"
+
+	switch {
+	case closed:
+		o.manager.log(slog.LevelError, "reporter is closed, all reports are lost until it is replaced",
+			slog.Uint64("events", lost.events), slog.String("error", errorText(err)))
+		return
+	case lost.reports > 0:
+		o.manager.log(slog.LevelError, "reporter failed, report is lost", lost.attrs(err)...)
 	}
-	o.manager.log(slog.LevelError, message,
-		slog.String("task", failed.event.Task), slog.String("kind", failed.event.Kind.String()),
-		slog.Uint64("events", failed.stands()), slog.Int("attempt", failed.attempts),
-		slog.String("error", errorText(err)))
+	if again.reports > 0 {
+		o.manager.log(slog.LevelError, "reporter failed, will retry", again.attrs(err)...)
+	}
+}
+
+// errReplaced is what becomes of the rest of a batch.
+var errReplaced = errors.New("taskmanager: reporter was replaced before it had taken all")
+
+// isClosed reports whether err says that the Reporter is closed.
+func isClosed(err error) bool {
+	defer func() { _ = recover() }() // err's own Is and Unwrap methods may panic
+	return errors.Is(err, ErrReporterClosed)
+}
+
+// failedReports are what there is to log of some reports that have failed together. They are copies:
+// what will be retried may be merged with others as soon as mu is unlocked.
+type failedReports struct {
+	first    Event
+	attempts int // of the first
+	reports  int
+	events   uint64
+}
+
+func (f *failedReports) add(r *report) {
+	if f.reports == 0 {
+		f.first, f.attempts = r.event, r.attempts
+	}
+	f.reports++
+	f.events += r.stands()
+}
+
+func (f *failedReports) attrs(err error) []slog.Attr {
+	attrs := make([]slog.Attr, 0, 6)
+	attrs = append(attrs, slog.String("task", f.first.Task), slog.String("kind", f.first.Kind.String()))
+	if f.reports > 1 {
+		attrs = append(attrs, slog.Int("other_reports", f.reports-1))
+	}
+	return append(attrs, slog.Uint64("events", f.events), slog.Int("attempt", f.attempts), slog.String("error", errorText(err)))
 }
 
 // hurry makes the goroutine deliver what waits without further delay. It returns a channel that is
@@ -403,13 +490,11 @@ func (o *outbox) retire() []*report {
 
 // abandon retires the outbox and counts as lost what waits and what is in hand.
 func (o *outbox) abandon() (lost uint64) {
-	for _, r := range o.retire() {
-		lost += r.stands()
-	}
+	lost = stand(o.retire())
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.inHand != nil {
-		lost += o.inHand.stands()
+		lost += stand(o.inHand)
 		o.inHand = nil
 		o.cancel()
 	}
@@ -438,16 +523,10 @@ func (o *outbox) wakeLocked() {
 }
 
 // unreported is how many events wait or are in hand.
-func (o *outbox) unreported() (n uint64) {
+func (o *outbox) unreported() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, r := range o.order {
-		n += r.stands()
-	}
-	if o.inHand != nil {
-		n += o.inHand.stands()
-	}
-	return n
+	return stand(o.order) + stand(o.inHand)
 }
 
 // SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
@@ -478,9 +557,7 @@ func (m *Manager) SetReporter(r Reporter) {
 	}
 	singles := flatten(r)
 	if len(singles) == 0 {
-		for _, r := range waiting {
-			l.lost.Add(r.stands())
-		}
+		l.lost.Add(stand(waiting))
 		l.outboxes.Store(nil)
 		return
 	}

@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -83,10 +84,24 @@ type Event struct {
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
 // is not that of the task. If Report returns an error or panics, the event waits again, for a
 // second at first, and longer after each further failure. After the third attempt it is given up,
-// which is logged and counted in [ManagerStats].
+// which is logged and counted in [ManagerStats]. An error that is [ErrReporterClosed] says that the
+// Reporter will never deliver anything again: it is logged once, the Reporter is not called any more,
+// and its events are lost until [Manager.SetReporter] replaces it.
 type Reporter interface {
 	// Report delivers e, or returns why it could not.
 	Report(ctx context.Context, e Event) error
+}
+
+// A BatchReporter is a Reporter that takes several events at once: as parts of one message, say. A
+// Manager calls its ReportBatch, and never its Report, with all events that wait: a single one, most
+// often. What is said of Report holds for ReportBatch; [WithReportLimit] bounds the calls.
+type BatchReporter interface {
+	Reporter
+
+	// ReportBatch delivers events from the first one on, as many as it can at once, and returns how
+	// many. Without an error it delivers one at least; the others wait again, and come back with the
+	// next call. An error is about all those that were not delivered. It must not keep events.
+	ReportBatch(ctx context.Context, events []Event) (n int, err error)
 }
 
 // A ReporterFunc is a function as a Reporter.
@@ -137,6 +152,28 @@ func callReporter(ctx context.Context, r Reporter, e Event) (err error) {
 		}
 	}()
 	return r.Report(ctx, e)
+}
+
+// deliverTo calls the user's code with the first of events, or with all if it takes batches. It
+// returns how many were delivered.
+func deliverTo(ctx context.Context, r Reporter, events []Event) (n int, err error) {
+	batch, ok := r.(BatchReporter)
+	if !ok {
+		if err := callReporter(ctx, r, events[0]); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			n, err = 0, newPanicError(v)
+		}
+	}()
+	n, err = batch.ReportBatch(ctx, events)
+	if n < 0 || n > len(events) || n == 0 && err == nil {
+		return 0, errors.Join(err, fmt.Errorf("taskmanager: ReportBatch returned that %d of %d events were delivered", n, len(events)))
+	}
+	return n, err
 }
 
 // Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber

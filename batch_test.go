@@ -1,0 +1,305 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// A batcher is a BatchReporter that remembers what it was given.
+type batcher struct {
+	began time.Time
+	// answer, if set, is what ReportBatch returns: call counts the calls, from 1.
+	answer func(ctx context.Context, call int, events []taskmanager.Event) (int, error)
+
+	mu    sync.Mutex
+	lines []string // "1s a b+2" for each call: what it was offered, with repeats
+}
+
+func newBatcher(answer func(ctx context.Context, call int, events []taskmanager.Event) (int, error)) *batcher {
+	return &batcher{began: time.Now(), answer: answer}
+}
+
+func (b *batcher) Report(context.Context, taskmanager.Event) error {
+	panic("one that takes batches is given batches")
+}
+
+func (b *batcher) ReportBatch(ctx context.Context, events []taskmanager.Event) (int, error) {
+	var line strings.Builder
+	fmt.Fprint(&line, time.Since(b.began).Round(time.Millisecond))
+	for _, e := range events {
+		fmt.Fprintf(&line, " %s", e.Task)
+		if e.Repeats > 0 {
+			fmt.Fprintf(&line, "+%d", e.Repeats)
+		}
+	}
+	b.mu.Lock()
+	b.lines = append(b.lines, line.String())
+	call := len(b.lines)
+	b.mu.Unlock()
+	if b.answer == nil {
+		return len(events), nil
+	}
+	return b.answer(ctx, call, events)
+}
+
+func (b *batcher) got() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.lines...)
+}
+
+// failing starts a task of each name, which gives up at once, and waits for that: one after the other.
+func failing(t *testing.T, m *taskmanager.Manager, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		require.Error(t, start(t, m, name, boom, once()).Wait(t.Context()))
+	}
+}
+
+func TestBatchIsAllThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatcher(func(_ context.Context, _ int, events []taskmanager.Event) (int, error) {
+			time.Sleep(time.Second)
+			return len(events), nil
+		})
+		m := newManager(t, taskmanager.WithReporter(b), noReportLimit())
+		failing(t, m, "a")
+		synctest.Wait()
+		failing(t, m, "b", "c", "d", "c")
+		assert.Equal(t, reportCount{waiting: 5}, reportsOf(m), "one of them in hand")
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a", "1s b c+1 d"}, b.got())
+		assert.Equal(t, reportCount{delivered: 5}, reportsOf(m))
+	})
+}
+
+// What it doesn't take comes back with the next call, which waits for its turn: before what is newer, and merged with that.
+func TestBatchThatIsTakenInPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		b := newBatcher(func(_ context.Context, _ int, events []taskmanager.Event) (int, error) {
+			time.Sleep(100 * time.Millisecond)
+			return min(2, len(events)), nil
+		})
+		m := newManager(t, taskmanager.WithReporter(b), taskmanager.WithReportLimit(1, 1))
+		failing(t, m, "a")
+		synctest.Wait()
+		failing(t, m, "b", "c", "d", "e")
+		time.Sleep(time.Second + 50*time.Millisecond) // the second call is under way
+		synctest.Wait()
+		assert.Equal(t, reportCount{delivered: 1, waiting: 4}, reportsOf(m))
+		failing(t, m, "f", "e")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a", "1s b c d e", "2s d e+1 f", "3s f"}, b.got())
+		assert.Equal(t, reportCount{delivered: 7}, reportsOf(m))
+		assert.NotContains(t, strings.Join(lines.got(), "\n"), "reporter failed")
+	})
+}
+
+// What was not delivered before the error is retried, and given up after the third attempt.
+func TestBatchThatFailsInPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		b := newBatcher(func(_ context.Context, call int, _ []taskmanager.Event) (int, error) {
+			if call == 1 {
+				time.Sleep(time.Second)
+				return 1, nil
+			}
+			return 1, errDeaf
+		})
+		m := newManager(t, taskmanager.WithReporter(b), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+		failing(t, m, "a")
+		synctest.Wait()
+		failing(t, m, "b", "c", "d", "e", "f", "f")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a", "1s b c d e f+1", "2s c d e f+1", "4s d e f+1"}, b.got())
+		assert.Equal(t, reportCount{delivered: 4, lost: 3}, reportsOf(m), "a to d; e and both of f")
+		assert.Equal(t, []string{
+			"ERROR reporter failed, will retry | task=c kind=gave up other_reports=3 events=5 attempt=1 error=deaf",
+			"ERROR reporter failed, will retry | task=d kind=gave up other_reports=2 events=4 attempt=2 error=deaf",
+			"ERROR reporter failed, report is lost | task=e kind=gave up other_reports=1 events=3 attempt=3 error=deaf",
+		}, lines.about("reporter"))
+	})
+}
+
+func TestBatchThatCannotBe(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer func() (int, error)
+		logged string
+	}{
+		"nothing without an error": {
+			func() (int, error) { return 0, nil },
+			"error=taskmanager: ReportBatch returned that 0 of 1 events were delivered",
+		},
+		"more than there were": {
+			func() (int, error) { return 2, nil },
+			"error=taskmanager: ReportBatch returned that 2 of 1 events were delivered",
+		},
+		"a negative number": {
+			func() (int, error) { return -1, nil },
+			"error=taskmanager: ReportBatch returned that -1 of 1 events were delivered",
+		},
+		"a panic": {func() (int, error) { panic("no") }, "error=taskmanager: panic: no"},
+		"Goexit":  {func() (int, error) { runtime.Goexit(); return 1, nil }, "error=taskmanager: body called runtime.Goexit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				b := newBatcher(func(_ context.Context, call int, _ []taskmanager.Event) (int, error) {
+					if call == 1 {
+						return test.answer()
+					}
+					return 1, nil
+				})
+				m := newManager(t, taskmanager.WithReporter(b), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+				failing(t, m, "a")
+				time.Sleep(time.Minute)
+				assert.Equal(t, []string{"0s a", "1s a"}, b.got())
+				assert.Equal(t, reportCount{delivered: 1}, reportsOf(m))
+				assert.Equal(t, []string{
+					"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=1 " + test.logged,
+				}, lines.about("reporter"))
+			})
+		})
+	}
+}
+
+// A batch that is in hand when Shutdown has no more time is lost as a whole; the context ends, and what the call returns
+// in the end changes nothing.
+func TestBatchInHandAtShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		b := newBatcher(func(ctx context.Context, call int, events []taskmanager.Event) (int, error) {
+			if call == 2 {
+				<-ctx.Done()
+			}
+			time.Sleep(time.Second)
+			return len(events), nil
+		})
+		m := mustNew(t, taskmanager.WithReporter(b), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+		failing(t, m, "a")
+		synctest.Wait()
+		failing(t, m, "b", "c")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		failing(t, m, "d")
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.Equal(t, reportCount{delivered: 1, lost: 3}, reportsOf(m))
+		time.Sleep(time.Minute)
+		assert.Equal(t, reportCount{delivered: 1, lost: 3}, reportsOf(m))
+		assert.Equal(t, []string{"ERROR no time left to report events | events=3"}, lines.about("report events"))
+		assert.Empty(t, lines.about("reporter"))
+	})
+}
+
+func TestBatchInHandWhenReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		b := newBatcher(func(context.Context, int, []taskmanager.Event) (int, error) {
+			time.Sleep(time.Second)
+			return 1, nil
+		})
+		m := newManager(t, taskmanager.WithReporter(b), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+		failing(t, m, "a")
+		synctest.Wait()
+		failing(t, m, "b", "c")
+		time.Sleep(1500 * time.Millisecond)
+		failing(t, m, "d")
+		successor := newBatcher(nil)
+		m.SetReporter(successor)
+		time.Sleep(time.Minute)
+		assert.Equal(t, []string{"0s a", "1s b c"}, b.got())
+		assert.Equal(t, []string{"0s d"}, successor.got())
+		assert.Equal(t, reportCount{delivered: 3, lost: 1}, reportsOf(m))
+		assert.Equal(t, []string{
+			"ERROR reporter failed, report is lost | task=c kind=gave up events=1 attempt=1 error=taskmanager: reporter was replaced before it had taken all",
+		}, lines.about("reporter"))
+	})
+}
+
+// A closedError is ErrReporterClosed in its own words.
+type closedError struct{}
+
+func (closedError) Error() string        { return "the channel is gone" }
+func (closedError) Is(target error) bool { return target == taskmanager.ErrReporterClosed }
+
+func TestReporterThatIsClosed(t *testing.T) {
+	closed := errors.Join(errDeaf, taskmanager.ErrReporterClosed)
+	for name, test := range map[string]struct {
+		reporter func(err error) taskmanager.Reporter
+		err      error
+		text     string
+	}{
+		"for single events": {func(err error) taskmanager.Reporter {
+			return newInbox(func(context.Context, int, taskmanager.Event) error {
+				time.Sleep(time.Second)
+				return err
+			})
+		}, closed, "deaf"},
+		"for batches": {func(err error) taskmanager.Reporter {
+			return newBatcher(func(context.Context, int, []taskmanager.Event) (int, error) {
+				time.Sleep(time.Second)
+				return 0, err
+			})
+		}, closedError{}, "the channel is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				r := test.reporter(test.err)
+				m := newManager(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+				failing(t, m, "a")
+				synctest.Wait()
+				failing(t, m, "b", "c")
+				time.Sleep(time.Minute)
+				failing(t, m, "d")
+				time.Sleep(time.Minute)
+				assert.Len(t, r.(interface{ got() []string }).got(), 1, "it is not called again")
+				assert.Equal(t, reportCount{lost: 4}, reportsOf(m))
+				assert.Equal(t, []string{
+					"ERROR reporter is closed, all reports are lost until it is replaced | events=3 error=" + test.text,
+				}, lines.about("reporter"))
+
+				b := newBatcher(nil)
+				m.SetReporter(b)
+				failing(t, m, "e")
+				synctest.Wait()
+				assert.Equal(t, []string{"0s e"}, b.got())
+				assert.Equal(t, reportCount{delivered: 1, lost: 4}, reportsOf(m))
+			})
+		})
+	}
+}
+
+// An error that can't even be asked whether the Reporter is closed is one like any other.
+func TestReporterWhoseErrorsMethodsPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n == 1 {
+				return brokenError{}
+			}
+			return nil
+		})
+		m := newManager(t, taskmanager.WithReporter(r), noReportLimit())
+		failing(t, m, "a")
+		time.Sleep(time.Minute)
+		assert.Len(t, r.got(), 2)
+		assert.Equal(t, reportCount{delivered: 1}, reportsOf(m))
+	})
+}
