@@ -159,8 +159,8 @@ func callReporter(ctx context.Context, r Reporter, e Event) (err error) {
 func deliverTo(ctx context.Context, r Reporter, events []Event) (n int, err error) {
 	batch, ok := r.(BatchReporter)
 	if !ok {
-		if err := callReporter(ctx, r, events[0]); err != nil {
-			return 0, err
+		if callErr := callReporter(ctx, r, events[0]); callErr != nil {
+			return 0, callErr
 		}
 		return 1, nil
 	}

@@ -33,6 +33,7 @@ func TestStatsJSON(t *testing.T) {
 		synctest.Wait()
 		got, err := json.MarshalIndent(m.Stats(), "", " ")
 		require.NoError(t, err)
+		//nolint:testifylint // the order of the fields and the form of numbers, too
 		assert.Equal(t, `{
  "name": "bot",
  "tasks": {
@@ -103,7 +104,7 @@ func TestStatsJSON(t *testing.T) {
  "reports_delivered": 0,
  "reports_waiting": 0,
  "reports_lost": 0
-}`, string(got)) //nolint:testifylint // the order of the fields and the form of numbers, too
+}`, string(got))
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }
