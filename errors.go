@@ -40,7 +40,7 @@ var (
 	ErrGoexit = errors.New("taskmanager: body called runtime.Goexit")
 )
 
-// Causes that a body finds with [context.Cause] in a context that ended because of a request. If
+// Causes that a body finds with [context.Cause] in a context that ended before it returned. If
 // the context given to [WithContext] ended, they find its cause instead.
 var (
 	// ErrStopped is the cause after StopTask, StopAll or Task.Stop.
@@ -51,6 +51,14 @@ var (
 
 	// ErrRestarted is the cause after RestartTask or Task.Restart.
 	ErrRestarted = errors.New("taskmanager: task was restarted by hand")
+
+	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run has failed then,
+	// with an [*OverdueError].
+	ErrWatchdog = errors.New("taskmanager: no heartbeat in time")
+
+	// ErrNotReady is the cause if the body has not called Ready in time (see [WithReadiness]). The
+	// run has failed then, with an [*OverdueError].
+	ErrNotReady = errors.New("taskmanager: not ready in time")
 )
 
 // An OptionError says which option or argument was refused, and why. Nothing has been changed by
@@ -217,6 +225,13 @@ func isFinal(err error) (final bool) {
 	return errors.As(err, &permanent) || errors.As(err, &stuck)
 }
 
+// leavesRunning reports whether err says that something below the run is still running.
+func leavesRunning(err error) bool {
+	defer func() { _ = recover() }() // as in isFinal
+	var stuck *StopTimeoutError
+	return errors.As(err, &stuck)
+}
+
 // isOwn reports whether err says more than that the run's context has ended.
 func isOwn(err, cause error) (own bool) {
 	defer func() {
@@ -227,14 +242,17 @@ func isOwn(err, cause error) (own bool) {
 	return err != nil && !isContextError(err) && !errors.Is(err, cause)
 }
 
-// stackOf returns the stack that err carries: of a panic, or of a task that is stuck.
+// stackOf returns the stack that err carries: of a panic, or of a task that is overdue or stuck.
 func stackOf(err error) (stack []byte) {
 	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic
 	var (
 		panicked *PanicError
+		overdue  *OverdueError
 		stuck    *StopTimeoutError
 	)
 	switch {
+	case errors.As(err, &overdue):
+		return overdue.Stack
 	case errors.As(err, &panicked):
 		return panicked.Stack()
 	case errors.As(err, &stuck):

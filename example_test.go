@@ -383,6 +383,7 @@ func ExampleManager_Stats() {
 	// {
 	//   "name": "sync",
 	//   "state": "failed",
+	//   "ready": false,
 	//   "runs": 3,
 	//   "restarts": 2,
 	//   "failures": 3,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -204,6 +205,28 @@ func asStuck(t *testing.T, err error, task string, timeout time.Duration) *taskm
 func took(t *testing.T, d time.Duration, began time.Time) {
 	t.Helper()
 	assert.Equal(t, d, time.Since(began), "time taken")
+}
+
+// steadyGoroutines returns how many goroutines the process has when those that are about to end have done so.
+func steadyGoroutines() int {
+	for range 1000 {
+		runtime.Gosched()
+	}
+	return runtime.NumGoroutine()
+}
+
+// assertGoroutines asserts in a bubble that the process has so many goroutines. One that has ended is counted for a moment
+// more: the bubble is told earlier than the count.
+func assertGoroutines(t *testing.T, want int, message ...any) {
+	t.Helper()
+	synctest.Wait()
+	for range 100_000 {
+		if runtime.NumGoroutine() == want {
+			return
+		}
+		runtime.Gosched()
+	}
+	assert.Equal(t, want, runtime.NumGoroutine(), message...)
 }
 
 // settled waits in a bubble until nothing more happens at this moment, and returns the task's state.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -131,6 +132,60 @@ func WithStopTimeout(d time.Duration) TaskOption {
 	})
 }
 
+// WithReadiness makes a run ready when its body calls [Ready], instead of as soon as it runs. One that
+// is not ready in time is canceled with ErrNotReady and has failed. By default a run is ready from its
+// beginning.
+func WithReadiness(timeout time.Duration) TaskOption {
+	return taskOption("WithReadiness", timeout, func(c *taskConfig) string {
+		c.readiness = timeout
+		return unless(timeout > 0, "must be positive")
+	})
+}
+
+// WithWatchdog cancels a run, with ErrWatchdog, when its body has not called [Heartbeat] for d since
+// the last time, or since the run began; that is a failure. If the body doesn't return within the stop
+// timeout, the task is stuck. The default is no watchdog.
+func WithWatchdog(d time.Duration) TaskOption {
+	return taskOption("WithWatchdog", d, func(c *taskConfig) string {
+		c.watchdog = d
+		return unless(d > 0, "must be positive")
+	})
+}
+
+// WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of those
+// names are ready (see [WithReadiness]) or have completed. They may be started later. StopAll,
+// Shutdown and the end of the parent context stop the task before them.
+//
+// A dependency that is lost while the task runs does not stop the task. New refuses this option, and
+// StartTask refuses one that makes a cycle. The default is to depend on none.
+func WithDependsOn(names ...string) TaskOption {
+	names = slices.Clone(names)
+	o := managerOption("WithDependsOn", quoted(names), func(c *config) string {
+		if c.task.manager == nil {
+			return "is for StartTask alone"
+		}
+		c.task.dependsOn = names
+		for _, name := range names {
+			if reason := checkName(name); reason != "" {
+				return fmt.Sprintf("%q %s", name, reason)
+			}
+		}
+		return ""
+	})
+	return optionForTask{o.apply}
+}
+
+// WithCritical makes the task one that the process must not live without: when it is given up or has
+// completed, [Manager.Run] shuts everything down, and returns why. So it does when the task is stuck
+// after a missed heartbeat. A critical task that is stopped by hand is no reason to end. The default
+// is not critical.
+func WithCritical() TaskOption {
+	return taskOption("WithCritical", nil, func(c *taskConfig) string {
+		c.critical = true
+		return ""
+	})
+}
+
 // WithRestartLimit bounds how many restarts per second the Manager does for all of its tasks
 // together; up to burst of them may come at once. Restarts beyond it wait for their turn, in order.
 // Restarts by hand don't. [rate.Inf] is for no limit. The default is 100 per second and a burst of
@@ -214,6 +269,10 @@ type taskConfig struct {
 	policy       func() backoff.BackOff
 	healthyAfter time.Duration // 0: the window
 	stopTimeout  time.Duration
+	readiness    time.Duration // 0: ready when running
+	watchdog     time.Duration // 0: none
+	dependsOn    []string
+	critical     bool
 	unreachable  bool // the limit, by any number of failures; set when the options have been applied
 }
 

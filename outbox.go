@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,18 +151,22 @@ func (e *Event) attrs() []slog.Attr {
 		attrs = append(attrs, slog.Duration("restart_in", e.Delay))
 	}
 	if restarts || e.Kind == EventGaveUp {
-		most := "unlimited"
-		if e.MaxRestarts != Unlimited {
-			most = fmt.Sprint(e.MaxRestarts)
-		}
 		attrs = append(attrs,
-			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, most)),
+			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, limitText(e.MaxRestarts))),
 			slog.Duration("window", e.Window))
 	}
 	if stack := stackOf(e.Err); len(stack) > 0 {
 		attrs = append(attrs, slog.String("stack", strings.TrimSpace(string(stack))))
 	}
 	return attrs
+}
+
+// limitText is a limit of restarts in words.
+func limitText(most int) string {
+	if most == Unlimited {
+		return "unlimited"
+	}
+	return strconv.Itoa(most)
 }
 
 // A report is an event that waits for a Reporter.

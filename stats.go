@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -10,10 +11,10 @@ type State uint32
 
 // The states of a task. The last three are its end.
 const (
-	StateWaiting   State = iota // started; its first run has not begun
+	StateWaiting   State = iota // started; its first run has not begun, or the next one waits for a dependency
 	StateRunning                // the body executes
 	StateBackoff                // waits for its next run
-	StateStopping               // was asked to stop or to restart; the body has not returned
+	StateStopping               // was asked to stop or to restart, or its run was canceled; the body has not returned
 	StateStuck                  // as StateStopping, and the deadline has passed
 	StateCompleted              // has ended: the body returned nil
 	StateFailed                 // has ended: was given up
@@ -43,7 +44,11 @@ func (s State) stopping() bool { return s == StateStopping || s == StateStuck }
 type TaskStats struct {
 	Name   string
 	State  State
-	Status string // what the body of the latest run has said with SetStatus
+	Status string // what the body of the latest run has said with SetStatus, or for whom the task waits
+
+	Ready     bool     // it runs, and has called Ready if it has to (see WithReadiness)
+	Critical  bool     // see WithCritical
+	DependsOn []string // see WithDependsOn
 
 	Runs             uint64 // started
 	Restarts         uint64 // runs after the first, those by hand included
@@ -73,6 +78,7 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Name, s.State = t.name, t.State()
+	s.Ready, s.Critical, s.DependsOn = t.readyLocked(), t.config.critical, slices.Clone(t.config.dependsOn)
 	s.StartedAt = time.Unix(0, t.startedAt)
 	s.Runs = t.runs
 	if t.extras != nil {
@@ -113,6 +119,9 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		Name             string    `json:"name"`
 		State            State     `json:"state"`
 		Status           string    `json:"status,omitempty"`
+		Ready            bool      `json:"ready"`
+		Critical         bool      `json:"critical,omitempty"`
+		DependsOn        []string  `json:"depends_on,omitempty"`
 		Runs             uint64    `json:"runs"`
 		Restarts         uint64    `json:"restarts"`
 		Failures         uint64    `json:"failures"`
@@ -126,7 +135,7 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		LastError        *string   `json:"last_error,omitempty"`
 		LastErrorAt      time.Time `json:"last_error_at,omitzero"`
 	}{
-		s.Name, s.State, s.Status, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
+		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
 		s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.EndedAt, lastError, s.LastErrorAt,
 	})
 }

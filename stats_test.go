@@ -40,6 +40,7 @@ func TestStatsJSON(t *testing.T) {
   "done": {
    "name": "done",
    "state": "completed",
+   "ready": false,
    "runs": 1,
    "restarts": 0,
    "failures": 0,
@@ -51,6 +52,7 @@ func TestStatsJSON(t *testing.T) {
   "failed": {
    "name": "failed",
    "state": "failed",
+   "ready": false,
    "runs": 1,
    "restarts": 0,
    "failures": 1,
@@ -65,6 +67,7 @@ func TestStatsJSON(t *testing.T) {
    "name": "runs",
    "state": "running",
    "status": "at 7",
+   "ready": true,
    "runs": 2,
    "restarts": 1,
    "failures": 1,
@@ -79,6 +82,7 @@ func TestStatsJSON(t *testing.T) {
   "waits": {
    "name": "waits",
    "state": "backoff",
+   "ready": false,
    "runs": 1,
    "restarts": 0,
    "failures": 1,

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// A stop is one request of some tasks, with one deadline: to stop, or to restart, which begins with
-// a stop. It owns a timer until the last of them has done as asked. Nobody needs to wait for it: at
+// A stop is one request of some tasks, with one deadline: to stop, or to restart or to fail, which
+// begin with a stop. It owns a timer until the last of them has done as asked. Nobody needs to wait for it: at
 // the deadline it judges by itself who is stuck.
 type stop struct {
 	manager *Manager
@@ -29,6 +29,7 @@ type stop struct {
 	judged  chan struct{} // closed after the deadline, when err is set
 	err     error         // a *StopTimeoutError for each task that is stuck, or nil
 	outcome atomic.Uint32 // of a restart, which has one task: the request that this has followed
+	overdue *overdueRun   // of an overdueRequest: what it is about
 
 	mu    sync.Mutex
 	timer *time.Timer // set by arm, unless done is closed before
@@ -108,25 +109,44 @@ func (t *Task) ask(q request, w *waiter) bool {
 		t.mu.Unlock()
 		return false
 	}
+	overdue := w.stop.overdue
+	if overdue != nil {
+		if !overdue.isOverdueLocked(overdue.err.Err) {
+			t.mu.Unlock()
+			return false
+		}
+		t.pastLocked().overdue = overdue.err
+	}
 	w.next, t.waiters = t.waiters, w
 	if t.requestLocked() <= restartRequest && q > t.asked {
 		t.asked = q
 	}
 	asked, r := t.asked, t.run
+	if asked != overdueRequest {
+		overdue = nil
+	}
 	if state == StateRunning || asked != restartRequest && !state.stopping() {
 		t.setLocked(StateStopping)
 	}
+	t.wakeLocked()
+	t.mu.Unlock()
+	switch {
+	case overdue != nil:
+		r.end(overdue.err.Err, false)
+	case r != nil:
+		r.end(t.cause(asked), asked == parentEnded)
+	}
+	return true
+}
+
+// wakeLocked ends a pause of the task, or has it look after its dependencies.
+func (t *Task) wakeLocked() {
 	if t.past != nil && t.past.wake != nil {
 		select {
 		case t.past.wake <- struct{}{}:
 		default: // it has been woken already
 		}
 	}
-	t.mu.Unlock()
-	if r != nil {
-		r.end(t.cause(asked), asked == parentEnded)
-	}
-	return true
 }
 
 // expire is called at the deadline, on a goroutine of its own.
@@ -171,6 +191,9 @@ func (s *stop) expire() {
 		}
 	}
 	s.err = joined(errs)
+	if s.overdue != nil && len(stuck) > 0 {
+		s.manager.lostToWatchdog(s.tasks[0], s.err)
+	}
 	close(s.judged)
 	// The log's handler is the user's: it must not make the stop return after its deadline.
 	for _, e := range events {
@@ -265,11 +288,17 @@ func (m *Manager) ask(ctx context.Context, tasks []*Task, q request) (stops []*s
 	return stops, asked, len(unwaited) > 0
 }
 
-// stop asks tasks for q and waits for them, for each until its own deadline.
+// stop asks tasks for q and waits for them, for each until its own deadline. Those that depend on
+// others of them come first.
 func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int, err error) {
 	bounded := ctx.Err() == nil
+	var turns []*turn
+	if len(tasks) > 1 && m.depended.Load() > 0 {
+		tasks, turns = inTurns(tasks)
+	}
 	stops, asked, own := m.ask(ctx, tasks, q)
-	if own {
+	takeTurns(ctx, turns, q)
+	if own || slices.ContainsFunc(turns, func(t *turn) bool { return t.unawaited }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}
 	var errs []error
@@ -280,6 +309,9 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 				break // ctx is done: the same goes for the others
 			}
 		}
+	}
+	if len(turns) > 0 {
+		errs = append(errs, waitForTurns(ctx, turns, bounded))
 	}
 	return asked, joined(errs)
 }

@@ -57,6 +57,7 @@ type Task struct {
 // extras are what a task that just runs does without. Guarded by the task's mu.
 type extras struct {
 	status  string        // of the latest run
+	watched *watchedRun   // the latest run, if it is watched
 	done    chan struct{} // made when first asked for; closed when the end is announced
 	endedAt int64         // in Unix nanoseconds
 
@@ -82,7 +83,8 @@ type past struct {
 	gaveUp    error // why this life has failed
 	restarts  window
 	delays    backoff.BackOff // nil: no delay
-	wake      chan struct{}   // sent to by a request, to end a pause; nil until the first pause
+	wake      chan struct{}   // sent to by a request, to end a pause or a wait for dependencies; nil until the first
+	overdue   *OverdueError   // why the run was canceled, until it is judged
 	stuckTold chan struct{}   // closed when it has been published that the task is stuck
 }
 
@@ -104,9 +106,11 @@ type counts struct{ runs, failures, panics uint64 }
 type request uint8
 
 const (
-	noRequest request = iota
+	noRequest      request = iota
+	overdueRequest         // the run was canceled because its body was late to say something: a failure
 	restartRequest
-	stopRequest
+	stopRequest    // of the task alone
+	stopAllRequest // as stopRequest; of all tasks
 	shutdownRequest
 	parentEnded
 )
@@ -131,6 +135,9 @@ func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task,
 		body:   body,
 		config: config,
 		ctx:    pprof.WithLabels(m.config.ctx, m.labels(name)),
+	}
+	if config.readiness > 0 || config.watchdog > 0 {
+		t.body = watched(body)
 	}
 	if config.policy != nil {
 		// Made now, so that a bad one is refused instead of found out at the first failure.
@@ -291,6 +298,7 @@ func (t *Task) resume(r *run, o outcome) {
 		}
 	}()
 	if r == nil {
+		t.await()
 		r = t.begin()
 	}
 	for r != nil {
@@ -302,6 +310,7 @@ func (t *Task) resume(r *run, o outcome) {
 		again := t.settle(r, &o)
 		r, o = nil, outcome{}
 		if again {
+			t.await()
 			r = t.begin()
 		}
 	}
@@ -335,11 +344,14 @@ func (t *Task) begin() *run {
 	t.run = r
 	t.runs++
 	if t.extras != nil {
-		t.extras.status = ""
+		t.extras.status, t.extras.watched = "", nil
 	}
 	t.setLocked(StateRunning)
 	waiters := t.takeWaitersLocked(restartRequest)
 	t.mu.Unlock()
+	if t.config.readiness == 0 {
+		t.config.manager.wakeDependents(t)
+	}
 	if t.config.manager.listens(EventStarted) {
 		t.emit(EventStarted, ending{now: r.started})
 	}
@@ -375,12 +387,24 @@ func (t *Task) settle(r *run, o *outcome) bool {
 
 	t.mu.Lock()
 	asked := t.requestLocked()
-	if asked == noRequest && (o.err != nil || t.config.restart == RestartAlways) {
+	if asked <= restartRequest && (o.err != nil || t.config.restart == RestartAlways) {
 		t.pastLocked()
 	}
+	var overdue *OverdueError
+	if t.past != nil {
+		overdue, t.past.overdue = t.past.overdue, nil
+	}
+	stuckTold := t.stuckToldLocked()
 	t.mu.Unlock()
 
-	if asked != noRequest {
+	if overdue != nil {
+		o.err = overdue.with(o.err)
+		end.err = o.err
+	}
+	// What still runs below must not meet its own second instance: the run has failed, then, though
+	// it was to be restarted by hand.
+	failed := asked <= overdueRequest || asked == restartRequest && leavesRunning(o.err)
+	if !failed {
 		cause := t.cause(asked)
 		r.end(cause, asked == parentEnded)
 		if !isOwn(o.err, cause) {
@@ -413,11 +437,26 @@ func (t *Task) settle(r *run, o *outcome) bool {
 	if o.err == nil {
 		kind = EventCompleted
 	}
+	if stuckTold != nil {
+		<-stuckTold // nobody should read that it failed before that it was stuck
+		t.config.manager.mu.Lock()
+		t.config.manager.foundLocked(t)
+		t.config.manager.mu.Unlock()
+	}
 	if t.config.manager.listens(kind) {
 		t.emit(kind, end)
 	}
 	t.pause(end.delay)
 	return true
+}
+
+// stuckToldLocked returns the channel to wait for before there is more to say of a task that is
+// stuck; nil for any other task.
+func (t *Task) stuckToldLocked() <-chan struct{} {
+	if t.State() != StateStuck {
+		return nil
+	}
+	return t.past.stuckTold
 }
 
 // judge counts a run that ended without having been asked to, and decides: true for a restart after
@@ -440,6 +479,8 @@ func (t *Task) judge(o *outcome, end *ending) bool {
 
 	// The failure is counted when the task leaves StateRunning, not earlier: no snapshot shows one
 	// without the other.
+	var overdue *waiter
+	defer func() { overdue.resolve() }()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	end.failure, end.panicked = o.err, o.panicked
@@ -456,7 +497,11 @@ func (t *Task) judge(o *outcome, end *ending) bool {
 	t.run = nil
 	p.restarts.add(end.now, c.counted())
 	end.restarts = p.restarts.n
-	if !t.State().stopping() {
+	if t.asked == overdueRequest {
+		t.asked = noRequest
+		overdue = t.takeWaitersLocked(noRequest)
+	}
+	if t.asked == noRequest {
 		p.nextRunAt = end.now.UnixNano() + int64(min(end.delay, aCentury))
 		t.setLocked(StateBackoff)
 	}
@@ -489,14 +534,7 @@ func (t *Task) pause(delay time.Duration) {
 		return
 	}
 	t.mu.Lock()
-	if t.past.wake == nil {
-		t.past.wake = make(chan struct{}, 1)
-	}
-	wake := t.past.wake
-	select {
-	case <-wake: // left over from a request that came when the pause had ended
-	default:
-	}
+	wake := t.wakeChannelLocked()
 	asked := t.asked
 	t.mu.Unlock()
 	if asked != noRequest {
@@ -518,6 +556,19 @@ func (t *Task) pause(delay time.Duration) {
 	}
 }
 
+// wakeChannelLocked returns past.wake, empty.
+func (t *Task) wakeChannelLocked() <-chan struct{} {
+	p := t.pastLocked()
+	if p.wake == nil {
+		p.wake = make(chan struct{}, 1)
+	}
+	select {
+	case <-p.wake: // left over from a request that came when the last pause had ended
+	default:
+	}
+	return p.wake
+}
+
 // end ends the task.
 func (t *Task) end(s State, end ending) {
 	kind := EventStopped
@@ -531,10 +582,8 @@ func (t *Task) end(s State, end ending) {
 	m := t.config.manager
 	m.mu.Lock()
 	t.mu.Lock()
-	var stuckTold chan struct{}
-	if t.State() == StateStuck {
-		stuckTold = t.past.stuckTold
-	}
+	stuckTold := t.stuckToldLocked()
+	asked := t.asked
 	t.setLocked(s)
 	t.extrasLocked().endedAt = end.now.UnixNano()
 	t.run = nil
@@ -544,14 +593,23 @@ func (t *Task) end(s State, end ending) {
 	}
 	t.mu.Unlock()
 	m.endedLocked(t)
+	if t.config.critical && s != StateStopped {
+		m.lostLocked(t, end.err)
+	}
 	m.mu.Unlock()
 
+	if s == StateCompleted {
+		m.wakeDependents(t) // to have completed is to be ready, for good
+	}
 	defer t.announce() // even if a log handler calls runtime.Goexit
 	if stuckTold != nil {
 		<-stuckTold // nobody should read that it stopped before that it is stuck
 	}
 	if m.listens(kind) {
 		t.emit(kind, end)
+	}
+	if asked == stopRequest {
+		m.warnOfDependents(t)
 	}
 }
 

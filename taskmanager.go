@@ -101,12 +101,17 @@ type Manager struct {
 	tasks    map[string]*Task // supervised and remembered
 	alive    int              // those of tasks that have not ended
 	closed   bool             // by Shutdown or by the end of the parent context; never taken back
-	closing  chan struct{}    // made by Run; closed with closed
+	over     chan struct{}    // made by Run; closed, and nil again, when Run is to end
+	lost     []lostTask       // critical tasks that are gone
 	unwatch  func() bool      // ends the watch for the end of the parent context; non-nil while a task is alive
 	newest   *Task            // of the remembered tasks, which are linked by their extras
 	oldest   *Task
 	remember int    // how many those are
 	retired  counts // of the tasks that have been forgotten
+
+	dependents  map[string]map[*Task]struct{} // by name, the tasks alive that depend on it
+	depended    atomic.Int64                  // how many tasks alive depend on others; may be read without mu
+	overdueRuns overdueRuns                   // has a mutex of its own
 }
 
 // managers counts them for Manager.id.
@@ -159,7 +164,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 		return nil, err
 	}
 	if err := m.register(t); err != nil {
-		return nil, fmt.Errorf("%w: %q", err, name)
+		return nil, err
 	}
 	if tc.unreachable {
 		m.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
@@ -173,13 +178,19 @@ func (m *Manager) register(t *Task) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closedLocked() {
-		return ErrManagerClosed
+		return fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
+	}
+	if len(t.config.dependsOn) > 0 {
+		if err := m.checkCycleLocked(t.name, t.config.dependsOn); err != nil {
+			return err
+		}
 	}
 	if old := m.tasks[t.name]; old != nil {
 		if !old.State().Ended() {
-			return ErrTaskRunning
+			return fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
 		}
 		m.forgetLocked(old)
+		m.foundLocked(old)
 	}
 	m.tasks[t.name] = t
 	m.startedLocked(t)
@@ -189,6 +200,7 @@ func (m *Manager) register(t *Task) error {
 // startedLocked notes that a life of t begins.
 func (m *Manager) startedLocked(t *Task) {
 	t.startedAt = time.Now().UnixNano()
+	m.dependLocked(t)
 	m.alive++
 	if m.alive == 1 && m.config.ctx.Done() != nil {
 		m.unwatch = context.AfterFunc(m.config.ctx, m.parentEnded)
@@ -198,6 +210,7 @@ func (m *Manager) startedLocked(t *Task) {
 // endedLocked notes that a life of t has ended: t is remembered, and the task that ended first
 // forgotten.
 func (m *Manager) endedLocked(t *Task) {
+	m.undependLocked(t)
 	m.alive--
 	if m.alive == 0 && m.unwatch != nil {
 		m.unwatch()
@@ -326,6 +339,9 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 		case restartRequest:
 			return nil
 		case noRequest:
+			if err := t.Err(); leavesRunning(err) {
+				return err // to revive it now would make two of what still runs below
+			}
 		default:
 			return fmt.Errorf("taskmanager: the restart of task %q was overtaken: %w", t.name, t.cause(followed))
 		}
@@ -385,6 +401,7 @@ func (m *Manager) revive(ctx context.Context, t *Task) (bool, error) {
 		p.before.failures, p.before.panics = p.failures, p.panics
 	}
 	m.unlinkLocked(t)
+	m.foundLocked(t)
 	t.past, t.extras = p, nil
 	t.asked, t.announced = noRequest, false
 	t.setLocked(StateWaiting)
@@ -416,7 +433,7 @@ func (m *Manager) StopAll(ctx context.Context) error {
 	m.mu.RLock()
 	tasks := m.aliveLocked()
 	m.mu.RUnlock()
-	_, err := m.stop(ctx, tasks, stopRequest)
+	_, err := m.stop(ctx, tasks, stopAllRequest)
 	return err
 }
 
@@ -442,10 +459,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 func (m *Manager) close() []*Task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.closed && m.closing != nil {
-		close(m.closing)
-	}
 	m.closed = true
+	m.endRunLocked()
 	return m.aliveLocked()
 }
 
@@ -462,12 +477,16 @@ func (m *Manager) aliveLocked() []*Task {
 // parentEnded is called on a goroutine of its own when the parent context has ended while tasks are
 // alive.
 func (m *Manager) parentEnded() {
-	m.ask(context.Background(), m.close(), parentEnded)
+	_, _ = m.stop(context.Background(), m.close(), parentEnded) // what is stuck is logged
 }
 
-// Run blocks until ctx is done, or until somebody else shuts the Manager down, and then shuts it
-// down itself. It returns what Shutdown returns without a deadline; ctx being done is no error. A
-// Manager that is closed already returns [ErrManagerClosed].
+// Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until somebody
+// else shuts the Manager down; then it shuts the Manager down itself.
+//
+// It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each critical
+// task that was given up, and the [*StopTimeoutError] of one that its watchdog found stuck, before or
+// meanwhile. ctx being done is no error. A Manager that is closed already returns
+// [ErrManagerClosed].
 func (m *Manager) Run(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
@@ -477,17 +496,61 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.mu.Unlock()
 		return ErrManagerClosed
 	}
-	if m.closing == nil {
-		m.closing = make(chan struct{})
+	if m.over == nil {
+		m.over = make(chan struct{})
 	}
-	closing := m.closing
+	over := m.over
+	if len(m.lost) > 0 {
+		m.endRunLocked()
+	}
 	m.mu.Unlock()
 	select {
 	case <-ctx.Done():
-	case <-closing:
+	case <-over:
 	case <-m.config.ctx.Done():
 	}
-	return m.Shutdown(context.WithoutCancel(ctx))
+	err := m.Shutdown(context.WithoutCancel(ctx))
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var errs []error
+	for _, lost := range m.lost {
+		errs = append(errs, lost.err)
+	}
+	return joined(append(errs, err))
+}
+
+// A lostTask is a critical task that is gone.
+type lostTask struct {
+	task *Task
+	err  error // nil if it has completed
+}
+
+func (m *Manager) lostLocked(t *Task, err error) {
+	m.foundLocked(t)
+	m.lost = append(m.lost, lostTask{t, err})
+	m.endRunLocked()
+}
+
+// lostToWatchdog is lostLocked for a task whose body ignores that it was canceled, if it is critical.
+func (m *Manager) lostToWatchdog(t *Task, err error) {
+	if t.config.critical {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.lostLocked(t, err)
+	}
+}
+
+// foundLocked takes back lostLocked.
+func (m *Manager) foundLocked(t *Task) {
+	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.task == t })
+}
+
+// endRunLocked lets Run go on.
+func (m *Manager) endRunLocked() {
+	if m.over != nil {
+		close(m.over)
+		m.over = nil
+	}
 }
 
 // IsRunning reports whether there is a task of that name that has not ended: one that waits in

@@ -289,7 +289,7 @@ func TestStartAnEndedNameIsAFreshTask(t *testing.T) {
 				synctest.Wait()
 				now := time.Now()
 				assert.Equal(t, taskmanager.TaskStats{
-					Name: "a", State: taskmanager.StateRunning, Runs: 1, StartedAt: now.Round(0), RunStartedAt: now.Round(0),
+					Name: "a", State: taskmanager.StateRunning, Ready: true, Runs: 1, StartedAt: now.Round(0), RunStartedAt: now.Round(0),
 				}, task.Stats())
 				require.NoError(t, task.Err())
 				found, _ := m.Lookup("a")
@@ -654,16 +654,12 @@ func TestPromise2OneGoroutinePerTask(t *testing.T) {
 		const tasks = 300
 		parent, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		count := func() int {
-			synctest.Wait()
-			return runtime.NumGoroutine()
-		}
-		before := count()
+		before := steadyGoroutines()
 		m := mustNew(t, taskmanager.WithContext(parent), taskmanager.WithBackoff(time.Minute, time.Minute),
 			taskmanager.WithReportLimit(rate.Inf, 0), taskmanager.WithRestartLimit(1, 1), taskmanager.WithReporter(taskmanager.ReporterFunc(
 				func(context.Context, taskmanager.Event) error { return nil })))
 		events := m.Subscribe(t.Context())
-		assert.Equal(t, before, count(), "a new Manager has none")
+		assertGoroutines(t, before, "a new Manager has none")
 		for i := range tasks {
 			body := untilStopped
 			if i%3 == 0 {
@@ -671,18 +667,18 @@ func TestPromise2OneGoroutinePerTask(t *testing.T) {
 			}
 			start(t, m, fmt.Sprint(i), body)
 		}
-		assert.Equal(t, before+tasks, count())
+		assertGoroutines(t, before+tasks)
 		assert.Equal(t, tasks/3, m.Stats().Backoff)
 		time.Sleep(time.Minute + time.Second) // now they wait for the fleet-wide limit
-		assert.Equal(t, before+tasks, count())
+		assertGoroutines(t, before+tasks)
 		for i := range tasks {
 			if i%3 != 0 {
 				require.NoError(t, m.RestartTask(t.Context(), fmt.Sprint(i)))
 			}
 		}
-		assert.Equal(t, before+tasks, count())
+		assertGoroutines(t, before+tasks)
 		require.NoError(t, m.StopAll(t.Context()))
-		assert.Equal(t, before, count(), "a Manager at rest has none")
+		assertGoroutines(t, before, "a Manager at rest has none")
 		_ = events
 	})
 }
@@ -691,16 +687,14 @@ func TestPromise2OneGoroutinePerTask(t *testing.T) {
 func TestPromise2OneGoroutineAfterGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
-		before := runtime.NumGoroutine()
+		before := steadyGoroutines()
 		start(t, m, "a", func(context.Context) error { runtime.Goexit(); return nil })
 		for range 20 {
-			synctest.Wait()
-			assert.Equal(t, before+1, runtime.NumGoroutine())
+			assertGoroutines(t, before+1)
 			time.Sleep(time.Second)
 		}
 		require.NoError(t, m.StopAll(t.Context()))
-		synctest.Wait()
-		assert.Equal(t, before, runtime.NumGoroutine())
+		assertGoroutines(t, before)
 	})
 }
 

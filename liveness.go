@@ -1,0 +1,248 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Ready says that the run whose body was given ctx is ready (see [WithReadiness]). It does nothing
+// when said twice, for a run that is over or about to end, for a task without WithReadiness, which is
+// ready as soon as it runs, and for any other context, nil included.
+func Ready(ctx context.Context) {
+	if w := watchedRunOf(ctx); w != nil {
+		w.setReady()
+	}
+}
+
+// Heartbeat says that the run whose body was given ctx makes progress (see [WithWatchdog]). It may be
+// called from any goroutine of the body, and is cheap enough for an inner loop. It does nothing for a
+// run that is over, for a task without WithWatchdog, and for any other context, nil included.
+func Heartbeat(ctx context.Context) {
+	if w := watchedRunOf(ctx); w != nil {
+		w.due.Store(int64(time.Since(w.started) + w.task.config.watchdog))
+	}
+}
+
+// HeartbeatWithin is a Heartbeat that announces the next one within d, in place of the time that was
+// given to [WithWatchdog]: for a step that may take longer. That one then counts as any other; of
+// several goroutines, the last to call decides. A d that is not positive makes it a Heartbeat.
+func HeartbeatWithin(ctx context.Context, d time.Duration) {
+	w := watchedRunOf(ctx)
+	if w == nil {
+		return
+	}
+	if d <= 0 {
+		d = w.task.config.watchdog
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.due.Store(int64(time.Since(w.started) + d))
+	if w.watchdog != nil {
+		w.watchdog.Reset(d) // it may be due before what the timer was set to
+	}
+}
+
+// An OverdueError is the failure of a run that was canceled because its body had not called
+// [Heartbeat] or [Ready] in time. It unwraps to [ErrWatchdog] or [ErrNotReady].
+type OverdueError struct {
+	Err     error         // ErrWatchdog or ErrNotReady
+	Timeout time.Duration // since the latest heartbeat, or since the start of the run
+	// Stack shows where the goroutines of the task were before the run was canceled, in the form of
+	// StopTimeoutError.Stack.
+	Stack []byte
+}
+
+func (e *OverdueError) Error() string { return e.Err.Error() + " (" + e.Timeout.String() + ")" }
+
+// Unwrap returns e.Err.
+func (e *OverdueError) Unwrap() error { return e.Err }
+
+// A watchedRun is the context of a run whose body has to say in time that it is ready or alive. Runs
+// of other tasks do without it, to save memory.
+type watchedRun struct {
+	*run
+	due   atomic.Int64 // when the next heartbeat is overdue, as a Duration since the run started
+	ready bool         // guarded by the task's mu
+
+	mu        sync.Mutex // of the timers
+	readiness *time.Timer
+	watchdog  *time.Timer
+}
+
+type watchedRunKey struct{}
+
+// Value implements context.Context.
+func (w *watchedRun) Value(key any) any {
+	if key == (watchedRunKey{}) {
+		return w
+	}
+	return w.run.Value(key)
+}
+
+func watchedRunOf(ctx context.Context) *watchedRun {
+	switch c := ctx.(type) {
+	case nil:
+		return nil
+	case *watchedRun:
+		return c
+	}
+	w, _ := ctx.Value(watchedRunKey{}).(*watchedRun)
+	return w
+}
+
+// watched returns a body that watches over body.
+func watched(body TaskFunc) TaskFunc {
+	return func(ctx context.Context) error {
+		w := &watchedRun{run: ctx.(*run)} //nolint:errcheck // it is called by run.execute
+		w.begin()
+		defer w.end()
+		return body(w)
+	}
+}
+
+func (w *watchedRun) begin() {
+	t := w.task
+	t.mu.Lock()
+	t.extrasLocked().watched = w
+	t.mu.Unlock()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	age := time.Since(w.started) // the log of the start has taken its time, perhaps
+	if d := t.config.readiness; d > 0 {
+		w.readiness = time.AfterFunc(d-age, func() { w.overdue(ErrNotReady, d) })
+	}
+	if d := t.config.watchdog; d > 0 {
+		w.due.Store(int64(age + d))
+		w.watchdog = time.AfterFunc(d, w.check)
+	}
+}
+
+// end ends the watch. The run's own end comes later.
+func (w *watchedRun) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, timer := range []**time.Timer{&w.readiness, &w.watchdog} {
+		if *timer != nil {
+			(*timer).Stop()
+			*timer = nil
+		}
+	}
+}
+
+func (w *watchedRun) setReady() {
+	t := w.task
+	t.mu.Lock()
+	if w.ready || t.config.readiness == 0 || t.run != w.run || t.State() != StateRunning {
+		t.mu.Unlock()
+		return
+	}
+	w.ready = true
+	t.mu.Unlock()
+	w.mu.Lock()
+	if w.readiness != nil {
+		w.readiness.Stop()
+	}
+	w.mu.Unlock()
+	m := t.config.manager
+	m.wakeDependents(t)
+	if m.listens(EventReady) {
+		t.emit(EventReady, ending{now: time.Now()})
+	}
+}
+
+// check is called when a heartbeat is due, as far as the timer knows.
+func (w *watchedRun) check() {
+	w.mu.Lock()
+	if w.watchdog == nil { // the body has returned
+		w.mu.Unlock()
+		return
+	}
+	now := time.Since(w.started)
+	due := time.Duration(w.due.Load())
+	if due > now {
+		w.watchdog.Reset(due - now)
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	w.overdue(ErrWatchdog, w.task.config.watchdog)
+}
+
+// overdue has the run canceled.
+func (w *watchedRun) overdue(reason error, timeout time.Duration) {
+	w.task.config.manager.overdueRuns.add(overdueRun{w, &OverdueError{Err: reason, Timeout: timeout}})
+}
+
+type overdueRun struct {
+	*watchedRun
+	err *OverdueError
+}
+
+// overdueRuns cancels runs. Those that come while it is at work are dealt with together, because a
+// dump of the goroutines takes long.
+type overdueRuns struct {
+	mu      sync.Mutex
+	waiting []overdueRun
+	busy    bool
+}
+
+func (o *overdueRuns) add(r overdueRun) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting = append(o.waiting, r)
+	if o.busy {
+		return
+	}
+	o.busy = true
+	for len(o.waiting) > 0 {
+		runs := o.waiting
+		o.waiting = nil
+		o.mu.Unlock()
+		cancelOverdue(runs)
+		o.mu.Lock()
+	}
+	o.busy = false
+}
+
+// cancelOverdue cancels runs of one Manager, unless they have ended or were asked to.
+func cancelOverdue(runs []overdueRun) {
+	runs = slices.DeleteFunc(runs, func(r overdueRun) bool {
+		r.task.mu.Lock()
+		defer r.task.mu.Unlock()
+		return !r.isOverdueLocked(r.err.Err)
+	})
+	if len(runs) == 0 {
+		return
+	}
+	tasks := make([]*Task, len(runs))
+	for i, r := range runs {
+		tasks[i] = r.task
+	}
+	m := tasks[0].config.manager
+	stacks := m.stacks(tasks)
+	for _, r := range runs {
+		r.err.Stack = stacks[r.task]
+		s := newStop(m, overdueRequest, r.task.config.stopTimeout)
+		s.tasks, s.overdue = []*Task{r.task}, &r
+		s.begin(time.Now())
+	}
+}
+
+// isOverdueLocked reports whether the run is to be canceled for that reason, still.
+func (w *watchedRun) isOverdueLocked(reason error) bool {
+	t := w.task
+	return t.run == w.run && t.State() == StateRunning && (reason != ErrNotReady || !w.ready) //nolint:errorlint // it is one of two
+}
+
+// with returns the failure of the run whose body returned err after it was canceled.
+func (e *OverdueError) with(err error) error {
+	if isOwn(err, e.Err) || isFinal(err) {
+		return errors.Join(e, err)
+	}
+	return e
+}
