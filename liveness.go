@@ -42,7 +42,7 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 	defer w.mu.Unlock()
 	w.due.Store(int64(time.Since(w.started) + d))
 	if w.watchdog != nil {
-		w.watchdog.Reset(d) // it may be due before what the timer was set to
+		w.watchdog.Reset(min(d, w.task.config.watchdog))
 	}
 }
 
@@ -97,7 +97,7 @@ func watchedRunOf(ctx context.Context) *watchedRun {
 // watched returns a body that watches over body.
 func watched(body TaskFunc) TaskFunc {
 	return func(ctx context.Context) error {
-		w := &watchedRun{run: ctx.(*run)} //nolint:errcheck // it is called by run.execute
+		w := &watchedRun{run: ctx.(*run)} // it is called by run.execute
 		w.begin()
 		defer w.end()
 		return body(w)
@@ -165,7 +165,8 @@ func (w *watchedRun) check() {
 	now := time.Since(w.started)
 	due := time.Duration(w.due.Load())
 	if due > now {
-		w.watchdog.Reset(due - now)
+		// Not later, for a Heartbeat doesn't touch the timer and may be due before what was announced.
+		w.watchdog.Reset(min(due-now, w.task.config.watchdog))
 		w.mu.Unlock()
 		return
 	}

@@ -108,8 +108,11 @@ func (r *run) Err() error {
 
 // Value implements context.Context.
 func (r *run) Value(key any) any {
-	if key == (runKey{}) {
+	switch key {
+	case runKey{}:
 		return r
+	case watchedRunKey{}:
+		return nil // and not that of a task around the Manager
 	}
 	// context.Cause looks for a context of its own package, under a key that only that package
 	// knows. Once this one has ended, there is such a context that ended for the same cause.

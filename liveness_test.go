@@ -1,0 +1,552 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// readyAfter returns a body that is ready when it has run for d, and goes on until it is stopped.
+func readyAfter(d time.Duration) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(d):
+			taskmanager.Ready(ctx)
+		case <-ctx.Done():
+		}
+		return untilStopped(ctx)
+	}
+}
+
+// exact are the options of a Manager whose delays are all 1 s.
+func exact(opts ...taskmanager.Option) []taskmanager.Option {
+	return append([]taskmanager.Option{
+		taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+	}, opts...)
+}
+
+func TestReadyInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", readyAfter(time.Second), taskmanager.WithReadiness(time.Second+1))
+		assert.False(t, task.Stats().Ready)
+		time.Sleep(time.Second - 1)
+		synctest.Wait()
+		assert.False(t, task.Stats().Ready)
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		time.Sleep(1)
+		synctest.Wait()
+		assert.True(t, task.Stats().Ready)
+		time.Sleep(time.Hour)
+		assert.True(t, task.Stats().Ready)
+		assert.Zero(t, task.Stats().Failures)
+		got := pending(events)
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventReady}, kinds(got, "a"))
+		assert.EqualValues(t, 1, got[1].Run)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.False(t, task.Stats().Ready)
+	})
+}
+
+// It is a failure like any other: it is restarted after a delay, counted, and given up in the end.
+func TestNotReadyInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(2))...)
+		events := m.Subscribe(t.Context())
+		var causes causeLog
+		began := time.Now()
+		task := start(t, m, "a", causes.run, taskmanager.WithReadiness(5*time.Second))
+		err := task.Wait(t.Context())
+		took(t, 3*5*time.Second+2*time.Second, began)
+		require.ErrorIs(t, err, taskmanager.ErrNotReady)
+		require.ErrorIs(t, err, taskmanager.ErrTooManyRestarts)
+		assert.EqualError(t, err, `taskmanager: gave up task "a" after 2 restarts within 1m0s: taskmanager: not ready in time (5s)`)
+		assert.Equal(t, []error{taskmanager.ErrNotReady, taskmanager.ErrNotReady, taskmanager.ErrNotReady}, causes.all())
+		s := task.Stats()
+		assert.EqualValues(t, 3, s.Runs)
+		assert.EqualValues(t, 3, s.Failures)
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventFailed, taskmanager.EventStarted, taskmanager.EventFailed,
+			taskmanager.EventStarted, taskmanager.EventGaveUp,
+		}, kinds(pending(events), "a"))
+	})
+}
+
+// At the very moment of its timeout a body may be ready or late; it is never both.
+func TestReadyAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		task := start(t, m, "a", readyAfter(time.Second), taskmanager.WithReadiness(time.Second))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		s := task.Stats()
+		assert.Equal(t, s.Ready, s.Failures == 0, "%+v", s)
+	})
+}
+
+// A restart takes readiness back, and what an old run says of itself is ignored.
+func TestReadyBelongsToARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		var first context.Context
+		run := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if run++; run == 1 {
+				first = ctx
+				taskmanager.Ready(ctx)
+				return failAfter(time.Second)(ctx)
+			}
+			taskmanager.Ready(first)
+			taskmanager.Heartbeat(first)
+			assert.False(t, mustTask(t, ctx).Stats().Ready)
+			return readyAfter(2 * time.Second)(ctx)
+		}, taskmanager.WithReadiness(3*time.Second))
+		synctest.Wait()
+		assert.True(t, task.Stats().Ready)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateBackoff, task.State())
+		assert.False(t, task.Stats().Ready)
+		taskmanager.Ready(first)
+		assert.False(t, task.Stats().Ready, "nobody is ready while nothing runs")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.False(t, task.Stats().Ready)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		assert.True(t, task.Stats().Ready)
+	})
+}
+
+func mustTask(t *testing.T, ctx context.Context) *taskmanager.Task { //nolint:revive // t first, as everywhere in tests
+	t.Helper()
+	task, ok := taskmanager.FromContext(ctx)
+	require.True(t, ok)
+	return task
+}
+
+// Said twice, too late, or while the task is being stopped, it changes nothing.
+func TestReadyAgainAndTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		events := m.Subscribe(t.Context())
+		twice := start(t, m, "twice", func(ctx context.Context) error {
+			taskmanager.Ready(ctx)
+			taskmanager.Ready(ctx)
+			return untilStopped(ctx)
+		}, taskmanager.WithReadiness(time.Second))
+		late := start(t, m, "late", func(ctx context.Context) error {
+			<-ctx.Done()
+			taskmanager.Ready(ctx)
+			assert.False(t, mustTask(t, ctx).Stats().Ready)
+			time.Sleep(time.Second)
+			return nil
+		}, taskmanager.WithReadiness(time.Second), taskmanager.WithRestart(taskmanager.RestartNever))
+		stopped := start(t, m, "stopped", func(ctx context.Context) error {
+			<-ctx.Done()
+			taskmanager.Ready(ctx)
+			return nil
+		}, taskmanager.WithReadiness(time.Second))
+		synctest.Wait()
+		require.NoError(t, stopped.Stop(t.Context()))
+		time.Sleep(time.Minute)
+		assert.True(t, twice.Stats().Ready)
+		assert.ErrorIs(t, late.Err(), taskmanager.ErrNotReady)
+		got := pending(events)
+		assert.Len(t, ofKind(taskmanager.EventReady, got), 1)
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStopped}, kinds(got, "stopped"))
+	})
+}
+
+// A task without the option is ready as long as it runs, and Ready does nothing for it.
+func TestReadyWithoutTheOption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", func(ctx context.Context) error {
+			taskmanager.Ready(ctx)
+			return failAfter(time.Second)(ctx)
+		})
+		watched := start(t, m, "watched", readyAfter(0), taskmanager.WithWatchdog(time.Hour))
+		synctest.Wait()
+		assert.True(t, task.Stats().Ready)
+		assert.True(t, watched.Stats().Ready)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.False(t, task.Stats().Ready)
+		assert.Empty(t, ofKind(taskmanager.EventReady, pending(events)))
+	})
+}
+
+func TestLivenessOutsideOfATask(t *testing.T) {
+	var none context.Context
+	for name, ctx := range map[string]context.Context{"nil": none, "background": context.Background()} {
+		t.Run(name, func(*testing.T) {
+			taskmanager.Ready(ctx)
+			taskmanager.Heartbeat(ctx)
+			taskmanager.HeartbeatWithin(ctx, time.Second)
+		})
+	}
+}
+
+// Another Manager's task is not that of the Manager around it: what it says of itself, it says of itself alone.
+func TestLivenessInANestedManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		outer := start(t, m, "outer", func(ctx context.Context) error {
+			inner := mustNew(t, taskmanager.WithContext(ctx))
+			start(t, inner, "inner", func(ctx context.Context) error {
+				for ctx.Err() == nil {
+					taskmanager.Ready(ctx)
+					taskmanager.Heartbeat(ctx)
+					time.Sleep(100 * time.Millisecond)
+				}
+				return nil
+			})
+			return inner.Run(ctx)
+		}, taskmanager.WithReadiness(time.Hour), taskmanager.WithWatchdog(time.Second), taskmanager.WithMaxRestarts(0))
+		began := time.Now()
+		err := outer.Wait(t.Context())
+		took(t, time.Second+100*time.Millisecond, began) // the inner one notices the stop a tenth of a second later
+		assert.ErrorIs(t, err, taskmanager.ErrWatchdog)
+		assert.False(t, outer.Stats().Ready)
+	})
+}
+
+func TestWatchdogHeartbeatsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			for ctx.Err() == nil {
+				taskmanager.Heartbeat(ctx)
+				time.Sleep(time.Second - 1)
+			}
+			return nil
+		}, taskmanager.WithWatchdog(time.Second))
+		time.Sleep(time.Hour)
+		assert.Zero(t, task.Stats().Failures)
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+	})
+}
+
+// Exactly d after the last heartbeat, or after the start if there was none.
+func TestWatchdogMissed(t *testing.T) {
+	for name, test := range map[string]struct {
+		beats []time.Duration // since the start
+		want  time.Duration
+	}{
+		"none":         {nil, time.Second},
+		"one":          {[]time.Duration{300 * time.Millisecond}, 1300 * time.Millisecond},
+		"two":          {[]time.Duration{0, 999 * time.Millisecond}, 1999 * time.Millisecond},
+		"many":         {[]time.Duration{1, 2, 3, time.Second, 1500 * time.Millisecond}, 2500 * time.Millisecond},
+		"one too late": {[]time.Duration{time.Second + 1}, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact(taskmanager.WithMaxRestarts(0))...)
+				began := time.Now()
+				task := start(t, m, "a", func(ctx context.Context) error {
+					for _, at := range test.beats {
+						select {
+						case <-time.After(time.Until(began.Add(at))):
+						case <-ctx.Done():
+						}
+						taskmanager.Heartbeat(ctx)
+					}
+					<-ctx.Done()
+					assert.Equal(t, taskmanager.ErrWatchdog, context.Cause(ctx))
+					assert.Equal(t, context.Canceled, ctx.Err())
+					return nil
+				}, taskmanager.WithWatchdog(time.Second))
+				err := task.Wait(t.Context())
+				took(t, test.want, began)
+				var overdue *taskmanager.OverdueError
+				require.ErrorAs(t, err, &overdue)
+				assert.Equal(t, taskmanager.ErrWatchdog, overdue.Err)
+				assert.Equal(t, time.Second, overdue.Timeout)
+				assert.EqualValues(t, 1, task.Stats().Failures)
+				assert.Zero(t, task.Stats().Panics)
+			})
+		})
+	}
+}
+
+func hangsHere(ctx context.Context) { <-ctx.Done() }
+
+// The failure shows where the goroutines of the task were before the run was canceled, and nobody else's; so does the log.
+func TestWatchdogShowsStacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, exact(taskmanager.WithLogger(slog.New(lines)))...)
+		start(t, m, "other", func(ctx context.Context) error { <-ctx.Done(); return nil })
+		task := start(t, m, "a", func(ctx context.Context) error {
+			go hangsHere(ctx)
+			<-ctx.Done()
+			return nil
+		}, taskmanager.WithWatchdog(time.Second))
+		time.Sleep(time.Second + 1)
+		var overdue *taskmanager.OverdueError
+		require.ErrorAs(t, task.Stats().LastError, &overdue)
+		stack := string(overdue.Stack)
+		assert.Contains(t, stack, "hangsHere")
+		assert.Contains(t, stack, "TestWatchdogShowsStacks.func1.2")
+		assert.NotContains(t, stack, "TestWatchdogShowsStacks.func1.1")
+		require.Len(t, lines.got(), 1)
+		assert.Equal(t, "WARN task failed, will restart | task=a run=1 error=taskmanager: no heartbeat in time (1s) uptime=1s"+
+			" restart_in=1s restarts=1 of 5 window=1m0s stack=", lines.got()[0][:strings.Index(lines.got()[0], "stack=")+6])
+	})
+}
+
+// Any goroutine of the body, with any context that derives from the run's.
+func TestWatchdogHeartbeatsFromChildren(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			var wg sync.WaitGroup
+			for i := range 3 {
+				child, cancel := context.WithCancel(context.WithValue(ctx, parentKey{}, i))
+				defer cancel()
+				wg.Go(func() {
+					time.Sleep(time.Duration(i) * 100 * time.Millisecond)
+					for child.Err() == nil {
+						taskmanager.Heartbeat(child)
+						time.Sleep(300 * time.Millisecond)
+					}
+				})
+			}
+			wg.Wait()
+			return nil
+		}, taskmanager.WithWatchdog(100*time.Millisecond+1))
+		time.Sleep(time.Minute)
+		assert.Zero(t, task.Stats().Failures)
+	})
+}
+
+func TestHeartbeatWithin(t *testing.T) {
+	for name, test := range map[string]struct {
+		body func(ctx context.Context)
+		want time.Duration
+	}{
+		"longer":                  {func(ctx context.Context) { taskmanager.HeartbeatWithin(ctx, time.Minute) }, time.Minute},
+		"shorter":                 {func(ctx context.Context) { taskmanager.HeartbeatWithin(ctx, time.Millisecond) }, time.Millisecond},
+		"zero":                    {func(ctx context.Context) { taskmanager.HeartbeatWithin(ctx, 0) }, time.Second},
+		"negative":                {func(ctx context.Context) { taskmanager.HeartbeatWithin(ctx, -time.Hour) }, time.Second},
+		"the last to call counts": {func(ctx context.Context) { taskmanager.HeartbeatWithin(ctx, time.Minute); taskmanager.Heartbeat(ctx) }, time.Second},
+		"the next is as any other": {func(ctx context.Context) {
+			taskmanager.HeartbeatWithin(ctx, time.Minute)
+			time.Sleep(time.Minute - 1)
+			taskmanager.Heartbeat(ctx)
+		}, time.Minute - 1 + time.Second},
+		"later": {func(ctx context.Context) {
+			time.Sleep(500 * time.Millisecond)
+			taskmanager.HeartbeatWithin(ctx, 10*time.Second)
+		}, 10500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithMaxRestarts(0))
+				began := time.Now()
+				task := start(t, m, "a", func(ctx context.Context) error {
+					test.body(ctx)
+					return untilStopped(ctx)
+				}, taskmanager.WithWatchdog(time.Second))
+				require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+				took(t, test.want, began)
+			})
+		})
+	}
+}
+
+// A body that ignores its cancellation is stuck after the stop timeout: loud, and without a second body. When it returns at
+// last, its run has failed, and the next one comes as after any failure.
+func TestWatchdogAndABodyThatDoesNotReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, exact(taskmanager.WithStopTimeout(3*time.Second), taskmanager.WithLogger(slog.New(lines)))...)
+		events := m.Subscribe(t.Context())
+		deaf := newDeafBody()
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs == 1 {
+				return deaf.run(ctx)
+			}
+			taskmanager.HeartbeatWithin(ctx, time.Hour)
+			return untilStopped(ctx)
+		}, taskmanager.WithWatchdog(time.Second))
+
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateStopping, task.State())
+		assert.Zero(t, task.Stats().Failures, "its run has not ended")
+		time.Sleep(3*time.Second - 1)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateStopping, task.State())
+		time.Sleep(1)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateStuck, task.State())
+		_, err := m.StartTask("a", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+		asStuck(t, m.RestartTask(t.Context(), "a"), "a", 3*time.Second)
+		assert.Equal(t, 1, runs)
+
+		time.Sleep(time.Hour)
+		assert.Equal(t, taskmanager.StateStuck, task.State())
+		deaf.release()
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateBackoff, task.State())
+		s := task.Stats()
+		assert.EqualValues(t, 1, s.Failures)
+		assert.ErrorIs(t, s.LastError, taskmanager.ErrWatchdog)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.Equal(t, 2, runs)
+		got := pending(events)
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventFailed, taskmanager.EventStarted,
+		}, kinds(got, "a"))
+		stuck := asStuck(t, got[1].Err, "a", 3*time.Second)
+		assert.Contains(t, string(stuck.Stack), "deafBody")
+		assert.Equal(t, time.Hour+4*time.Second, got[2].Uptime)
+	})
+}
+
+// What the body returns after it was canceled is kept beside the reason, if it says more.
+func TestWatchdogAndWhatTheBodyReturns(t *testing.T) {
+	for name, test := range map[string]struct {
+		end    func(ctx context.Context) error
+		text   string
+		panics uint64
+		final  bool
+	}{
+		"nil":            {func(context.Context) error { return nil }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"ctx.Err":        {func(ctx context.Context) error { return ctx.Err() }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"context.Cause":  {func(ctx context.Context) error { return context.Cause(ctx) }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"another error":  {boom, "taskmanager: no heartbeat in time (1s)\nboom", 0, false},
+		"a panic":        {func(context.Context) error { panic("late") }, "taskmanager: no heartbeat in time (1s)\ntaskmanager: panic: late", 1, false},
+		"stuck below it": {func(context.Context) error { return errors.Join(context.Canceled, &taskmanager.StopTimeoutError{Task: "x"}) }, "", 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact()...)
+				task := start(t, m, "a", func(ctx context.Context) error {
+					<-ctx.Done()
+					return test.end(ctx)
+				}, taskmanager.WithWatchdog(time.Second))
+				time.Sleep(time.Second)
+				synctest.Wait()
+				s := task.Stats()
+				assert.EqualValues(t, 1, s.Failures)
+				assert.Equal(t, test.panics, s.Panics)
+				assert.ErrorIs(t, s.LastError, taskmanager.ErrWatchdog)
+				if test.final {
+					var stuck *taskmanager.StopTimeoutError
+					assert.ErrorAs(t, task.Err(), &stuck)
+					assert.Equal(t, taskmanager.StateFailed, s.State)
+					return
+				}
+				assert.EqualError(t, s.LastError, test.text)
+				assert.Equal(t, taskmanager.StateBackoff, s.State)
+			})
+		})
+	}
+}
+
+// A stop or a restart by hand that comes while the run is being canceled has its way.
+func TestWatchdogAndARequestMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		events := m.Subscribe(t.Context())
+		body := func(ctx context.Context) error {
+			if mustTask(t, ctx).Stats().Runs > 1 {
+				return untilStopped(ctx)
+			}
+			<-ctx.Done()
+			assert.Equal(t, taskmanager.ErrWatchdog, context.Cause(ctx))
+			time.Sleep(time.Second)
+			return ctx.Err()
+		}
+		stopped := start(t, m, "stopped", body, taskmanager.WithWatchdog(time.Second))
+		restarted := start(t, m, "restarted", body, taskmanager.WithWatchdog(time.Second))
+		time.Sleep(1500 * time.Millisecond)
+		began := time.Now()
+		done := make(chan error)
+		go func() { done <- stopped.Stop(t.Context()) }()
+		require.NoError(t, restarted.Restart(t.Context()))
+		require.NoError(t, <-done)
+		took(t, 500*time.Millisecond, began)
+		assert.Equal(t, taskmanager.StateStopped, stopped.State())
+		assert.NoError(t, stopped.Err())
+		assert.Equal(t, taskmanager.StateRunning, restarted.State())
+		got := pending(events)
+		ended := ofKind(taskmanager.EventStopped, got)
+		require.Len(t, ended, 2, "%v", got)
+		for _, e := range ended {
+			assert.ErrorIs(t, e.Err, taskmanager.ErrWatchdog, "%s: what was wrong with the run is not lost", e.Task)
+		}
+		require.NoError(t, restarted.Stop(t.Context()))
+	})
+}
+
+// A task that was asked to stop is not watched any longer: it has the stop timeout, as any other.
+func TestWatchdogWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithStopTimeout(time.Minute))
+		task := start(t, m, "a", slowToStop(30*time.Second),
+			taskmanager.WithWatchdog(time.Second), taskmanager.WithReadiness(time.Second))
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, task.Stop(t.Context()))
+		took(t, 30*time.Second, began)
+		assert.Zero(t, task.Stats().Failures)
+		assert.NoError(t, task.Err())
+	})
+}
+
+// No timer outlives its run.
+func TestWatchdogEndsWithTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour))
+		for i, body := range []taskmanager.TaskFunc{
+			boom, func(context.Context) error { return nil }, func(context.Context) error { panic(1) },
+		} {
+			start(t, m, fmt.Sprint(i), body, taskmanager.WithWatchdog(time.Second), taskmanager.WithReadiness(time.Second))
+		}
+		synctest.Wait()
+		events := m.Subscribe(t.Context())
+		time.Sleep(30 * time.Minute)
+		assert.Empty(t, pending(events))
+		assert.Zero(t, m.Stats().Stuck)
+	})
+}
+
+// Many that are late together are found together.
+func TestWatchdogOfManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tasks = 200
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(0))...)
+		began := time.Now()
+		for i := range tasks {
+			start(t, m, fmt.Sprint(i), untilStopped, taskmanager.WithWatchdog(time.Second))
+		}
+		for task := range m.Tasks() {
+			var overdue *taskmanager.OverdueError
+			require.ErrorAs(t, task.Wait(t.Context()), &overdue)
+			assert.Contains(t, string(overdue.Stack), fmt.Sprintf(`"task":"%s"`, task.Name()))
+		}
+		took(t, time.Second, began)
+	})
+}
