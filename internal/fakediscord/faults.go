@@ -1,0 +1,125 @@
+package fakediscord
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// A Fault is what happens to a request in place of an answer to it.
+type Fault struct{ answer func() answer }
+
+// Fail lets f happen to the next n requests, after those that were set before.
+func (s *Server) Fail(n int, f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range n {
+		s.faults = append(s.faults, f)
+	}
+}
+
+// Recover forgets the faults that have not happened yet.
+func (s *Server) Recover() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// Hang lets the client wait for an answer until it goes away.
+func Hang() Fault { return Fault{func() answer { return answer{silent: true} }} }
+
+// Reset resets the connection after the request was read.
+func Reset() Fault { return Fault{func() answer { return answer{silent: true, reset: true} }} }
+
+// Stall answers 200 OK, and stops in the middle of the body until the client goes away.
+func Stall() Fault {
+	return Fault{func() answer {
+		a := *jsonAnswer(http.StatusOK, map[string]string{"id": "1000000000000000000"})
+		a.stalled = true
+		return a
+	}}
+}
+
+// Status answers with that status: with an HTML page if it is 502 to 504, which come from the
+// edge, and else as the API itself does.
+func Status(code int) Fault {
+	return Fault{func() answer {
+		if code >= http.StatusBadGateway && code <= http.StatusGatewayTimeout {
+			return page(code, fmt.Sprintf("<h1>%d %s</h1>", code, http.StatusText(code)))
+		}
+		return *refuse(code, 0, fmt.Sprintf("%d: %s", code, http.StatusText(code)))
+	}}
+}
+
+// HTML429 is how the edge answers an address that it has banned for a while, in HTML. Without a
+// retryAfter it says not for how long.
+func HTML429(retryAfter time.Duration) Fault {
+	return Fault{func() answer {
+		a := page(http.StatusTooManyRequests, "<h1>Error 1015</h1><p>You are being rate limited</p>")
+		if retryAfter > 0 {
+			a.header.Set("Retry-After", wholeSeconds(retryAfter))
+		}
+		return a
+	}}
+}
+
+// RateLimited answers 429 as if others had used up the limit of the route, or the global one.
+func RateLimited(retryAfter time.Duration, global bool) Fault {
+	return Fault{func() answer { return *tooMany(retryAfter, global) }}
+}
+
+// tooMany is the API's own answer 429.
+func tooMany(retryAfter time.Duration, global bool) *answer {
+	a := jsonAnswer(http.StatusTooManyRequests, map[string]any{
+		"message": "You are being rate limited.", "retry_after": retryAfter.Seconds(), "global": global,
+	})
+	a.header.Set("Retry-After", wholeSeconds(retryAfter))
+	scope := "user"
+	if global {
+		scope = "global"
+		a.header.Set("X-RateLimit-Global", "true")
+	}
+	a.header.Set("X-RateLimit-Scope", scope)
+	return a
+}
+
+// wholeSeconds is d rounded up, as Retry-After has it.
+func wholeSeconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
+
+func page(status int, body string) answer {
+	return answer{
+		status: status,
+		header: http.Header{"Content-Type": {"text/html; charset=UTF-8"}, "Server": {"cloudflare"}},
+		body:   []byte("<!DOCTYPE html><html><body>" + body + "</body></html>"),
+	}
+}
+
+// stalling sends what was written, and then nothing until the client goes away.
+func stalling(w http.ResponseWriter, r *http.Request) {
+	if m, ok := w.(*memory); ok {
+		m.stalled = true
+		return
+	}
+	_ = http.NewResponseController(w).Flush() // to a client that may have gone
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
+
+// reset resets the connection of a request.
+func reset(w http.ResponseWriter) {
+	if m, ok := w.(*memory); ok {
+		m.reset = true
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // HTTP/2: it closes the stream
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // makes Close send a reset
+	}
+	_ = conn.Close()
+}
