@@ -1,0 +1,212 @@
+package notify
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// kinds says how each kind of event is told. Symbol and color tell a failure that is followed by a
+// restart from one that is not.
+var kinds = map[taskmanager.EventKind]struct {
+	symbol string
+	what   string // happened to the task
+	plural string // of what a merged report counts
+	color  int
+}{
+	taskmanager.EventStarted:   {"▶️", "started", "starts", 0x3498DB},
+	taskmanager.EventReady:     {"▶️", "ready", "runs that got ready", 0x3498DB},
+	taskmanager.EventFailed:    {"🔄", "failed, will restart", "failures", 0xF1A20A},
+	taskmanager.EventGaveUp:    {"🛑", "failed for good, gave up", "final failures", 0xE02B2B},
+	taskmanager.EventCompleted: {"✅", "completed", "completions", 0x2ECC71},
+	taskmanager.EventStopped:   {"⏹️", "stopped", "stops", 0x95A5A6},
+	taskmanager.EventStuck:     {"⏳", "stuck: asked to stop, still running", "stops that found it stuck", 0x9B59B6},
+}
+
+func known(k taskmanager.EventKind) bool {
+	_, ok := kinds[k]
+	return ok
+}
+
+// Render returns a message that shows events from the first one on, as many as fit, and how many
+// these are, those included that are not to be sent. It returns nil if none of them is.
+func (n *Notifier) Render(events []taskmanager.Event) (m *Message, taken int) {
+	var (
+		embeds []Embed
+		total  int
+		final  bool
+	)
+	for i := range events {
+		e := &events[i]
+		if n.wants(e.Kind) {
+			embed := n.embed(e)
+			total += embed.size()
+			if len(embeds) == maxEmbeds || total > maxTotal {
+				break
+			}
+			embeds = append(embeds, embed)
+			final = final || e.Kind == taskmanager.EventGaveUp
+		}
+		taken++
+	}
+	if len(embeds) == 0 {
+		return nil, taken
+	}
+	m = &Message{
+		Username:        n.config.Username,
+		AvatarURL:       n.config.AvatarURL,
+		Embeds:          embeds,
+		AllowedMentions: AllowedMentions{Parse: []string{}},
+	}
+	if final {
+		n.mention(m)
+	}
+	return m, taken
+}
+
+func (n *Notifier) wants(k taskmanager.EventKind) bool {
+	return known(k) && (n.config.Events == nil || slices.Contains(n.config.Events, k))
+}
+
+// mention makes the message notify those who are to know of tasks that were given up. Only the
+// content notifies; embeds never do.
+func (n *Notifier) mention(m *Message) {
+	var mentions []string
+	if id := n.config.MentionRole; id != "" {
+		mentions = append(mentions, "<@&"+id+">")
+		m.AllowedMentions.Roles = []string{id}
+	}
+	if id := n.config.MentionUser; id != "" {
+		mentions = append(mentions, "<@"+id+">")
+		m.AllowedMentions.Users = []string{id}
+	}
+	m.Content = strings.Join(mentions, " ")
+}
+
+// embed renders one event. Each of its parts is bounded so that all of them together fit in a
+// message, and that usually several events do.
+func (n *Notifier) embed(e *taskmanager.Event) Embed {
+	kind := kinds[e.Kind]
+	what := " " + kind.what
+	if e.Repeats > 0 {
+		what += " × " + strconv.Itoa(stands(e))
+	}
+	task := "several tasks"
+	if e.Task != "" {
+		task = plain(n.redact.Replace(e.Task), maxTitle-length(kind.symbol+" "+what))
+	}
+	return Embed{
+		Title:       kind.symbol + " " + task + what,
+		Description: n.description(e),
+		Timestamp:   timestamp(e.Time),
+		Color:       kind.color,
+		Fields:      n.fields(e),
+	}
+}
+
+// stands is how many events e stands for.
+func stands(e *taskmanager.Event) int { return 1 + e.Repeats }
+
+// description is the error, and the beginning of its stack.
+func (n *Notifier) description(e *taskmanager.Event) string {
+	const maxError, maxStack = 1000, 1500
+	err := e.Err
+	if gaveUp, ok := err.(*taskmanager.GiveUpError); ok && gaveUp != nil { //nolint:errorlint // the event's own
+		err = gaveUp.Err // the title and the fields say the rest
+		if err == nil {
+			return "Its last run returned nil."
+		}
+	}
+	if err == nil {
+		return ""
+	}
+	text := block(n.redact.Replace(errorText(err)), maxError)
+	if text == "" {
+		text = "The error has no text."
+	}
+	return text + block(n.redact.Replace(stackOf(err)), maxStack)
+}
+
+func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
+	add := func(name, value string) {
+		fields = append(fields, Field{Name: name, Value: value, Inline: true})
+	}
+	// What belongs to one run is not told of several tasks.
+	if e.Task != "" {
+		if e.Run > 0 {
+			add("Run", strconv.FormatUint(e.Run, 10))
+		}
+		if e.Window > 0 && (e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventGaveUp) {
+			add("Restarts", restarts(e))
+		}
+		switch {
+		case e.Kind == taskmanager.EventGaveUp:
+			add("Next attempt", "none")
+		case e.Kind == taskmanager.EventFailed && e.Delay == 0:
+			add("Next attempt", "at once")
+		case e.Kind == taskmanager.EventFailed:
+			add("Next attempt", fmt.Sprintf("<t:%d:R>", e.Time.Add(e.Delay).Unix()))
+		}
+		if e.Uptime > 0 {
+			add("Uptime", duration(e.Uptime))
+		}
+	}
+	const maxName = 256
+	if n.config.Host != "" {
+		add("Host", code(n.redact.Replace(n.config.Host), maxName))
+	}
+	if e.Manager != "" {
+		add("Manager", code(n.redact.Replace(e.Manager), maxName))
+	}
+	if e.Repeats > 0 {
+		// An event doesn't tell when the first of those happened that it stands for.
+		fields = append(fields, Field{
+			Name:  "Merged",
+			Value: fmt.Sprintf("%d %s since the previous report, this is the latest", stands(e), kinds[e.Kind].plural),
+		})
+	}
+	return fields
+}
+
+func restarts(e *taskmanager.Event) string {
+	most := "unlimited"
+	if e.MaxRestarts != taskmanager.Unlimited {
+		most = strconv.Itoa(e.MaxRestarts)
+	}
+	return fmt.Sprintf("%d of %s within %s", e.Restarts, most, duration(e.Window))
+}
+
+// duration is d in Go's notation, without digits that nobody reads: 1m, 12.3s, 300ms.
+func duration(d time.Duration) string {
+	for _, unit := range []time.Duration{time.Minute, time.Second, time.Millisecond, time.Microsecond} {
+		if d >= unit {
+			d = d.Round(unit / 10)
+			break
+		}
+	}
+	if d >= time.Minute {
+		d = d.Round(time.Second)
+	}
+	s := d.String()
+	if rest, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = rest + "m"
+	}
+	if rest, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = rest + "h"
+	}
+	return s
+}
+
+// timestamp is t as Discord takes it, or empty for a time at which nothing can have happened: that
+// of an event which somebody has made without one.
+func timestamp(t time.Time) string {
+	t = t.UTC()
+	if t.Year() < 2000 || t.Year() > 9999 {
+		return ""
+	}
+	return t.Format("2006-01-02T15:04:05.000Z")
+}
