@@ -29,7 +29,7 @@ func parseURL(raw string) (id, token, target, reason string) {
 	if err != nil {
 		return "", "", "", "is no URL"
 	}
-	if reason := checkAddress(u); reason != "" {
+	if reason = checkAddress(u); reason != "" {
 		return "", "", "", reason
 	}
 	m := webhookPath.FindStringSubmatch(u.EscapedPath())
@@ -37,7 +37,7 @@ func parseURL(raw string) (id, token, target, reason string) {
 		return "", "", "", "its path must be /api/webhooks/, the numeric id of the webhook, / and its token"
 	}
 	version, id, token := m[1], m[2], m[3]
-	if reason := notify.CheckID(id); reason != "" {
+	if reason = notify.CheckID(id); reason != "" {
 		return "", "", "", "the webhook's id " + reason
 	}
 	// The URL that Discord shows names no version, and stands for one long outdated.

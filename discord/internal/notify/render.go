@@ -93,7 +93,7 @@ func (n *Notifier) embed(e *taskmanager.Event) Embed {
 	kind := kinds[e.Kind]
 	what := " " + kind.what
 	if e.Repeats > 0 {
-		what += " × " + strconv.Itoa(stands(e))
+		what += " × " + strconv.FormatUint(stands(e), 10)
 	}
 	task := "several tasks"
 	if e.Task != "" {
@@ -109,7 +109,7 @@ func (n *Notifier) embed(e *taskmanager.Event) Embed {
 }
 
 // stands is how many events e stands for.
-func stands(e *taskmanager.Event) int { return 1 + e.Repeats }
+func stands(e *taskmanager.Event) uint64 { return 1 + uint64(e.Repeats) }
 
 // description is the error, and the beginning of its stack.
 func (n *Notifier) description(e *taskmanager.Event) string {
@@ -182,14 +182,15 @@ func restarts(e *taskmanager.Event) string {
 
 // duration is d in Go's notation, without digits that nobody reads: 1m, 12.3s, 300ms.
 func duration(d time.Duration) string {
-	for _, unit := range []time.Duration{time.Minute, time.Second, time.Millisecond, time.Microsecond} {
-		if d >= unit {
-			d = d.Round(unit / 10)
-			break
-		}
-	}
-	if d >= time.Minute {
+	switch {
+	case d >= time.Minute:
 		d = d.Round(time.Second)
+	case d >= time.Second:
+		d = d.Round(time.Second / 10)
+	case d >= time.Millisecond:
+		d = d.Round(time.Millisecond / 10)
+	case d >= time.Microsecond:
+		d = d.Round(time.Microsecond / 10)
 	}
 	s := d.String()
 	if rest, ok := strings.CutSuffix(s, "m0s"); ok {

@@ -35,7 +35,11 @@ func readable(profile string) string {
 	for line := range strings.Lines(profile) {
 		line = strings.TrimSuffix(line, "\n")
 		if count, _, ok := strings.Cut(line, " @ "); ok {
-			fmt.Fprintf(&b, "goroutines here: %s\n", count)
+			noun := "goroutines"
+			if count == "1" {
+				noun = "goroutine"
+			}
+			fmt.Fprintf(&b, "%s %s:\n", count, noun)
 			continue
 		}
 		// "#", the address, the function with an offset, any number of empty columns, the place.
