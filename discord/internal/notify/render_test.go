@@ -218,7 +218,7 @@ func TestRenderError(t *testing.T) {
 		{"nothing to see", errors.New(" \n\t"), "The error has no text."},
 		{"empty lines around", errors.New("\n\na\n\nb\n"), "```\na\n\nb\n```"},
 		{"Error panics", panickingError{}, "```\nnotify.panickingError, whose Error method panicked\n```"},
-		{"As panics", unwrapPanics{}, "```\nfine so far\n```"},
+		{"As panics", unwrapPanicsError{}, "```\nfine so far\n```"},
 		{"typed nil", (*taskmanager.GiveUpError)(nil), "```\n*taskmanager.GiveUpError, whose Error method panicked\n```"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -234,11 +234,11 @@ type panickingError struct{}
 
 func (panickingError) Error() string { panic("no text") }
 
-type unwrapPanics struct{}
+type unwrapPanicsError struct{}
 
-func (unwrapPanics) Error() string { return "fine so far" }
+func (unwrapPanicsError) Error() string { return "fine so far" }
 
-func (unwrapPanics) Unwrap() error { panic("and no further") }
+func (unwrapPanicsError) Unwrap() error { panic("and no further") }
 
 func TestRenderFields(t *testing.T) {
 	for _, c := range []struct {

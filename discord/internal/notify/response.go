@@ -143,9 +143,11 @@ func flatten(path []string, tree any) (details []string) {
 		}
 		for _, item := range list {
 			object, _ := item.(map[string]any)
-			if message, ok := object["message"].(string); ok {
-				details = append(details, strings.Join(path, ".")+": "+message)
+			message, _ := object["message"].(string)
+			if len(path) > 0 {
+				message = strings.Join(path, ".") + ": " + message
 			}
+			details = append(details, message)
 		}
 	}
 	return details

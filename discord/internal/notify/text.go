@@ -98,16 +98,27 @@ func code(s string, most int) string {
 	return "`" + cut(noBackticks.Replace(clean(s, false)), most-len("``")) + "`"
 }
 
-// A title has no code, and its markdown and mentions are ignored by some of Discord's clients and
-// not by others, so a backslash would show. What must not have a meaning gets a space without width
-// in it.
-var noMarkup = strings.NewReplacer(
-	"`", "ˋ", "@", "@\u200B", "<", "<\u200B", "](", "]\u200B(",
-	"**", "*\u200B*", "__", "_\u200B_", "~~", "~\u200B~", "||", "|\u200B|",
-)
-
-// plain returns s as text for a title.
-func plain(s string, most int) string { return cut(noMarkup.Replace(clean(s, false)), most) }
+// plain returns s as text for a title. A title has no code, and its markdown and mentions are
+// ignored by some of Discord's clients and not by others, so a backslash would show. What must not
+// have a meaning gets a space without width in it.
+func plain(s string, most int) string {
+	const gap = '\u200B'
+	var (
+		b    strings.Builder
+		last rune
+	)
+	for _, r := range noBackticks.Replace(clean(s, false)) {
+		switch {
+		case last == '@' || last == '<', // a mention, an emoji, a timestamp
+			last == ']' && r == '(', // a link that hides where it goes
+			last == r && strings.ContainsRune("*_~|", r):
+			b.WriteRune(gap)
+		}
+		b.WriteRune(r)
+		last = r
+	}
+	return cut(b.String(), most)
+}
 
 // errorText is err.Error(), also if that panics.
 func errorText(err error) (text string) {

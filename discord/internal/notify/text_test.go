@@ -90,6 +90,8 @@ func TestPlainIsInert(t *testing.T) {
 		"orders_eu.v2":               "orders_eu.v2",
 		"[1] a*b #3 (x)":             "[1] a*b #3 (x)",
 		"@everyone":                  "@\u200Beveryone",
+		"a@":                         "a@",
+		"|||| ***":                   "|\u200B|\u200B|\u200B| *\u200B*\u200B*",
 		"<@&1> <@1> <#1> <:a:1>":     "<\u200B@\u200B&1> <\u200B@\u200B1> <\u200B#1> <\u200B:a:1>",
 		"[safe](https://evil.test/)": "[safe]\u200B(https://evil.test/)",
 		"`x` ```":                    "ˋxˋ ˋˋˋ",
