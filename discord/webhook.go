@@ -43,16 +43,14 @@ import (
 // A Webhook is a [taskmanager.Reporter] that posts to a webhook of Discord. It is made by
 // [NewWebhook]. It owns no goroutine and needs no closing, and its methods may be called from any
 // goroutine.
-type Webhook struct {
-	// A pointer, so that package fmt, which sees unexported fields and calls no methods of them,
-	// prints an address where a Webhook is part of something else.
-	*endpoint
-}
+type Webhook struct{ *endpoint }
 
 // An endpoint is where a Webhook posts to.
 type endpoint struct {
-	id       string
-	url      string // with the token
+	id string
+	// url returns where to, with the token. It is a function because package fmt, which calls no
+	// methods of what is in an unexported field, prints strings there, even behind a pointer.
+	url      func() string
 	client   *http.Client
 	notifier *notify.Notifier
 }
@@ -82,7 +80,7 @@ func NewWebhook(url string, opts ...Option) (*Webhook, error) {
 	// original.
 	client := *c.client
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	e := &endpoint{id: id, url: target, client: &client}
+	e := &endpoint{id: id, url: func() string { return target }, client: &client}
 	n, err := notify.New(c.Config, e.send)
 	if err != nil {
 		return nil, err
@@ -115,7 +113,7 @@ func (e *endpoint) send(ctx context.Context, m *notify.Message) (*notify.Respons
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url(), bytes.NewReader(body))
 	if err != nil {
 		return nil, withoutURL(err)
 	}

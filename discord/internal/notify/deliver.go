@@ -130,7 +130,7 @@ func (n *Notifier) judge(r *Response) error {
 		return &retryError{err: err}
 	case errors.Is(err, taskmanager.ErrReporterClosed):
 		n.mu.Lock()
-		n.closed = err
+		n.closed = n.hide(err)
 		n.mu.Unlock()
 	}
 	return err

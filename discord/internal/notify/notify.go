@@ -39,8 +39,8 @@ func NewConfig() Config {
 // A Notifier renders events and delivers them. It implements [taskmanager.BatchReporter]. Its
 // methods may be called from any goroutine.
 type Notifier struct {
-	config Config            // its Secret is empty: it must not show if this is printed
-	redact *strings.Replacer // takes the secret out of a text
+	config Config                // its Secret is empty: it must not show if this is printed
+	redact func(s string) string // takes the secret out of a text
 	send   Send
 
 	mu        sync.Mutex
@@ -54,9 +54,9 @@ func New(c Config, send Send) (*Notifier, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n := &Notifier{config: c, redact: strings.NewReplacer(), send: send}
+	n := &Notifier{config: c, redact: func(s string) string { return s }, send: send}
 	if c.Secret != "" {
-		n.redact = strings.NewReplacer(c.Secret, "[redacted]")
+		n.redact = strings.NewReplacer(c.Secret, "[redacted]").Replace
 	}
 	n.config.Secret = ""
 	n.config.Events = slices.Clone(c.Events)
@@ -89,7 +89,7 @@ func (n *Notifier) ReportBatch(ctx context.Context, events []taskmanager.Event) 
 // hide returns err, or if that shows the secret, an error that says the same without it.
 func (n *Notifier) hide(err error) error {
 	text := errorText(err)
-	if redacted := n.redact.Replace(text); redacted != text {
+	if redacted := n.redact(text); redacted != text {
 		return &redactedError{text: redacted, closed: errors.Is(err, taskmanager.ErrReporterClosed)}
 	}
 	return err

@@ -97,7 +97,7 @@ func (n *Notifier) embed(e *taskmanager.Event) Embed {
 	}
 	task := "several tasks"
 	if e.Task != "" {
-		task = plain(n.redact.Replace(e.Task), maxTitle-length(kind.symbol+" "+what))
+		task = plain(n.redact(e.Task), maxTitle-length(kind.symbol+" "+what))
 	}
 	return Embed{
 		Title:       kind.symbol + " " + task + what,
@@ -124,11 +124,11 @@ func (n *Notifier) description(e *taskmanager.Event) string {
 	if err == nil {
 		return ""
 	}
-	text := block(n.redact.Replace(errorText(err)), maxError)
+	text := block(n.redact(errorText(err)), maxError)
 	if text == "" {
 		text = "The error has no text."
 	}
-	return text + block(n.redact.Replace(stackOf(err)), maxStack)
+	return text + block(n.redact(stackOf(err)), maxStack)
 }
 
 func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
@@ -157,10 +157,10 @@ func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
 	}
 	const maxName = 256
 	if n.config.Host != "" {
-		add("Host", code(n.redact.Replace(n.config.Host), maxName))
+		add("Host", code(n.redact(n.config.Host), maxName))
 	}
 	if e.Manager != "" {
-		add("Manager", code(n.redact.Replace(e.Manager), maxName))
+		add("Manager", code(n.redact(e.Manager), maxName))
 	}
 	if e.Repeats > 0 {
 		// An event doesn't tell when the first of those happened that it stands for.
