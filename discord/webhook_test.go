@@ -12,7 +12,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -71,6 +73,20 @@ func TestReportBatch(t *testing.T) {
 	assert.Equal(t, 3, n)
 	require.Len(t, d.Messages(), 2)
 	assert.Len(t, d.Messages()[1].Embeds, 3)
+}
+
+// A Webhook may be shared, by several Managers for example.
+func TestConcurrentReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		w := newWebhook(t, client)
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() { assert.NoError(t, w.Report(context.Background(), failed())) })
+		}
+		group.Wait()
+		assert.Equal(t, map[string]int{restarting: 8}, reported(t, d.Messages()))
+	})
 }
 
 func TestWithEvents(t *testing.T) {
@@ -298,6 +314,8 @@ func TestTokenIsInNoError(t *testing.T) {
 		for unwrapped := err; unwrapped != nil; unwrapped = errors.Unwrap(unwrapped) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", unwrapped, unwrapped, unwrapped), hookToken, name)
 		}
+		// What has the URL in its own text can't be kept; what only comes with it is.
+		assert.Equal(t, errors.Is(e, errRefused), errors.Is(err, errRefused), name)
 	}
 	// Nor if the response repeats it.
 	client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {

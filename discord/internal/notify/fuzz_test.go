@@ -75,7 +75,7 @@ var (
 	// All backticks of a description are those of its blocks.
 	descriptionForm = regexp.MustCompile("^(The error has no text\\.|Its last run returned nil\\.)?(```\n[^`]+\n```){0,2}$")
 	// In a title each of these is followed by something that takes away its meaning.
-	activeInTitle = regexp.MustCompile("`|@[^\u200B… ]|<[^\u200B… ]|\\]\\(|\\*\\*|__|~~|\\|\\|")
+	activeInTitle = regexp.MustCompile("`|@[^\u200B… ]|<[^\u200B… ]|\\]\\(|:/|\\*|(^|[^\\pL\\p{Nd}])_|_([^\\pL\\p{Nd}…]|$)|~~|\\|\\|")
 	valueForms    = map[string]*regexp.Regexp{
 		"Run":          regexp.MustCompile(`^[0-9]+$`),
 		"Restarts":     regexp.MustCompile(`^-?[0-9]+ of (-?[0-9]+|unlimited) within [0-9.µa-z]+$`),

@@ -99,26 +99,41 @@ func code(s string, most int) string {
 }
 
 // plain returns s as text for a title. A title has no code, and its markdown and mentions are
-// ignored by some of Discord's clients and not by others, so a backslash would show. What must not
-// have a meaning gets a space without width in it.
+// ignored by some of Discord's clients and not by others, so a backslash would show. What could have
+// a meaning is parted by a space without width; a mark that has one by itself is replaced by one that
+// looks alike.
 func plain(s string, most int) string {
 	const gap = '\u200B'
 	var (
 		b    strings.Builder
-		last rune
+		text = []rune(noBackticks.Replace(clean(s, false)))
 	)
-	for _, r := range noBackticks.Replace(clean(s, false)) {
-		switch {
+	at := func(i int) rune {
+		if i < 0 || i >= len(text) {
+			return ' '
+		}
+		return text[i]
+	}
+	for i, r := range text {
+		switch last := at(i - 1); {
 		case last == '@' || last == '<', // a mention, an emoji, a timestamp
-			last == ']' && r == '(', // a link that hides where it goes
-			last == r && strings.ContainsRune("*_~|", r):
+			last == ']' && r == '(',             // a link that hides where it goes
+			last == ':' && r == '/',             // one that doesn't
+			last == r && (r == '~' || r == '|'): // struck out; hidden until clicked
 			b.WriteRune(gap)
 		}
+		switch {
+		case r == '*':
+			r = '∗'
+		case r == '_' && (!isWord(at(i-1)) || !isWord(at(i+1))): // within a word it means nothing
+			r = 'ˍ'
+		}
 		b.WriteRune(r)
-		last = r
 	}
 	return cut(b.String(), most)
 }
+
+func isWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 
 // errorText is err.Error(), also if that panics.
 func errorText(err error) (text string) {

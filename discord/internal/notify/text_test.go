@@ -87,15 +87,16 @@ func TestCode(t *testing.T) {
 
 func TestPlainIsInert(t *testing.T) {
 	for s, want := range map[string]string{
-		"orders_eu.v2":               "orders_eu.v2",
-		"[1] a*b #3 (x)":             "[1] a*b #3 (x)",
+		"orders_eu_2.v2":             "orders_eu_2.v2",
+		"[1] #3 (x) ~ | a/b":         "[1] #3 (x) ~ | a/b",
 		"@everyone":                  "@\u200Beveryone",
 		"a@":                         "a@",
-		"|||| ***":                   "|\u200B|\u200B|\u200B| *\u200B*\u200B*",
 		"<@&1> <@1> <#1> <:a:1>":     "<\u200B@\u200B&1> <\u200B@\u200B1> <\u200B#1> <\u200B:a:1>",
-		"[safe](https://evil.test/)": "[safe]\u200B(https://evil.test/)",
+		"[safe](https://evil.test/)": "[safe]\u200B(https:\u200B//evil.test/)",
 		"`x` ```":                    "ˋxˋ ˋˋˋ",
-		"**b** __u__ ~~s~~ ||h||":    "*\u200B*b*\u200B* _\u200B_u_\u200B_ ~\u200B~s~\u200B~ |\u200B|h|\u200B|",
+		"*i* **b** ***":              "∗i∗ ∗∗b∗∗ ∗∗∗",
+		"_i_ __u__ a__b _":           "ˍiˍ ˍˍuˍˍ aˍˍb ˍ",
+		"~~s~~ ||h|| ~~~ |||":        "~\u200B~s~\u200B~ |\u200B|h|\u200B| ~\u200B~\u200B~ |\u200B|\u200B|",
 	} {
 		assert.Equal(t, want, plain(s, 256))
 	}

@@ -1,0 +1,284 @@
+package discord_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/discord"
+	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+)
+
+const (
+	restarting = "🔄 consumer failed, will restart"
+	givenUp    = "🛑 consumer failed for good, gave up"
+)
+
+// giveUp starts a task whose first failure is its last, and waits for that.
+func giveUp(t *testing.T, m *taskmanager.Manager, name string, body taskmanager.TaskFunc) {
+	t.Helper()
+	task := start(t, m, name, body, taskmanager.WithRestart(taskmanager.RestartNever))
+	require.Error(t, task.Wait(context.Background()))
+}
+
+// TestCrashLoopIsToldInFewMessages lets a task fail a thousand times within 100 seconds.
+func TestCrashLoopIsToldInFewMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		m := newManager(t, newWebhook(t, client, discord.WithMentionRole(roleID)), &logBook{})
+		task := start(t, m, "consumer", fail, taskmanager.WithBackoff(100*time.Millisecond, 100*time.Millisecond),
+			taskmanager.WithMaxRestarts(999), taskmanager.WithRestartWindow(time.Hour))
+		require.Error(t, task.Wait(context.Background()))
+		assert.Equal(t, uint64(1000), task.Stats().Failures)
+		require.NoError(t, m.Shutdown(context.Background()))
+
+		assert.Equal(t, map[string]int{restarting: 999, givenUp: 1}, reported(t, d.Messages()))
+		// By default a Manager makes 10 reports at once and then one in a second.
+		assert.Less(t, len(d.Messages()), 120)
+		for _, r := range d.Requests() {
+			assert.Equal(t, http.StatusOK, r.Status, "no request that the rate limit forbids")
+		}
+		s := m.Stats()
+		assert.Equal(t, uint64(1000), s.ReportsDelivered)
+		assert.Zero(t, s.ReportsLost)
+		// Nobody is called before the end.
+		for i, message := range d.Messages() {
+			if i == len(d.Messages())-1 {
+				assert.Equal(t, []string{"<@&" + roleID + ">"}, message.Notified)
+			} else {
+				assert.Empty(t, message.Notified)
+			}
+		}
+	})
+}
+
+// Tasks that fail together are told of together: what waits for its turn goes out as embeds of one
+// message. How many of them are there for the first one depends on who is faster.
+func TestTasksThatFailTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		m := newManager(t, newWebhook(t, client), &logBook{}, taskmanager.WithReportLimit(1, 1))
+		for i := range 25 {
+			giveUp(t, m, fmt.Sprintf("task-%d", i), fail)
+		}
+		require.NoError(t, m.Shutdown(context.Background()))
+		var embeds int
+		for _, message := range d.Messages() {
+			embeds += len(message.Embeds)
+		}
+		assert.Equal(t, 25, embeds)
+		assert.LessOrEqual(t, len(d.Messages()), 4)
+		assert.GreaterOrEqual(t, len(d.Messages()), 3)
+	})
+}
+
+// TestHangingDiscordDelaysNothing compares with what the options say: the third run begins 3 s after
+// the first, and Shutdown returns at its deadline.
+func TestHangingDiscordDelaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		d.Fail(1000, fakediscord.Hang())
+		book := &logBook{}
+		m := newManager(t, newWebhook(t, client), book)
+		began := time.Now()
+		var runs []time.Duration
+		start(t, m, "consumer", func(ctx context.Context) error {
+			runs = append(runs, time.Since(began))
+			if len(runs) < 4 {
+				return errRefused
+			}
+			<-ctx.Done()
+			return nil
+		}, taskmanager.WithBackoff(time.Second, time.Minute), taskmanager.WithBackoffFactor(2))
+		time.Sleep(20 * time.Second)
+
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		asked := time.Now()
+		require.NoError(t, m.Shutdown(ctx))
+		assert.Equal(t, 3*time.Second, time.Since(asked))
+		assert.Equal(t, []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second}, runs)
+		assert.Empty(t, d.Messages())
+		assert.Equal(t, 1, book.count("no time left to report events"))
+		s := m.Stats()
+		assert.Equal(t, uint64(3), s.ReportsLost)
+		synctest.Wait() // the request that hung has been canceled: the bubble ends without it
+	})
+}
+
+// TestFaultsOfDiscord lets each fault happen to the first request, and expects the report
+// nevertheless, at that time.
+func TestFaultsOfDiscord(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault fakediscord.Fault
+		after time.Duration
+	}{
+		{"429 with a fraction", fakediscord.RateLimited(1337*time.Millisecond, false), 1337 * time.Millisecond},
+		{"429 of the global limit", fakediscord.RateLimited(2500*time.Millisecond, true), 2500 * time.Millisecond},
+		{"429 in HTML", fakediscord.HTML429(3 * time.Second), 3 * time.Second},
+		{"429 in HTML without a time", fakediscord.HTML429(0), 5 * time.Second},
+		{"500", fakediscord.Status(500), 500 * time.Millisecond},
+		{"502", fakediscord.Status(502), 500 * time.Millisecond},
+		{"reset", fakediscord.Reset(), 500 * time.Millisecond},
+		{"hang", fakediscord.Hang(), 5500 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := newFake()
+				d.Fail(1, c.fault)
+				book := &logBook{}
+				m := newManager(t, newWebhook(t, client), book)
+				began := time.Now()
+				giveUp(t, m, "consumer", fail)
+				require.NoError(t, d.Wait(context.Background(), 1))
+				assert.Equal(t, c.after, time.Since(began))
+				require.NoError(t, m.Shutdown(context.Background()))
+				assert.Equal(t, map[string]int{givenUp: 1}, reported(t, d.Messages()))
+				assert.Len(t, d.Requests(), 2)
+				assert.Zero(t, book.count("reporter failed"))
+			})
+		})
+	}
+}
+
+// A status of success counts, also if its body never ends.
+func TestStalledAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		d.Fail(1, fakediscord.Stall())
+		assert.NoError(t, newWebhook(t, client).Report(context.Background(), failed()))
+		assert.Len(t, d.Requests(), 1)
+	})
+}
+
+// A fault that lasts costs a bounded number of requests, and the report in the end.
+func TestLastingFaultIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		d.Fail(1000, fakediscord.Status(500))
+		book := &logBook{}
+		m := newManager(t, newWebhook(t, client), book)
+		giveUp(t, m, "consumer", fail)
+		time.Sleep(time.Hour)
+		assert.Len(t, d.Requests(), 3*4, "a Manager's attempts of four requests each")
+		assert.Equal(t, uint64(1), m.Stats().ReportsLost)
+		assert.Equal(t, 1, book.count("reporter failed, report is lost"))
+		require.NoError(t, m.Shutdown(context.Background()))
+	})
+}
+
+// What is final is logged once and costs one request, until the reporter is replaced.
+func TestRefusedWebhook(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		refuse func(*fakediscord.Server)
+		text   string
+	}{
+		{"401", func(d *fakediscord.Server) { d.AddWebhook(hookID, "another", channelID) }, "discord: 401 Unauthorized"},
+		{"403", func(d *fakediscord.Server) { d.Fail(1, fakediscord.Status(403)) }, "discord: 403 Forbidden"},
+		{"404", func(d *fakediscord.Server) { d.RemoveWebhook(hookID) }, "discord: 404 Not Found: Unknown Webhook (code 10015)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := newFake()
+				c.refuse(d)
+				book := &logBook{}
+				m := newManager(t, newWebhook(t, client), book)
+				for i := range 5 {
+					giveUp(t, m, fmt.Sprintf("task-%d", i), fail)
+					time.Sleep(time.Minute)
+				}
+				assert.Len(t, d.Requests(), 1)
+				assert.Equal(t, 1, book.count(c.text), book.String())
+				assert.Equal(t, uint64(5), m.Stats().ReportsLost)
+
+				again, client := newFake()
+				m.SetReporter(newWebhook(t, client))
+				giveUp(t, m, "consumer", fail)
+				require.NoError(t, m.Shutdown(context.Background()))
+				assert.Equal(t, map[string]int{givenUp: 1}, reported(t, again.Messages()))
+				assert.NotContains(t, book.String(), hookToken)
+			})
+		})
+	}
+}
+
+// Whatever an attacker has sent to the service, and the service puts in an error, a panic or the
+// name of a task: the channel shows it, and it does nothing there.
+func TestHostileTextIsInert(t *testing.T) {
+	texts := []string{
+		"@everyone @here", "<@" + userID + "> <@!" + userID + "> <@&" + roleID + "> <#" + channelID + ">",
+		"[click](https://evil.test/)", "[`click`](<https://evil.test/>)", "https://evil.test/",
+		"```\n@everyone\n```", "``````@everyone", "`@everyone`", "\\`\\`\\`@everyone", "a`", "```",
+		"**bold** __line__ ~~strike~~ ||spoiler||", "# heading", "> quote", ">>> quote", "- item", "-# small",
+		"\x1b[31mred", "abc\u202Etxt.exe", "a\u0000b", "\xff\xfe", "@\u200Beveryone", "</airhorn:816437322781949972>", "<t:1:R>", "<id:home>",
+	}
+	for _, text := range texts {
+		synctest.Test(t, func(t *testing.T) {
+			d, client := newFake()
+			name := strings.ToValidUTF8(strings.Map(func(r rune) rune {
+				if r < ' ' {
+					return -1
+				}
+				return r
+			}, text), "")
+			if name == "" {
+				name = "nothing left"
+			}
+			m := newManager(t, newWebhook(t, client, discord.WithHost(name)), &logBook{}, taskmanager.WithName(name))
+			giveUp(t, m, name, func(context.Context) error { return errors.New(text) })
+			giveUp(t, m, name+"2", func(context.Context) error { panic(text) })
+			require.NoError(t, m.Shutdown(context.Background()))
+
+			var embeds int
+			for _, message := range d.Messages() {
+				assert.Empty(t, message.Notified)
+				assert.Empty(t, message.Content)
+				for _, e := range message.Embeds {
+					embeds++
+					checkInert(t, &message, e.Title, fakediscord.Plain)
+					checkInert(t, &message, e.Description, fakediscord.Block)
+					for _, f := range e.Fields {
+						checkInert(t, &message, f.Value, fakediscord.Plain, fakediscord.Code)
+					}
+				}
+			}
+			assert.Equal(t, 2, embeds, text)
+		})
+	}
+}
+
+// checkInert asserts that a client shows text as spans of these kinds and without style.
+func checkInert(t *testing.T, m *fakediscord.Message, text string, kinds ...fakediscord.SpanKind) {
+	t.Helper()
+	for _, span := range m.Spans(text) {
+		assert.Contains(t, kinds, span.Kind, text)
+		assert.Zero(t, span.Style, text)
+		assert.Empty(t, span.URL, text)
+	}
+}
+
+// A 10 KiB error, of characters that need two units each, is cut between two of them.
+func TestLongTextIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		name := strings.Repeat("🧨", 63) // 252 bytes
+		m := newManager(t, newWebhook(t, client), &logBook{})
+		giveUp(t, m, name, func(context.Context) error { return errors.New(strings.Repeat("🧨", 2560)) })
+		require.NoError(t, m.Shutdown(context.Background()))
+		require.Len(t, d.Messages(), 1)
+		e := d.Messages()[0].Embeds[0]
+		assert.Equal(t, "🛑 "+name+" failed for good, gave up", e.Title)
+		assert.Regexp(t, "^```\n(🧨)+…\n```$", e.Description)
+	})
+}
