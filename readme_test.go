@@ -13,8 +13,12 @@ import (
 func TestReadmeShowsExamples(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	examples, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
+	var examples []byte
+	for _, path := range []string{"example_test.go", "discord/example_test.go"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		examples = append(examples, text...)
+	}
 	// The examples' code is indented once or more, the README's is not.
 	unindented := func(s string) string {
 		lines := strings.Split(strings.TrimSpace(s), "\n")
@@ -29,6 +33,6 @@ func TestReadmeShowsExamples(t *testing.T) {
 	for _, block := range blocks {
 		code, _, closed := strings.Cut(block, "\n```")
 		require.True(t, closed)
-		assert.Contains(t, all, unindented(code), "not in example_test.go")
+		assert.Contains(t, all, unindented(code), "not in the examples")
 	}
 }

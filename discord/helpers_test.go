@@ -27,7 +27,11 @@ const (
 	userID    = "80351110224678912"
 )
 
-var errRefused = errors.New("connection refused")
+var (
+	errRefused = errors.New("connection refused")
+
+	silent = taskmanager.WithLogger(slog.New(slog.DiscardHandler))
+)
 
 // newFake returns a Discord with the webhook, and a client for it without sockets.
 func newFake() (*fakediscord.Server, *http.Client) {

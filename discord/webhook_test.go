@@ -280,9 +280,7 @@ func TestTokenIsNeverPrinted(t *testing.T) {
 		for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
 			slog.New(h).Info("printed", "reporter", v)
 		}
-		text, err := json.Marshal(v)
-		require.NoError(t, err)
-		out.Write(text)
+		require.NoError(t, json.NewEncoder(&out).Encode(v))
 	}
 	// As the value of an option that was refused.
 	_, err = taskmanager.New(taskmanager.WithReporter(w), taskmanager.WithHistory(-1))
