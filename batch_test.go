@@ -303,3 +303,112 @@ func TestReporterWhoseErrorsMethodsPanic(t *testing.T) {
 		assert.Equal(t, reportCount{delivered: 1}, reportsOf(m))
 	})
 }
+
+// A busyError is that of a service that has had enough for now.
+type busyError time.Duration
+
+func (busyError) Error() string               { return "busy" }
+func (e busyError) RetryAfter() time.Duration { return time.Duration(e) }
+
+// An attempt after which the Reporter asked for time is none: nothing is lost, however often it asks.
+func TestReporterThatAsksForTime(t *testing.T) {
+	for name, test := range map[string]struct {
+		asks time.Duration
+		want []string
+	}{
+		"longer than a retry would wait":  {time.Minute, []string{"0s a", "1m0s a b", "2m0s a b", "3m0s a b", "4m0s a b"}},
+		"shorter than a retry would wait": {time.Millisecond, []string{"0s a", "1s a b", "3s a b", "7s a b", "15s a b"}},
+		"no time":                         {-time.Minute, []string{"0s a", "1s a b", "3s a b", "7s a b", "15s a b"}},
+		"more than an hour": {1000 * time.Hour, []string{
+			"0s a", "1h0m0s a b", "2h0m0s a b", "3h0m0s a b", "4h0m0s a b",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBatcher(func(_ context.Context, call int, events []taskmanager.Event) (int, error) {
+					if call < 5 {
+						return 0, fmt.Errorf("post: %w", busyError(test.asks))
+					}
+					return len(events), nil
+				})
+				m := newManager(t, taskmanager.WithReporter(b), noReportLimit())
+				failing(t, m, "a")
+				synctest.Wait()
+				failing(t, m, "b")
+				time.Sleep(10 * time.Hour)
+				assert.Equal(t, test.want, b.got())
+				assert.Equal(t, reportCount{delivered: 2}, reportsOf(m))
+			})
+		})
+	}
+}
+
+// Shutdown has no time to give: it tries once more at once.
+func TestReporterThatAsksForTimeAtShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatcher(func(_ context.Context, call int, events []taskmanager.Event) (int, error) {
+			if call == 1 {
+				return 0, busyError(time.Minute)
+			}
+			return len(events), nil
+		})
+		m := mustNew(t, taskmanager.WithReporter(b), noReportLimit())
+		failing(t, m, "a")
+		time.Sleep(time.Second)
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.Equal(t, []string{"0s a", "1s a"}, b.got())
+		assert.Equal(t, reportCount{delivered: 1}, reportsOf(m))
+	})
+}
+
+// A report that stands for several says since when.
+func TestReportSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []taskmanager.Event
+		r := taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+			got = append(got, e)
+			return nil
+		})
+		began := time.Now()
+		m := newManager(t, taskmanager.WithReporter(r), taskmanager.WithReportLimit(0.1, 1))
+		start(t, m, "a", boom, append(everyTime(3*time.Second, 8), taskmanager.WithBackoffJitter(0))...)
+		time.Sleep(time.Minute)
+		var lines []string
+		for _, e := range got {
+			since := "-"
+			if !e.Since.IsZero() {
+				since = e.Since.Sub(began).String()
+			}
+			lines = append(lines, fmt.Sprintf("%v at %v: +%d since %s", e.Kind, e.Time.Sub(began), e.Repeats, since))
+		}
+		assert.Equal(t, []string{
+			"failed at 0s: +0 since -",
+			"failed at 9s: +2 since 3s",
+			"failed at 18s: +2 since 12s",
+			"gave up at 21s: +0 since -",
+		}, lines)
+	})
+}
+
+// One that has failed and waits again is the first of what it is merged with.
+func TestReportSinceAfterARetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var since []time.Duration
+		began := time.Now()
+		r := taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+			if time.Since(began) < 5*time.Second {
+				time.Sleep(5 * time.Second)
+				return errDeaf
+			}
+			since = append(since, e.Since.Sub(began))
+			return nil
+		})
+		m := newManager(t, taskmanager.WithReporter(r), noReportLimit())
+		start(t, m, "a", boom, append(everyTime(2*time.Second, 4), taskmanager.WithBackoffJitter(0))...)
+		time.Sleep(5500 * time.Millisecond)
+		assert.Empty(t, since)
+		time.Sleep(time.Minute)
+		require.NotEmpty(t, since)
+		assert.Zero(t, since[0], "of the very first failure")
+	})
+}

@@ -432,12 +432,14 @@ func TestWatchdogAndWhatTheBodyReturns(t *testing.T) {
 		panics uint64
 		final  bool
 	}{
-		"nil":            {func(context.Context) error { return nil }, "taskmanager: no heartbeat in time (1s)", 0, false},
-		"ctx.Err":        {func(ctx context.Context) error { return ctx.Err() }, "taskmanager: no heartbeat in time (1s)", 0, false},
-		"context.Cause":  {func(ctx context.Context) error { return context.Cause(ctx) }, "taskmanager: no heartbeat in time (1s)", 0, false},
-		"another error":  {boom, "taskmanager: no heartbeat in time (1s)\nboom", 0, false},
-		"a panic":        {func(context.Context) error { panic("late") }, "taskmanager: no heartbeat in time (1s)\ntaskmanager: panic: late", 1, false},
-		"stuck below it": {func(context.Context) error { return errors.Join(context.Canceled, &taskmanager.StopTimeoutError{Task: "x"}) }, "", 0, true},
+		"nil":           {func(context.Context) error { return nil }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"ctx.Err":       {func(ctx context.Context) error { return ctx.Err() }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"context.Cause": {func(ctx context.Context) error { return context.Cause(ctx) }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"another error": {boom, "taskmanager: no heartbeat in time (1s)\nboom", 0, false},
+		"a panic":       {func(context.Context) error { panic("late") }, "taskmanager: no heartbeat in time (1s)\ntaskmanager: panic: late", 1, false},
+		"stuck below it": {func(context.Context) error {
+			return errors.Join(context.Canceled, &taskmanager.StopTimeoutError{Task: "x"})
+		}, "", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

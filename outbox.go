@@ -182,6 +182,14 @@ type reportKey struct {
 
 func (r *report) key() reportKey { return reportKey{r.event.Task, r.event.Kind} }
 
+// since is when the first of the events happened that e stands for.
+func (e *Event) since() time.Time {
+	if e.Repeats == 0 {
+		return e.Time
+	}
+	return e.Since
+}
+
 // stands is how many events the report stands for.
 func (r *report) stands() uint64 { return 1 + uint64(r.event.Repeats) }
 
@@ -218,6 +226,7 @@ type outbox struct {
 	retired  bool               // nothing comes in any more, and nothing goes out
 	closed   bool               // by the Reporter: whatever comes in is lost
 	failures int                // of calls of Report, since the last success
+	notYet   time.Duration      // for how long the Reporter does not want the next call, as its last error said
 	wake     chan struct{}      // sent to, to end a pause of the goroutine; made by it
 	empty    chan struct{}      // made by flush; closed when nothing waits
 	cancel   context.CancelFunc // of the call of Report; non-nil while one is under way
@@ -278,10 +287,14 @@ func (o *outbox) addLocked(r *report) {
 		return
 	}
 	repeats := old.event.Repeats + 1 + r.event.Repeats
+	since := old.event.since()
+	if s := r.event.since(); s.Before(since) {
+		since = s
+	}
 	if !r.event.Time.Before(old.event.Time) {
 		old.event = r.event
 	}
-	old.event.Repeats = repeats
+	old.event.Repeats, old.event.Since = repeats, since
 	old.attempts = max(old.attempts, r.attempts)
 }
 
@@ -330,7 +343,7 @@ func (o *outbox) next() (context.Context, []Event, bool) {
 	if len(o.order) > 0 && !o.flushing && !o.retired {
 		delay := o.limiter.Reserve().Delay()
 		if o.failures > 0 {
-			delay = max(delay, retryDelay(o.failures))
+			delay = max(delay, retryDelay(o.failures), o.notYet)
 		}
 		if delay > 0 {
 			wake := o.wake
@@ -395,6 +408,8 @@ func (o *outbox) reported(n int, err error) {
 		return
 	}
 	o.failures++
+	after, asked := retryAfter(err)
+	o.notYet = after
 	if isClosed(err) {
 		o.closed = true
 		rest = append(rest, o.order...)
@@ -403,7 +418,9 @@ func (o *outbox) reported(n int, err error) {
 	}
 	var again, lost failedReports
 	for _, r := range rest {
-		r.attempts++
+		if !asked {
+			r.attempts++
+		}
 		if o.closed || o.retired || r.attempts >= reportAttempts {
 			lost.add(r)
 		} else {
@@ -430,6 +447,20 @@ func (o *outbox) reported(n int, err error) {
 
 // errReplaced is what becomes of the rest of a batch.
 var errReplaced = errors.New("taskmanager: reporter was replaced before it had taken all")
+
+// retryAfter returns how long the Reporter wants to be left alone, if its error says so.
+func retryAfter(err error) (d time.Duration, ok bool) {
+	defer func() {
+		if recover() != nil { // err's own methods may panic
+			d, ok = 0, false
+		}
+	}()
+	var asks interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &asks) {
+		return 0, false
+	}
+	return min(asks.RetryAfter(), time.Hour), true
+}
 
 // isClosed reports whether err says that the Reporter is closed.
 func isClosed(err error) bool {

@@ -70,6 +70,7 @@ type Event struct {
 	Window      time.Duration
 	Uptime      time.Duration // how long that run lasted
 	Repeats     int           // reports: further events of this task and kind that this one, the latest of them, stands for
+	Since       time.Time     // reports: when the first of the events happened that this one stands for; zero without Repeats
 	Missed      int           // subscribers: events lost before this one
 }
 
@@ -84,7 +85,9 @@ type Event struct {
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
 // is not that of the task. If Report returns an error or panics, the event waits again, for a
 // second at first, and longer after each further failure. After the third attempt it is given up,
-// which is logged and counted in [ManagerStats]. An error that is [ErrReporterClosed] says that the
+// which is logged and counted in [ManagerStats]. An error with a method RetryAfter() time.Duration says
+// when to try again, within an hour, and its attempt doesn't count: a service has said that it is called
+// too often, say. An error that is [ErrReporterClosed] says that the
 // Reporter will never deliver anything again: it is logged once, the Reporter is not called any more,
 // and its events are lost until [Manager.SetReporter] replaces it.
 type Reporter interface {
