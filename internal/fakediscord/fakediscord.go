@@ -202,10 +202,14 @@ func pathOf(r *http.Request) string {
 func (s *Server) answer(r *http.Request, body []byte, readErr error) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	lost := false
 	if len(s.faults) > 0 {
 		f := s.faults[0]
 		s.faults = s.faults[1:]
-		return f.answer()
+		if !f.after {
+			return f.answer()
+		}
+		lost = true
 	}
 	to, refused := s.routeLocked(r)
 	if refused != nil {
@@ -216,6 +220,9 @@ func (s *Server) answer(r *http.Request, body []byte, readErr error) answer {
 		a = s.postLocked(r, to, body, readErr)
 	}
 	maps.Copy(a.header, limits)
+	if lost {
+		return Reset().answer()
+	}
 	return *a
 }
 
@@ -225,6 +232,7 @@ type target struct {
 	channel string
 	author  string
 	webhook string // its id, if that is how it came
+	bot     string // its token, if not
 	wait    bool   // for the message itself as the answer
 }
 
@@ -303,7 +311,7 @@ func (s *Server) routeChannelLocked(parts []string, r *http.Request) (target, *a
 	case !may[id]:
 		return target{}, refuse(http.StatusForbidden, 50001, "Missing Access")
 	}
-	return target{route: "channels/" + id, channel: id, author: "bot", wait: true}, nil
+	return target{route: "channels/" + id, channel: id, author: "bot", bot: token, wait: true}, nil
 }
 
 // postLocked posts the message, if its form is right, and returns the answer.
@@ -329,8 +337,11 @@ func (s *Server) postLocked(r *http.Request, to target, body []byte, readErr err
 	if refused := p.check(to.webhook != ""); refused != nil {
 		return refused
 	}
-	m := s.messageLocked(to, p)
-	s.messages = append(s.messages, m)
+	m, sent := s.sentLocked(to, p)
+	if !sent {
+		m = s.messageLocked(to, p)
+		s.messages = append(s.messages, m)
+	}
 	if !to.wait {
 		return &answer{status: http.StatusNoContent, header: make(http.Header)}
 	}

@@ -233,6 +233,38 @@ func TestHang(t *testing.T) {
 	})
 }
 
+// What Discord has taken and the client doesn't know of, it may send again. A bot can have that
+// recognized by its nonce, for a while.
+func TestLostAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newServer()
+		d.Fail(2, fakediscord.Lose())
+		const nonced = `{"content":"a","nonce":"1","enforce_nonce":true}`
+		for _, url := range []string{hookURL, botURL} {
+			_, err := do(t.Context(), t, d, http.MethodPost, url, nonced, "Authorization", "Bot bot-token")
+			assert.ErrorIs(t, err, syscall.ECONNRESET)
+		}
+		require.Len(t, d.Messages(), 2)
+		assert.Equal(t, 204, post(t, d, hookURL, nonced).status)
+		require.Len(t, d.Messages(), 3, "webhooks know no nonce")
+
+		time.Sleep(3*time.Minute - 1)
+		a := post(t, d, botURL, nonced)
+		assert.Equal(t, 200, a.status)
+		assert.Equal(t, d.Messages()[1].ID, a.object(t)["id"])
+		assert.Len(t, d.Messages(), 3)
+		post(t, d, botURL, `{"content":"a","nonce":"2","enforce_nonce":true}`)
+		post(t, d, botURL, `{"content":"a","nonce":"1"}`)
+		assert.Len(t, d.Messages(), 5)
+
+		time.Sleep(3 * time.Minute)
+		post(t, d, botURL, nonced)
+		assert.Len(t, d.Messages(), 6)
+		assertFormError(t, post(t, d, botURL, `{"content":"a","nonce":"12345678901234567890123456"}`),
+			"nonce", "BASE_TYPE_MAX_LENGTH", "Must be 25 or fewer in length.")
+	})
+}
+
 func TestReset(t *testing.T) {
 	d := newServer()
 	d.Fail(1, fakediscord.Reset())

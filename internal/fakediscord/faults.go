@@ -9,8 +9,11 @@ import (
 	"time"
 )
 
-// A Fault is what happens to a request in place of an answer to it.
-type Fault struct{ answer func() answer }
+// A Fault is what happens to a request in place of an answer to it, or to the answer.
+type Fault struct {
+	answer func() answer
+	after  bool // the request is served, and its answer lost
+}
 
 // Fail lets f happen to the next n requests, after those that were set before.
 func (s *Server) Fail(n int, f Fault) {
@@ -28,15 +31,18 @@ func (s *Server) Recover() {
 	s.faults = nil
 }
 
+// Lose serves the request and resets the connection in place of the answer.
+func Lose() Fault { return Fault{after: true} }
+
 // Hang lets the client wait for an answer until it goes away.
-func Hang() Fault { return Fault{func() answer { return answer{silent: true} }} }
+func Hang() Fault { return Fault{answer: func() answer { return answer{silent: true} }} }
 
 // Reset resets the connection after the request was read.
-func Reset() Fault { return Fault{func() answer { return answer{silent: true, reset: true} }} }
+func Reset() Fault { return Fault{answer: func() answer { return answer{silent: true, reset: true} }} }
 
 // Stall answers 200 OK, and stops in the middle of the body until the client goes away.
 func Stall() Fault {
-	return Fault{func() answer {
+	return Fault{answer: func() answer {
 		a := *jsonAnswer(http.StatusOK, map[string]string{"id": "1000000000000000000"})
 		a.stalled = true
 		return a
@@ -46,7 +52,7 @@ func Stall() Fault {
 // Status answers with that status: with an HTML page if it is 502 to 504, which come from the
 // edge, and else as the API itself does.
 func Status(code int) Fault {
-	return Fault{func() answer {
+	return Fault{answer: func() answer {
 		if code >= http.StatusBadGateway && code <= http.StatusGatewayTimeout {
 			return page(code, fmt.Sprintf("<h1>%d %s</h1>", code, http.StatusText(code)))
 		}
@@ -57,7 +63,7 @@ func Status(code int) Fault {
 // HTML429 is how the edge answers an address that it has banned for a while, in HTML. Without a
 // retryAfter it says not for how long.
 func HTML429(retryAfter time.Duration) Fault {
-	return Fault{func() answer {
+	return Fault{answer: func() answer {
 		a := page(http.StatusTooManyRequests, "<h1>Error 1015</h1><p>You are being rate limited</p>")
 		if retryAfter > 0 {
 			a.header.Set("Retry-After", wholeSeconds(retryAfter))
@@ -68,7 +74,7 @@ func HTML429(retryAfter time.Duration) Fault {
 
 // RateLimited answers 429 as if others had used up the limit of the route, or the global one.
 func RateLimited(retryAfter time.Duration, global bool) Fault {
-	return Fault{func() answer { return *tooMany(retryAfter, global) }}
+	return Fault{answer: func() answer { return *tooMany(retryAfter, global) }}
 }
 
 // tooMany is the API's own answer 429.

@@ -24,6 +24,7 @@ type Message struct {
 	Notified []string
 
 	users, roles map[string]string // names by id, for what they are shown as
+	bot, nonce   string            // the bot's token; what its message is recognized by
 }
 
 // messageLocked makes the message of a payload that was found right.
@@ -34,8 +35,11 @@ func (s *Server) messageLocked(to target, p *payload) Message {
 		Author: to.author, Webhook: to.webhook,
 		Content: strings.TrimSpace(p.Content), Embeds: slices.Clone(p.Embeds),
 		users: maps.Clone(s.users), roles: maps.Clone(s.roles),
+		bot: to.bot,
 	}
-	if to.webhook != "" {
+	if to.webhook == "" {
+		m.nonce = p.Nonce
+	} else {
 		if p.Username != nil {
 			m.Author = strings.TrimSpace(*p.Username)
 		}
@@ -53,6 +57,21 @@ func (s *Server) messageLocked(to target, p *payload) Message {
 	}
 	m.Notified = allowed.notified(m.Content)
 	return m
+}
+
+// sentLocked returns the message that a bot has sent with the same nonce a short while ago, if it
+// asks for that. Discord's documentation calls it "the past few minutes".
+func (s *Server) sentLocked(to target, p *payload) (Message, bool) {
+	const few = 3 * time.Minute
+	if to.bot == "" || !p.EnforceNonce || p.Nonce == "" {
+		return Message{}, false
+	}
+	for _, m := range slices.Backward(s.messages) {
+		if m.bot == to.bot && m.nonce == p.Nonce && time.Since(m.Time) < few {
+			return m, true
+		}
+	}
+	return Message{}, false
 }
 
 // aMention is what may notify somebody. A role's id is in the first group, a user's in the second.

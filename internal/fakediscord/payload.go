@@ -50,6 +50,8 @@ type payload struct {
 	AvatarURL       *string          `json:"avatar_url"`
 	Embeds          []Embed          `json:"embeds"`
 	AllowedMentions *allowedMentions `json:"allowed_mentions"`
+	Nonce           string           `json:"nonce"` // Discord takes a number as well
+	EnforceNonce    bool             `json:"enforce_nonce"`
 }
 
 // allowedMentions say whom a message may notify.
@@ -96,6 +98,8 @@ func (p *payload) check(webhook bool) *answer {
 	f.atMost(p.Content, 2000, "content")
 	if webhook {
 		p.checkAuthor(f)
+	} else {
+		f.atMost(p.Nonce, 25, "nonce")
 	}
 	if len(p.Embeds) > 10 {
 		f.tooMany(10, "embeds")
