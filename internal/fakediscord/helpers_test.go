@@ -88,3 +88,12 @@ func body(t *testing.T, keysAndValues ...any) string {
 	require.NoError(t, err)
 	return string(b)
 }
+
+// statuses are those of the answers that the server has given; 0 where it gave none.
+func statuses(d *fakediscord.Server) []int {
+	var s []int
+	for _, r := range d.Requests() {
+		s = append(s, r.Status)
+	}
+	return s
+}

@@ -31,6 +31,7 @@ func TestSpans(t *testing.T) {
 		"**a _b_**":           {{plain, fakediscord.Bold, "a ", ""}, {plain, fakediscord.Bold | fakediscord.Italic, "b", ""}},
 		"snake_case_name":     {{Text: "snake_case_name"}},
 		"_a_b":                {{Text: "_a_b"}},
+		"a_b_ c":              {{Text: "a_b_ c"}},
 		"2 * 3 * 4":           {{Text: "2 * 3 * 4"}},
 		`\*a\* \_b\_`:         {{Text: "*a* _b_"}},
 		`\\ \a \`:             {{Text: `\ \a \`}},
