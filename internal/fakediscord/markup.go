@@ -3,7 +3,6 @@ package fakediscord
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,9 +160,11 @@ func (p *parser) next(s string, i int, style Style) int {
 		p.add(Span{Style: style, Text: rest[:ticks]})
 		return ticks
 	}
-	if at := aMention.FindStringIndex(rest); len(at) > 0 && at[0] == 0 && slices.Contains(p.message.Notified, rest[:at[1]]) {
-		p.add(Span{Kind: Mention, Style: style, Text: p.message.name(rest[:at[1]])})
-		return at[1]
+	for _, mention := range p.message.Notified {
+		if strings.HasPrefix(rest, mention) {
+			p.add(Span{Kind: Mention, Style: style, Text: p.message.name(mention)})
+			return len(mention)
+		}
 	}
 	if found := aTimestamp.FindStringSubmatch(rest); found != nil {
 		seconds, _ := strconv.ParseInt(found[1], 10, 64) // of 13 digits
