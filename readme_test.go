@@ -14,7 +14,7 @@ func TestReadmeShowsExamples(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	var examples []byte
-	for _, path := range []string{"example_test.go", "discord/example_test.go"} {
+	for _, path := range []string{"example_test.go", "discord/example_test.go", "discord/discordbot/example_test.go"} {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		examples = append(examples, text...)
