@@ -1,0 +1,161 @@
+package main
+
+import (
+	"encoding/xml"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A panel of the chart compares the sides in one measure. In all of them less is better.
+type panel struct {
+	title string
+	works []string // the first that there are values of
+	key   string
+	unit  unit
+}
+
+var panels = []panel{
+	{"Memory of a parked task", []string{"parked/1000000", "parked/100000"}, "memory", bytesUnit},
+	{"Starting a task", []string{"parked/1000000", "parked/100000", "parked/1000"}, "start", nanoseconds},
+	{"Stopping a task", []string{"parked/1000000", "parked/100000", "parked/1000"}, "stop", nanoseconds},
+	{"A restart after an error", []string{"restarts/1"}, "each", nanoseconds},
+	{"From a panic to running again", []string{"down/panic"}, "p50", nanoseconds},
+	{"An unrelated start amid a crash storm, p99", []string{"storm/10000", "storm/500"}, "start99", nanoseconds},
+}
+
+// The chart's measures, in pixels.
+const (
+	chartWidth   = 860
+	panelColumns = 2
+	panelGap     = 36
+	margin       = 24
+	barHeight    = 16
+	rowHeight    = 22
+	nameWidth    = 108
+	valueWidth   = 70
+	headHeight   = 74
+	titleHeight  = 26
+)
+
+// Both colour schemes have a ground of their own, so that the text is readable on any page.
+const chartStyle = `
+  .ground { fill: #ffffff; stroke: #d0d7de }
+  text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328 }
+  .head { font-size: 18px; font-weight: 600 }
+  .title { font-weight: 600 }
+  .quiet { fill: #59636e }
+  .ours { font-weight: 600 }
+  .bar { fill: #afb8c1 }
+  .bar.floor { fill: #6e7781 }
+  .bar.ours { fill: #0969da }
+  @media (prefers-color-scheme: dark) {
+    .ground { fill: #0d1117; stroke: #3d444d }
+    text { fill: #f0f6fc }
+    .quiet { fill: #9198a1 }
+    .bar { fill: #3d444d }
+    .bar.floor { fill: #8b949e }
+    .bar.ours { fill: #4493f8 }
+  }
+`
+
+// writeChart writes chart.svg to dir.
+func writeChart(dir string, r *results) error {
+	return os.WriteFile(filepath.Join(dir, "chart.svg"), []byte(chart(r)), 0o644)
+}
+
+// chart draws a panel for each measure, and in it a bar for each side that can do the work.
+func chart(r *results) string {
+	width := (chartWidth - 2*margin - (panelColumns-1)*panelGap) / panelColumns
+	var drawn []string
+	y, tallest, column := headHeight, 0, 0
+	for _, p := range panels {
+		bars := r.bars(p)
+		if len(bars) == 0 {
+			continue
+		}
+		if column == panelColumns {
+			y, tallest, column = y+tallest+panelGap/2, 0, 0
+		}
+		drawn = append(drawn, drawPanel(p.title, bars, margin+column*(width+panelGap), y, width))
+		tallest = max(tallest, titleHeight+len(bars)*rowHeight)
+		column++
+	}
+	height := y + tallest + margin
+
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%[1]d" height="%d" role="img" aria-label="What supervising costs: taskmanager beside the floor and its peers">`+"\n",
+		chartWidth, height, height)
+	b.WriteString("<style>" + chartStyle + "</style>\n")
+	fmt.Fprintf(&b, `<rect class="ground" x="0.5" y="0.5" width="%d" height="%d" rx="8"/>`+"\n", chartWidth-1, height-1)
+	drawText(&b, "head", margin, 34, "", "What supervising costs: shorter is better")
+	drawText(&b, "quiet", margin, 54, "", "The floor is written by hand: a map, a context, a goroutine and a recover loop. Who is not in a panel cannot do that work.")
+	b.WriteString(strings.Join(drawn, ""))
+	b.WriteString("</svg>\n")
+	return b.String()
+}
+
+type bar struct {
+	side  string
+	value float64
+	label string
+}
+
+// bars returns those of a panel, in the order of the sides.
+func (r *results) bars(p panel) (bars []bar) {
+	for _, work := range p.works {
+		if !r.has(work) {
+			continue
+		}
+		for _, s := range sides {
+			if v := median(r.of(work, s.name, p.key)); !math.IsNaN(v) {
+				bars = append(bars, bar{s.name, v, p.unit.write(v)})
+			}
+		}
+		return bars
+	}
+	return nil
+}
+
+func drawPanel(title string, bars []bar, x, y, width int) string {
+	var b strings.Builder
+	longest := 0.0
+	for _, one := range bars {
+		longest = max(longest, one.value)
+	}
+	drawText(&b, "title", x, y+14, "", title)
+	for i, one := range bars {
+		class := ""
+		switch one.side {
+		case ourName:
+			class = "ours"
+		case floorName:
+			class = "floor"
+		}
+		top := y + titleHeight + i*rowHeight
+		length := 1.0
+		if longest > 0 {
+			length = max(1, one.value/longest*float64(width-nameWidth-valueWidth))
+		}
+		drawText(&b, class, x+nameWidth-8, top+13, "end", one.side)
+		fmt.Fprintf(&b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`+"\n",
+			strings.TrimSpace("bar "+class), x+nameWidth, top, length, barHeight)
+		drawText(&b, class, x+nameWidth+int(length)+6, top+13, "", one.label)
+	}
+	return b.String()
+}
+
+func drawText(b *strings.Builder, class string, x, y int, anchor, text string) {
+	fmt.Fprintf(b, `<text x="%d" y="%d"`, x, y)
+	if class != "" {
+		fmt.Fprintf(b, ` class="%s"`, class)
+	}
+	if anchor != "" {
+		fmt.Fprintf(b, ` text-anchor="%s"`, anchor)
+	}
+	b.WriteString(">")
+	_ = xml.EscapeText(b, []byte(text)) // a Builder returns no errors
+	b.WriteString("</text>\n")
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestProgramMeasuresInProcessesOfTheirOwnAndWrites(t *testing.T) {
+	dir := t.TempDir()
+	var stdout, stderr bytes.Buffer
+	args := []string{"-quick", "-rounds", "2", "-only", "^(parked/1/|down/error/(floor|suture))", "-o", dir}
+	require.NoError(t, program(t.Context(), args, &stdout, &stderr))
+	assert.Equal(t, "wrote "+filepath.Join(dir, "RESULTS.md")+"\n", stdout.String())
+	progress := stderr.String()
+	assert.Equal(t, 2*(len(sides)+2), strings.Count(progress, "\n"))
+	assert.Less(t, strings.Index(progress, "round 1 of 2: parked/1/floor\n"), strings.Index(progress, "round 1 of 2: parked/1/taskmanager\n"))
+	assert.Less(t, strings.Index(progress, "round 2 of 2: parked/1/taskmanager\n"), strings.Index(progress, "round 2 of 2: parked/1/floor\n"),
+		"another side begins in each round")
+
+	text, err := os.ReadFile(filepath.Join(dir, "RESULTS.md"))
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "Made by `go run ./bench -only ^(parked/1/|down/error/(floor|suture)) -quick -rounds 2` on ")
+	assert.NotContains(t, string(text), dir)
+	for _, s := range sides {
+		assert.Regexp(t, `\n\| (\*\*)?`+s.name+`(\*\*)? \| \d`, string(text))
+	}
+	svg, err := os.ReadFile(filepath.Join(dir, "chart.svg"))
+	require.NoError(t, err)
+	wellFormed(t, string(svg))
+}
+
+func TestProgramPrintsWhatItDoesNotWrite(t *testing.T) {
+	var stdout bytes.Buffer
+	require.NoError(t, program(t.Context(), []string{"-quick", "-only", "down/error/floor"}, &stdout, io.Discard))
+	assert.Contains(t, stdout.String(), "### From an error to running again\n")
+	assert.Contains(t, stdout.String(), ": one round.\n")
+}
+
+func TestProgramRefusesBadArguments(t *testing.T) {
+	for _, args := range []string{
+		"extra", "-rounds -1", "-soak -1s", "-soak 1s -quick", "-soak 1s -only x", "-soak 1s -rounds 2", "-only (", "-quick -only nothing", "-unknown",
+	} {
+		assert.Error(t, program(t.Context(), strings.Fields(args), io.Discard, io.Discard), args)
+	}
+	assert.ErrorIs(t, program(t.Context(), []string{"-h"}, io.Discard, io.Discard), flag.ErrHelp)
+}
+
+func TestSettingsByDefault(t *testing.T) {
+	s, err := parse(nil, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, 3, s.rounds)
+	assert.Equal(t, ".", s.out, "this test runs in the program's own directory")
+	assert.Equal(t, "go run ./bench", s.command)
+	s, err = parse([]string{"-quick"}, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, 1, s.rounds)
+	assert.Empty(t, s.out)
+	s, err = parse([]string{"-only", "storm"}, io.Discard)
+	require.NoError(t, err)
+	assert.Empty(t, s.out)
+
+	t.Chdir(t.TempDir())
+	_, err = parse(nil, io.Discard)
+	assert.Error(t, err, "there is no such directory")
+}
+
+func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
+	ctx := t.Context()
+	_, err := order{Work: "nothing", Side: floorName, Quick: true}.delegate(ctx)
+	assert.ErrorContains(t, err, `there is no work "nothing"`)
+	_, err = order{Work: "churn", Side: "nobody", Quick: true}.delegate(ctx)
+	assert.ErrorContains(t, err, `there is no side "nobody"`)
+
+	gone, leave := context.WithCancel(ctx)
+	leave()
+	_, err = order{Work: "churn", Side: floorName, Quick: true}.delegate(gone)
+	assert.ErrorIs(t, err, context.Canceled)
+
+	t.Setenv(orderVariable, "{")
+	obeyed, err := obey(io.Discard)
+	assert.True(t, obeyed)
+	assert.Error(t, err)
+}
+
+func TestSoakFindsNothingThatGrows(t *testing.T) {
+	k := newSoak(time.Second, 100)
+	require.NoError(t, k.run(t.Context()))
+	require.NoError(t, k.verdict())
+	assert.Positive(t, k.starts.n)
+	assert.Equal(t, k.starts.n, k.stops.n)
+	assert.Positive(t, k.operations.Load())
+	assert.Positive(t, k.crashes.Load())
+	assert.Positive(t, k.reports.Load())
+	assert.NotEmpty(t, k.heaps)
+
+	text := k.markdown("go run ./bench -soak 1s", time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC))
+	assert.Contains(t, text, "Made by `go run ./bench -soak 1s` on 24 November 2026, ")
+	assert.Regexp(t, `\n\| unrelated start \| p50 \S+ .s, p99 \S+ .s, max \S+ .s, of \d+ \|\n`, text)
+	assert.Contains(t, text, "| two bodies of one name at once | never |\n")
+	assert.NotContains(t, text, "Failed")
+}
+
+func TestSoakThatIsBrokenOff(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.ErrorIs(t, newSoak(time.Hour, 10).run(ctx), context.Canceled)
+}
+
+func TestSoakSeesGrowthAndDoubles(t *testing.T) {
+	flat := func() *soak {
+		k := newSoak(time.Second, 10)
+		for range 80 {
+			k.heaps, k.goroutines = append(k.heaps, 50<<20), append(k.goroutines, 1000)
+		}
+		k.snapshots.Store(80)
+		return k
+	}
+	require.NoError(t, flat().verdict())
+	growing := flat()
+	for i := range growing.heaps {
+		growing.heaps[i] += float64(i) * (1 << 20) / 5 // from 53 to 65 MiB
+	}
+	assert.ErrorContains(t, growing.verdict(), "the heap has grown")
+	leaking := flat()
+	for i := range leaking.goroutines {
+		leaking.goroutines[i] += 10 * float64(i)
+	}
+	assert.ErrorContains(t, leaking.verdict(), "the goroutines have become more")
+	doubled := flat()
+	doubled.doubles.Add(1)
+	assert.ErrorContains(t, doubled.verdict(), "two bodies of one name")
+	assert.Contains(t, doubled.markdown("", time.Now()), "**Failed: ")
+	blind := flat()
+	blind.snapshots.Add(-1)
+	assert.ErrorContains(t, blind.verdict(), "1 of 80 snapshots")
+}
+
+func TestEndsOfASeries(t *testing.T) {
+	series := make([]float64, 80)
+	for i := range series {
+		series[i] = float64(i)
+	}
+	early, late := ends(series)
+	assert.InDelta(t, 14.5, early, 0)
+	assert.InDelta(t, 74.5, late, 0)
+	early, late = ends([]float64{3})
+	assert.InDelta(t, 3, early, 0)
+	assert.InDelta(t, 3, late, 0)
+}
