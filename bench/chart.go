@@ -6,25 +6,32 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 )
 
 // A panel of the chart compares the sides in one measure. In all of them less is better.
 type panel struct {
-	title string
-	works []string // the first that there are values of
+	title string   // with a %s for how many tasks there are, if works are of several sizes
+	works []string // the first that there are values of is shown
 	key   string
 	unit  unit
 }
 
-var panels = []panel{
-	{"Memory of a parked task", []string{"parked/1000000", "parked/100000"}, "memory", bytesUnit},
-	{"Starting a task", []string{"parked/1000000", "parked/100000", "parked/1000"}, "start", nanoseconds},
-	{"Stopping a task", []string{"parked/1000000", "parked/100000", "parked/1000"}, "stop", nanoseconds},
-	{"A restart after an error", []string{"restarts/1"}, "each", nanoseconds},
-	{"From a panic to running again", []string{"down/panic"}, "p50", nanoseconds},
-	{"An unrelated start amid a crash storm, p99", []string{"storm/10000", "storm/500"}, "start99", nanoseconds},
-}
+var (
+	parked = []string{"parked/1000000", "parked/100000", "parked/1000"}
+	storms = []string{"storm/10000", "storm/500"}
+	panels = []panel{
+		{"Memory of one of %s", parked, "memory", bytesUnit},
+		{"Starting one of %s", parked, "start", nanoseconds},
+		{"Stopping one of %s", parked, "stop", nanoseconds},
+		{"A restart after an error", []string{"restarts/1"}, "each", nanoseconds},
+		{"From a panic to running again, median", []string{"down/panic"}, "p50", nanoseconds},
+		{"Starting another task amid a crash storm, p99", storms, "start99", nanoseconds},
+		{"Stopping another task amid a crash storm, p99", storms, "stop99", nanoseconds},
+	}
+)
 
 // The chart's measures, in pixels.
 const (
@@ -50,13 +57,15 @@ const chartStyle = `
   .ours { font-weight: 600 }
   .bar { fill: #afb8c1 }
   .bar.floor { fill: #6e7781 }
+  .bar.waits { fill: #dde2e7 }
   .bar.ours { fill: #0969da }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #0d1117; stroke: #3d444d }
     text { fill: #f0f6fc }
     .quiet { fill: #9198a1 }
-    .bar { fill: #3d444d }
+    .bar { fill: #565e68 }
     .bar.floor { fill: #8b949e }
+    .bar.waits { fill: #262c33 }
     .bar.ours { fill: #4493f8 }
   }
 `
@@ -68,22 +77,26 @@ func writeChart(dir string, r *results) error {
 
 // chart draws a panel for each measure, and in it a bar for each side that can do the work.
 func chart(r *results) string {
-	width := (chartWidth - 2*margin - (panelColumns-1)*panelGap) / panelColumns
-	var drawn []string
-	y, tallest, column := headHeight, 0, 0
+	const width = (chartWidth - 2*margin - (panelColumns-1)*panelGap) / panelColumns
+	var (
+		drawn   []string
+		heights [panelColumns]int // of the columns so far
+	)
 	for _, p := range panels {
-		bars := r.bars(p)
+		title, bars := r.panel(p)
 		if len(bars) == 0 {
 			continue
 		}
-		if column == panelColumns {
-			y, tallest, column = y+tallest+panelGap/2, 0, 0
+		column := 0
+		for i := range heights {
+			if heights[i] < heights[column] {
+				column = i
+			}
 		}
-		drawn = append(drawn, drawPanel(p.title, bars, margin+column*(width+panelGap), y, width))
-		tallest = max(tallest, titleHeight+len(bars)*rowHeight)
-		column++
+		drawn = append(drawn, drawPanel(title, bars, margin+column*(width+panelGap), headHeight+heights[column], width))
+		heights[column] += titleHeight + len(bars)*rowHeight + panelGap/2
 	}
-	height := y + tallest + margin
+	height := headHeight + slices.Max(heights[:])
 
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%[1]d" height="%d" role="img" aria-label="What supervising costs: taskmanager beside the floor and its peers">`+"\n",
@@ -91,32 +104,36 @@ func chart(r *results) string {
 	b.WriteString("<style>" + chartStyle + "</style>\n")
 	fmt.Fprintf(&b, `<rect class="ground" x="0.5" y="0.5" width="%d" height="%d" rx="8"/>`+"\n", chartWidth-1, height-1)
 	drawText(&b, "head", margin, 34, "", "What supervising costs: shorter is better")
-	drawText(&b, "quiet", margin, 54, "", "The floor is written by hand: a map, a context, a goroutine and a recover loop. Who is not in a panel cannot do that work.")
+	drawText(&b, "quiet", margin, 54, "", "The floor is written by hand: a map, a context, a goroutine and a recover loop. Pale: starts and waits, and restarts nothing.")
 	b.WriteString(strings.Join(drawn, ""))
 	b.WriteString("</svg>\n")
 	return b.String()
 }
 
 type bar struct {
-	side  string
+	side  side
 	value float64
 	label string
 }
 
-// bars returns those of a panel, in the order of the sides.
-func (r *results) bars(p panel) (bars []bar) {
-	for _, work := range p.works {
-		if !r.has(work) {
-			continue
-		}
-		for _, s := range sides {
-			if v := median(r.of(work, s.name, p.key)); !math.IsNaN(v) {
-				bars = append(bars, bar{s.name, v, p.unit.write(v)})
-			}
-		}
-		return bars
+// panel returns the title of a panel and its bars, in the order of the sides.
+func (r *results) panel(p panel) (title string, bars []bar) {
+	i := slices.IndexFunc(p.works, r.has)
+	if i < 0 {
+		return "", nil
 	}
-	return nil
+	for _, s := range sides {
+		if v := median(r.of(p.works[i], s.name, p.key)); !math.IsNaN(v) {
+			bars = append(bars, bar{s, v, p.unit.write(v)})
+		}
+	}
+	title = p.title
+	if strings.Contains(title, "%s") {
+		_, size, _ := strings.Cut(p.works[i], "/")
+		n, _ := strconv.Atoi(size) // a test sees that it is a number
+		title = fmt.Sprintf(title, counted(n, "task"))
+	}
+	return title, bars
 }
 
 func drawPanel(title string, bars []bar, x, y, width int) string {
@@ -128,18 +145,20 @@ func drawPanel(title string, bars []bar, x, y, width int) string {
 	drawText(&b, "title", x, y+14, "", title)
 	for i, one := range bars {
 		class := ""
-		switch one.side {
-		case ourName:
+		switch {
+		case one.side.name == ourName:
 			class = "ours"
-		case floorName:
+		case one.side.name == floorName:
 			class = "floor"
+		case one.side.can&restarts == 0:
+			class = "waits"
 		}
 		top := y + titleHeight + i*rowHeight
 		length := 1.0
 		if longest > 0 {
 			length = max(1, one.value/longest*float64(width-nameWidth-valueWidth))
 		}
-		drawText(&b, class, x+nameWidth-8, top+13, "end", one.side)
+		drawText(&b, class, x+nameWidth-8, top+13, "end", one.side.name)
 		fmt.Fprintf(&b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`+"\n",
 			strings.TrimSpace("bar "+class), x+nameWidth, top, length, barHeight)
 		drawText(&b, class, x+nameWidth+int(length)+6, top+13, "", one.label)
