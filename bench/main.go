@@ -135,13 +135,13 @@ func measureAll(ctx context.Context, s settings, progress io.Writer) (*results, 
 		for _, w := range r.works {
 			doing := s.doing(w)
 			for i := range doing {
-				side := doing[(i+round)%len(doing)] // another one begins in each round
-				fmt.Fprintf(progress, "round %d of %d: %s/%s\n", round+1, s.rounds, w.name, side.name)
-				v, err := order{Work: w.name, Side: side.name, Quick: s.quick}.delegate(ctx)
+				one := doing[(i+round)%len(doing)] // another one begins in each round
+				fmt.Fprintf(progress, "round %d of %d: %s/%s\n", round+1, s.rounds, w.name, one.name)
+				v, err := order{Work: w.name, Side: one.name, Quick: s.quick}.delegate(ctx)
 				if err != nil {
 					return nil, err
 				}
-				r.add(w.name, side.name, v)
+				r.add(w.name, one.name, v)
 			}
 		}
 	}

@@ -85,6 +85,10 @@ func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 	leave()
 	_, err = order{Work: "churn", Side: floorName, Quick: true}.delegate(gone)
 	assert.ErrorIs(t, err, context.Canceled)
+	soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	_, err = order{Work: "storm/500", Side: floorName, Quick: true}.delegate(soon)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
 
 	t.Setenv(orderVariable, "{")
 	obeyed, err := obey(io.Discard)

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -49,6 +49,9 @@ func TestSidesStartTasksWhileOthersRun(t *testing.T) {
 				ended <- i
 				return nil
 			}))
+			if i < n/2 {
+				synctest.Wait() // for the first half, so that there are times when no task is left
+			}
 		}
 		seen := make(map[int]bool)
 		for range n {
@@ -64,8 +67,9 @@ func TestSidesRestartAfterErrorsAndPanics(t *testing.T) {
 	each(t, restarts, func(t *testing.T, g group) {
 		const runs = 100
 		var (
-			ran  atomic.Int64
-			done = make(chan struct{})
+			ran   atomic.Int64
+			done  = make(chan struct{})
+			begun = time.Now()
 		)
 		require.NoError(t, g.start("task", func(ctx context.Context) error {
 			switch n := ran.Add(1); {
@@ -80,6 +84,7 @@ func TestSidesRestartAfterErrorsAndPanics(t *testing.T) {
 		}))
 		g.begin()
 		<-done
+		assert.Zero(t, time.Since(begun), "there is a delay before some restart")
 		require.NoError(t, g.stopAll())
 		assert.EqualValues(t, runs, ran.Load())
 	})
@@ -155,34 +160,14 @@ func TestAbilitiesAreThoseOfTheGroup(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// Each work, small, by each side that can do it, in this process.
-func TestWorksYieldTheirMeasures(t *testing.T) {
-	for _, w := range works(true) {
-		for _, s := range sides {
-			if s.can&w.needs != w.needs {
-				continue
-			}
-			t.Run(fmt.Sprintf("%s/%s", w.name, s.name), func(t *testing.T) {
-				v, err := order{Work: w.name, Side: s.name, Quick: true}.execute()
-				require.NoError(t, err)
-				for _, m := range w.measures {
-					if m.key == "stats" && s.can&tells == 0 {
-						continue
-					}
-					require.Contains(t, v, m.key)
-					assert.GreaterOrEqual(t, v[m.key], 0.0, m.key)
-				}
-			})
-		}
-	}
-}
-
-func TestWorkNamesAreUnique(t *testing.T) {
-	for _, quick := range []bool{true, false} {
-		seen := make(map[string]bool)
-		for _, w := range works(quick) {
-			assert.False(t, seen[w.name], w.name)
-			seen[w.name] = true
-		}
-	}
+func TestFloorStopsNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(1)
+		stop, err := newFloor().(stopper).startOne("a", c.body)
+		require.NoError(t, err)
+		require.NoError(t, stop())
+		synctest.Wait()
+		require.NoError(t, c.check())
+		require.Error(t, stop())
+	})
 }
