@@ -65,6 +65,13 @@ func TestTargetsAreJudged(t *testing.T) {
 	assert.Equal(t, "| a restart without delay | at most 500 ns | 900 ns | **missed** |", line(t, text, "| a restart without delay"))
 	assert.Equal(t, "| healthy work kept in a storm | at least 99.0% | 99.5% | met |", line(t, text, "| healthy work kept"))
 	assert.NotContains(t, text, "short tasks per second", "a target of a work that was not done")
+
+	r := sampleResults(t)
+	w, _ := workByName(false, "asking/100000")
+	r.works = append(r.works, w)
+	r.add(w.name, ourName, values{"together": 61, "stats": 100})
+	assert.Equal(t, "| is it running, of 100,000, from each core at once | at most 60.0 ns | 61.0 ns | **missed**: what is looked up is no longer in the processor's caches |",
+		line(t, r.markdown(), "| is it running, of 100,000"))
 }
 
 // Each target is about a value that some work yields.

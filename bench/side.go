@@ -78,7 +78,7 @@ var sides = []side{
 	},
 	{
 		name: "errgroup", module: "golang.org/x/sync", can: adds, make: newErrgroup,
-		lacks: "no names, no restart, no stop of a single task: all share a context",
+		lacks: "no names, no restart, no recover, no stop of a single task: all share a context",
 	},
 	{
 		name: "oklog/run", module: "github.com/oklog/run", make: newOklog,
