@@ -15,7 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// childrenEndAtOnce keeps the race detector from letting each child sleep for a second at its end.
+func childrenEndAtOnce(t *testing.T) {
+	t.Helper()
+	t.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
+}
+
 func TestProgramMeasuresInProcessesOfTheirOwnAndWrites(t *testing.T) {
+	childrenEndAtOnce(t)
 	dir := t.TempDir()
 	var stdout, stderr bytes.Buffer
 	args := []string{"-quick", "-rounds", "2", "-only", "^(parked/1/|down/error/(floor|suture))", "-o", dir}
@@ -40,6 +47,7 @@ func TestProgramMeasuresInProcessesOfTheirOwnAndWrites(t *testing.T) {
 }
 
 func TestProgramPrintsWhatItDoesNotWrite(t *testing.T) {
+	childrenEndAtOnce(t)
 	var stdout bytes.Buffer
 	require.NoError(t, program(t.Context(), []string{"-quick", "-only", "down/error/floor"}, &stdout, io.Discard))
 	assert.Contains(t, stdout.String(), "### From an error to running again\n")
@@ -75,6 +83,7 @@ func TestSettingsByDefault(t *testing.T) {
 }
 
 func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
+	childrenEndAtOnce(t)
 	ctx := t.Context()
 	_, err := order{Work: "nothing", Side: floorName, Quick: true}.delegate(ctx)
 	assert.ErrorContains(t, err, `there is no work "nothing"`)
