@@ -177,6 +177,29 @@ func TestLastingFaultIsGivenUp(t *testing.T) {
 	})
 }
 
+// A rate limit that lasts longer than a Manager's three attempts would loses nothing.
+func TestLongRateLimitLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, client := newFake()
+		fake.Fail(3, fakediscord.RateLimited(5*time.Minute, false))
+		book := &logBook{}
+		m := newManager(t, newWebhook(t, client), book)
+		began := time.Now()
+		giveUp(t, m, "a", fail)
+		time.Sleep(time.Minute)
+		giveUp(t, m, "b", fail)
+		time.Sleep(time.Hour)
+		messages := fake.Messages()
+		require.Len(t, messages, 1)
+		assert.Equal(t, 15*time.Minute, messages[0].Time.Sub(began))
+		assert.Len(t, messages[0].Embeds, 2)
+		s := m.Stats()
+		assert.EqualValues(t, 2, s.ReportsDelivered)
+		assert.Zero(t, s.ReportsLost)
+		assert.Len(t, fake.Requests(), 4, "none came earlier than allowed")
+	})
+}
+
 // What is final is logged once and costs one request, until the reporter is replaced.
 func TestRefusedWebhook(t *testing.T) {
 	for _, c := range []struct {

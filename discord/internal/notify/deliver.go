@@ -41,7 +41,10 @@ func (n *Notifier) deliver(ctx context.Context, m *Message) error {
 			return nil
 		case !errors.As(err, &retry):
 			return err
-		case ctx.Err() != nil || i == attempts-1:
+		case ctx.Err() == nil && i < attempts-1:
+		case retry.limited:
+			return n.busy(retry.err)
+		default:
 			return retry.err
 		}
 		last = retry.err
@@ -72,7 +75,32 @@ func (n *Notifier) admit(ctx context.Context, last error) error {
 	if closed != nil {
 		return closed
 	}
-	return sleep(ctx, delay, last)
+	if err := sleep(ctx, delay, last); err != nil {
+		if delay > 0 {
+			return n.busy(err)
+		}
+		return err
+	}
+	return nil
+}
+
+// A busyError tells the Manager when the rate limit allows the next request. The attempt doesn't
+// count then.
+type busyError struct {
+	err   error
+	after time.Duration
+}
+
+func (e *busyError) Error() string { return e.err.Error() }
+
+func (e *busyError) Unwrap() error { return e.err }
+
+func (e *busyError) RetryAfter() time.Duration { return e.after }
+
+func (n *Notifier) busy(err error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return &busyError{err, time.Until(n.notBefore)}
 }
 
 // sleep returns when d is over. If ctx is done before that, or known to be, it returns an error

@@ -197,6 +197,31 @@ func TestWaitBeyondDeadlineReturnsAtOnce(t *testing.T) {
 	})
 }
 
+// The Manager is told when the next request is allowed, so that it neither comes earlier nor counts the
+// attempt.
+func TestRateLimitIsToldToTheManager(t *testing.T) {
+	asks := func(t *testing.T, err error) time.Duration {
+		var busy interface{ RetryAfter() time.Duration }
+		require.ErrorAs(t, err, &busy)
+		return busy.RetryAfter()
+	}
+	long, short := answer{status: 429, body: `{"retry_after": 30.5}`}, answer{status: 429, body: `{"retry_after": 2}`}
+	deliveries(t, []answer{long}, func(t *testing.T, n *Notifier, _ *script) {
+		assert.Equal(t, 30500*time.Millisecond, asks(t, report(t, n)))
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, 20500*time.Millisecond, asks(t, report(t, n)))
+	})
+	deliveries(t, []answer{short, short, short, short}, func(t *testing.T, n *Notifier, s *script) {
+		assert.Equal(t, 2*time.Second, asks(t, report(t, n)), "after the last attempt")
+		assert.Len(t, s.sent, 4)
+	})
+	down := answer{status: 503}
+	deliveries(t, []answer{down, down, down, down}, func(t *testing.T, n *Notifier, _ *script) {
+		var busy interface{ RetryAfter() time.Duration }
+		assert.NotErrorAs(t, report(t, n), &busy, "any other fault counts")
+	})
+}
+
 func TestWaitWithoutDeadlineIsBounded(t *testing.T) {
 	minute := answer{status: 429, body: `{"retry_after": 60}`}
 	longer := answer{status: 429, body: `{"retry_after": 60.001}`}

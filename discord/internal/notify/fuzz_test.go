@@ -83,7 +83,7 @@ var (
 		"Uptime":       regexp.MustCompile(`^[0-9.µa-z]+$`),
 		"Host":         regexp.MustCompile("^`[^`]+`$"),
 		"Manager":      regexp.MustCompile("^`[^`]+`$"),
-		"Merged":       regexp.MustCompile(`^[0-9]+ [a-z ]+ since the previous report, this is the latest$`),
+		"Merged":       regexp.MustCompile(`^[0-9]+ [a-z ]+ ?(since <t:[0-9]+:T>)?, this is the latest$`),
 	}
 )
 

@@ -149,7 +149,9 @@ func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
 		case e.Kind == taskmanager.EventFailed && e.Delay == 0:
 			add("Next attempt", "at once")
 		case e.Kind == taskmanager.EventFailed:
-			add("Next attempt", fmt.Sprintf("<t:%d:R>", e.Time.Add(e.Delay).Unix()))
+			// Rounded up: what is to come must not show as a second ago.
+			next := e.Time.Add(e.Delay + time.Second - 1).Unix()
+			add("Next attempt", fmt.Sprintf("<t:%d:R>", next))
 		}
 		if e.Uptime > 0 {
 			add("Uptime", duration(e.Uptime))
@@ -163,10 +165,13 @@ func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
 		add("Manager", code(n.redact(e.Manager), maxName))
 	}
 	if e.Repeats > 0 {
-		// An event doesn't tell when the first of those happened that it stands for.
+		since := ""
+		if timestamp(e.Since) != "" {
+			since = fmt.Sprintf(" since <t:%d:T>", e.Since.Unix())
+		}
 		fields = append(fields, Field{
 			Name:  "Merged",
-			Value: fmt.Sprintf("%d %s since the previous report, this is the latest", stands(e), kinds[e.Kind].plural),
+			Value: fmt.Sprintf("%d %s%s, this is the latest", stands(e), kinds[e.Kind].plural, since),
 		})
 	}
 	return fields

@@ -72,7 +72,7 @@ func TestRenderRestart(t *testing.T) {
 			"fields": [
 				{"name": "Run", "value": "3", "inline": true},
 				{"name": "Restarts", "value": "2 of 5 within 1m", "inline": true},
-				{"name": "Next attempt", "value": "<t:1795521604:R>", "inline": true},
+				{"name": "Next attempt", "value": "<t:1795521605:R>", "inline": true},
 				{"name": "Uptime", "value": "300.5ms", "inline": true},
 				{"name": "Host", "value": "`+"`web-1`"+`", "inline": true},
 				{"name": "Manager", "value": "`+"`billing`"+`", "inline": true}
@@ -125,10 +125,10 @@ func TestRenderMentions(t *testing.T) {
 
 func TestRenderMerged(t *testing.T) {
 	e := failed()
-	e.Repeats = 12
+	e.Repeats, e.Since = 12, e.Time.Add(-time.Minute)
 	m, _ := newRenderer(t, Config{}).Render([]taskmanager.Event{e})
 	assert.Equal(t, "🔄 consumer failed, will restart × 13", m.Embeds[0].Title)
-	assert.Equal(t, "13 failures since the previous report, this is the latest", valueOf(m.Embeds[0], "Merged"))
+	assert.Equal(t, fmt.Sprintf("13 failures since <t:%d:T>, this is the latest", e.Time.Unix()-60), valueOf(m.Embeds[0], "Merged"))
 	assert.Equal(t, "3", valueOf(m.Embeds[0], "Run"))
 }
 
