@@ -17,11 +17,14 @@ func stackOf(err error) (stack string) {
 	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic
 	var (
 		panicked *taskmanager.PanicError
+		overdue  *taskmanager.OverdueError
 		stuck    *taskmanager.StopTimeoutError
 	)
 	switch {
 	case errors.As(err, &panicked):
 		return firstFrames(string(panicked.Stack()))
+	case errors.As(err, &overdue):
+		return firstFrames(readable(string(overdue.Stack)))
 	case errors.As(err, &stuck):
 		return firstFrames(readable(string(stuck.Stack)))
 	}
