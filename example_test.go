@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"strings"
@@ -520,6 +521,56 @@ func ExampleWithContext() {
 	// lost the lease
 	// stopped
 	// taskmanager: manager is closed: "worker"
+}
+
+// A body that is called every minute needs no ticker, and no loop. Here a minute is a millisecond.
+func ExampleEvery() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(time.Millisecond, time.Second))
+	polls, done := 0, make(chan struct{})
+	poll := func(context.Context) error {
+		switch polls++; polls {
+		case 2:
+			return errors.New("no answer") // a failure: poller is restarted, after a delay
+		case 4:
+			close(done)
+		}
+		return nil
+	}
+	task, _ := m.StartTask("poller", taskmanager.Every(time.Millisecond, poll))
+	<-done
+	_ = task.Stop(context.Background())
+
+	s := task.Stats()
+	fmt.Println(s.Runs, "runs,", s.Failures, "failure:", s.LastError)
+	// Output:
+	// 2 runs, 1 failure: no answer
+}
+
+// spread is a Schedule of passes that don't all come at the same time in all processes that have it.
+type spread struct{ interval, jitter time.Duration }
+
+func (s spread) Next(t time.Time) time.Time {
+	return t.Add(s.interval + rand.N(s.jitter))
+}
+
+// Schedules of github.com/robfig/cron/v3 will do, and anything else that says when.
+func ExampleOnSchedule() {
+	m, _ := taskmanager.New()
+	refreshed := make(chan struct{}, 1)
+	refresh := func(context.Context) error {
+		select {
+		case refreshed <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	schedule := spread{interval: time.Millisecond, jitter: time.Millisecond}
+	task, _ := m.StartTask("cache", taskmanager.OnSchedule(schedule, refresh))
+	<-refreshed
+	<-refreshed
+	fmt.Println(task.Stop(context.Background()), task.Stats().Runs, "run")
+	// Output:
+	// <nil> 1 run
 }
 
 func ExampleWithLogger() {

@@ -60,6 +60,7 @@ type TaskStats struct {
 	RunStartedAt time.Time     // of the run that executes now; zero if none does
 	Uptime       time.Duration // of the run that executes now; zero if none does
 	NextRunAt    time.Time     // in StateBackoff; the fleet-wide limit may delay it further
+	NextPassAt   time.Time     // while the run waits for a pass of Every or OnSchedule; a century off at most
 	EndedAt      time.Time     // zero until the task has ended
 
 	LastError   error // the latest failure; nil if there was none
@@ -90,6 +91,9 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 	if t.run != nil {
 		s.RunStartedAt = t.run.started.Round(0)
 		s.Uptime = max(0, now.Sub(t.run.started))
+		if t.extras != nil && t.extras.nextPassAt != 0 {
+			s.NextPassAt = time.Unix(0, t.extras.nextPassAt)
+		}
 	}
 	if s.State == StateBackoff {
 		s.NextRunAt = time.Unix(0, t.past.nextRunAt)
@@ -131,12 +135,13 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		RunStartedAt     time.Time `json:"run_started_at,omitzero"`
 		UptimeSeconds    float64   `json:"uptime_seconds,omitempty"`
 		NextRunAt        time.Time `json:"next_run_at,omitzero"`
+		NextPassAt       time.Time `json:"next_pass_at,omitzero"`
 		EndedAt          time.Time `json:"ended_at,omitzero"`
 		LastError        *string   `json:"last_error,omitempty"`
 		LastErrorAt      time.Time `json:"last_error_at,omitzero"`
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
-		s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.EndedAt, lastError, s.LastErrorAt,
+		s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt,
 	})
 }
 

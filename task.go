@@ -56,10 +56,11 @@ type Task struct {
 
 // extras are what a task that just runs does without. Guarded by the task's mu.
 type extras struct {
-	status  string        // of the latest run
-	watched *watchedRun   // the latest run, if it is watched
-	done    chan struct{} // made when first asked for; closed when the end is announced
-	endedAt int64         // in Unix nanoseconds
+	status     string        // of the latest run
+	watched    *watchedRun   // the latest run, if it is watched
+	done       chan struct{} // made when first asked for; closed when the end is announced
+	endedAt    int64         // in Unix nanoseconds
+	nextPassAt int64         // likewise, in a run that waits for its next pass; 0 if it doesn't
 
 	newer, older *Task // those that ended after and before; guarded by the Manager's mu
 }
@@ -344,7 +345,7 @@ func (t *Task) begin() *run {
 	t.run = r
 	t.runs++
 	if t.extras != nil {
-		t.extras.status, t.extras.watched = "", nil
+		t.extras.status, t.extras.watched, t.extras.nextPassAt = "", nil, 0
 	}
 	t.setLocked(StateRunning)
 	waiters := t.takeWaitersLocked(restartRequest)

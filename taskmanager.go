@@ -28,6 +28,9 @@
 //
 // The functions of this package use a default [Manager]. One made by [New] has options of its own.
 //
+// [Every] and [OnSchedule] make a body of what is to be called again and again, so that poller
+// could do without its ticker and its loop.
+//
 // # Restarts
 //
 // A run that ends in an error, a panic or runtime.Goexit is a failure, unless the task was asked to
