@@ -2,6 +2,7 @@ package taskmanager_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,9 +14,11 @@ import (
 func TestReadmeShowsExamples(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
+	files, err := filepath.Glob("lifecycles/*_test.go")
+	require.NoError(t, err)
 	var examples []byte
-	for _, path := range []string{"example_test.go", "discord/example_test.go", "discord/discordbot/example_test.go"} {
-		text, err := os.ReadFile(path)
+	for _, file := range append(files, "example_test.go", "discord/example_test.go", "discord/discordbot/example_test.go") {
+		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		examples = append(examples, text...)
 	}
