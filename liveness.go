@@ -23,7 +23,7 @@ func Ready(ctx context.Context) {
 // run that is over, for a task without WithWatchdog, and for any other context, nil included.
 func Heartbeat(ctx context.Context) {
 	if w := watchedRunOf(ctx); w != nil {
-		w.due.Store(int64(time.Since(w.started) + w.task.config.watchdog))
+		w.due.Store(int64(time.Since(w.started) + w.period()))
 	}
 }
 
@@ -36,13 +36,13 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 		return
 	}
 	if d <= 0 {
-		d = w.task.config.watchdog
+		d = w.period()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.due.Store(int64(time.Since(w.started) + d))
+	w.due.Store(int64(time.Since(w.started) + min(d, aCentury)))
 	if w.watchdog != nil {
-		w.watchdog.Reset(min(d, w.task.config.watchdog))
+		w.watchdog.Reset(min(d, w.period()))
 	}
 }
 
@@ -116,11 +116,14 @@ func (w *watchedRun) begin() {
 	if d := t.config.readiness; d > 0 {
 		w.readiness = time.AfterFunc(d-age, func() { w.overdue(ErrNotReady, d) })
 	}
-	if d := t.config.watchdog; d > 0 {
+	if d := w.period(); d > 0 {
 		w.due.Store(int64(age + d))
 		w.watchdog = time.AfterFunc(d, w.check)
 	}
 }
+
+// period is the time of the watchdog; 0 for none.
+func (w *watchedRun) period() time.Duration { return min(w.task.config.watchdog, aCentury) }
 
 // end ends the watch. The run's own end comes later.
 func (w *watchedRun) end() {
@@ -166,7 +169,7 @@ func (w *watchedRun) check() {
 	due := time.Duration(w.due.Load())
 	if due > now {
 		// Not later, for a Heartbeat doesn't touch the timer and may be due before what was announced.
-		w.watchdog.Reset(min(due-now, w.task.config.watchdog))
+		w.watchdog.Reset(min(due-now, w.period()))
 		w.mu.Unlock()
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -551,4 +552,71 @@ func TestWatchdogOfManyAtOnce(t *testing.T) {
 		}
 		took(t, time.Second, began)
 	})
+}
+
+// The longest durations that there are must not come round as negative ones.
+func TestWatchdogOfTheLongestDuration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const longest = time.Duration(math.MaxInt64)
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			time.Sleep(time.Hour)
+			taskmanager.Heartbeat(ctx)
+			time.Sleep(time.Hour)
+			taskmanager.HeartbeatWithin(ctx, longest)
+			return untilStopped(ctx)
+		}, taskmanager.WithWatchdog(longest), taskmanager.WithReadiness(longest))
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+	})
+}
+
+// The wait for the next pass is no hang; a pass that takes too long is one.
+func TestWatchdogBetweenPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		passes := 0
+		began := time.Now()
+		task := start(t, m, "a", taskmanager.Every(time.Hour, func(ctx context.Context) error {
+			passes++
+			if passes == 5 {
+				return untilStopped(ctx)
+			}
+			time.Sleep(time.Second - 1)
+			return nil
+		}), taskmanager.WithWatchdog(time.Second))
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+		took(t, 4*time.Hour+time.Second, began)
+		assert.Equal(t, 5, passes)
+	})
+}
+
+func BenchmarkHeartbeat(b *testing.B) {
+	for _, watched := range []bool{true, false} {
+		for _, depth := range []int{0, 3} {
+			b.Run(fmt.Sprintf("watched=%v/depth=%d", watched, depth), func(b *testing.B) {
+				m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+				require.NoError(b, err)
+				var opts []taskmanager.TaskOption
+				if watched {
+					opts = append(opts, taskmanager.WithWatchdog(time.Minute))
+				}
+				done := make(chan struct{})
+				_, err = m.StartTask("a", func(ctx context.Context) error {
+					defer close(done)
+					for i := range depth {
+						ctx = context.WithValue(ctx, parentKey{}, i)
+					}
+					b.ReportAllocs()
+					for b.Loop() {
+						taskmanager.Heartbeat(ctx)
+					}
+					return nil
+				}, opts...)
+				require.NoError(b, err)
+				<-done
+			})
+		}
+	}
 }

@@ -16,7 +16,8 @@ import (
 // Passes never overlap. A tick that comes before the pass has ended is skipped, so a pass that
 // takes longer than the interval is followed by the next tick after it. How long passes take moves
 // no tick, nor does a change of the wall clock. The body returns nil when ctx is done, and begins
-// no pass after that; until the next pass, [TaskStats.NextPassAt] says when it is due.
+// no pass after that; until the next pass, [TaskStats.NextPassAt] says when it is due. A watchdog
+// ([WithWatchdog]) does not bite while it waits: each pass begins with a heartbeat.
 //
 // An interval that is not positive, or a nil body, fails the run with an [*OptionError] made
 // permanent by [backoff.Permanent]: the task is given up at once.
@@ -150,6 +151,9 @@ func awaitPass(ctx context.Context, d time.Duration, due time.Time) {
 	}
 	setNextPass(ctx, due.UnixNano())
 	defer setNextPass(ctx, 0)
+	if w := watchedRunOf(ctx); w != nil && w.period() > 0 {
+		HeartbeatWithin(ctx, min(d, aCentury)+w.period()) // to wait is no hang
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -1,0 +1,210 @@
+package taskmanager_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+func TestHealthWithoutAProblem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, exact()...)
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health(), "no tasks")
+		start(t, m, "runs", untilStopped, taskmanager.WithCritical())
+		start(t, m, "ready", readyAfter(0), taskmanager.WithReadiness(time.Second))
+		start(t, m, "done", func(context.Context) error { return nil }, taskmanager.WithReadiness(time.Second), taskmanager.WithCritical())
+		start(t, m, "stopped", untilStopped, taskmanager.WithCritical())
+		// A failure now and then is what supervision is for.
+		start(t, m, "failed once", failAt(0))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "stopped"))
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
+		time.Sleep(time.Minute)
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.Equal(t, taskmanager.Health{Ready: false}, m.Health(), "what is closed takes no more work")
+	})
+}
+
+func TestHealthReasons(t *testing.T) {
+	const critical, plain = true, false
+	type problem = taskmanager.HealthProblem
+	for name, test := range map[string]struct {
+		begin func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption)
+		// What is found, of a critical task and of one that isn't.
+		want  problem
+		state map[bool]taskmanager.HealthState
+		ready map[bool]bool
+	}{
+		"given up": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", boom, append(opts, once())...)
+			},
+			problem{State: taskmanager.StateFailed, Reason: taskmanager.HealthGivenUp},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthFailing, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: true},
+		},
+		"stuck": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				deaf := newDeafBody()
+				t.Cleanup(deaf.release)
+				task := start(t, m, "a", deaf.run, opts...)
+				synctest.Wait()
+				asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
+			},
+			problem{State: taskmanager.StateStuck, Reason: taskmanager.HealthStuck},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthFailing, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: true},
+		},
+		"heartbeat overdue": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", slowToStop(2*time.Second), append(opts, taskmanager.WithWatchdog(time.Second))...)
+				time.Sleep(2 * time.Second)
+			},
+			problem{State: taskmanager.StateStopping, Reason: taskmanager.HealthHeartbeatOverdue},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthDegraded, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: true},
+		},
+		"crash loop": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", boom, append(opts, taskmanager.WithMaxRestarts(6))...)
+				time.Sleep(2 * time.Second)
+			},
+			problem{State: taskmanager.StateBackoff, Reason: taskmanager.HealthCrashLoop, Detail: "3 of 6 restarts within 1m0s"},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthDegraded, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: true},
+		},
+		"crash loop without a limit": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", boom, append(opts, taskmanager.WithMaxRestarts(taskmanager.Unlimited))...)
+				time.Sleep(2 * time.Second)
+			},
+			problem{State: taskmanager.StateBackoff, Reason: taskmanager.HealthCrashLoop, Detail: "3 of unlimited restarts within 1m0s"},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthDegraded, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: true},
+		},
+		"not ready yet": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", readyAfter(time.Hour), append(opts, taskmanager.WithReadiness(2*time.Hour))...)
+			},
+			problem{State: taskmanager.StateRunning, Reason: taskmanager.HealthNotReady},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthDegraded, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: false},
+		},
+		"not ready in time, and slow to return": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", slowToStop(2*time.Second), append(opts, taskmanager.WithReadiness(time.Second))...)
+				time.Sleep(2 * time.Second)
+			},
+			problem{State: taskmanager.StateStopping, Reason: taskmanager.HealthNotReady},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthDegraded, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: false},
+		},
+		"waits for another": {
+			func(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) {
+				start(t, m, "a", untilStopped, append(opts, taskmanager.WithDependsOn("b"))...)
+			},
+			problem{State: taskmanager.StateWaiting, Reason: taskmanager.HealthNotReady, Detail: `waiting for "b" (not started)`},
+			map[bool]taskmanager.HealthState{critical: taskmanager.HealthDegraded, plain: taskmanager.HealthDegraded},
+			map[bool]bool{critical: false, plain: true},
+		},
+	} {
+		for _, is := range []bool{critical, plain} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := mustNew(t, exact()...)
+					t.Cleanup(func() { _ = m.Shutdown(context.Background()) })
+					var opts []taskmanager.TaskOption
+					if is == critical {
+						opts = append(opts, taskmanager.WithCritical())
+					}
+					test.begin(t, m, opts...)
+					synctest.Wait()
+					want := test.want
+					want.Task, want.Critical = "a", is
+					assert.Equal(t, taskmanager.Health{State: test.state[is], Ready: test.ready[is], Problems: []problem{want}}, m.Health())
+				})
+			})
+		}
+	}
+}
+
+// Fewer restarts than make a crash loop are none, and those that have left the window don't count.
+func TestHealthCrashLoopBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		start(t, m, "a", failAt(0, 10*time.Second, 20*time.Second), taskmanager.WithMaxRestarts(5))
+		time.Sleep(19 * time.Second)
+		assert.Empty(t, m.Health().Problems, "2 of 5")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Len(t, m.Health().Problems, 1, "3 of 5")
+		time.Sleep(39 * time.Second)
+		assert.Len(t, m.Health().Problems, 1, "it runs again, but for how long")
+		time.Sleep(time.Second)
+		assert.Empty(t, m.Health().Problems)
+	})
+}
+
+// The worst first, and by name.
+func TestHealthJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithName("bot"))...)
+		start(t, m, "waits", untilStopped, taskmanager.WithDependsOn("late"))
+		start(t, m, "b", boom, once())
+		start(t, m, "a", boom, once(), taskmanager.WithCritical())
+		start(t, m, "loops", boom)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		got, err := json.MarshalIndent(m.Health(), "", " ")
+		require.NoError(t, err)
+		//nolint:testifylint // the order of the fields, too
+		assert.Equal(t, `{
+ "state": "failing",
+ "ready": false,
+ "problems": [
+  {
+   "task": "a",
+   "critical": true,
+   "state": "failed",
+   "reason": "given up"
+  },
+  {
+   "task": "b",
+   "state": "failed",
+   "reason": "given up"
+  },
+  {
+   "task": "loops",
+   "state": "backoff",
+   "reason": "crash loop",
+   "detail": "3 of 5 restarts within 1m0s"
+  },
+  {
+   "task": "waits",
+   "state": "waiting",
+   "reason": "not ready",
+   "detail": "waiting for \"late\" (not started)"
+  }
+ ]
+}`, string(got))
+	})
+}
+
+func TestHealthStateText(t *testing.T) {
+	for s, want := range map[taskmanager.HealthState]string{
+		taskmanager.HealthOK: "ok", taskmanager.HealthDegraded: "degraded", taskmanager.HealthFailing: "failing", 7: "unknown", -1: "unknown",
+	} {
+		assert.Equal(t, want, s.String())
+		text, err := s.MarshalText()
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text))
+	}
+}
