@@ -573,6 +573,127 @@ func ExampleOnSchedule() {
 	// <nil> 1 run
 }
 
+// The consumer waits until the database is ready, and is stopped before it.
+func ExampleWithDependsOn() {
+	m, _ := taskmanager.New()
+	database := func(ctx context.Context) error {
+		fmt.Println("database: connecting")
+		taskmanager.Ready(ctx) // connected
+		<-ctx.Done()
+		fmt.Println("database: closed")
+		return nil
+	}
+	begun := make(chan struct{})
+	consumer := func(ctx context.Context) error {
+		fmt.Println("consumer: begins")
+		close(begun)
+		<-ctx.Done()
+		fmt.Println("consumer: has stopped")
+		return nil
+	}
+
+	_, err := m.StartTask("consumer", consumer, taskmanager.WithDependsOn("database"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = m.StartTask("database", database, taskmanager.WithReadiness(10*time.Second))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	<-begun
+	if err := m.StopAll(context.Background()); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// database: connecting
+	// consumer: begins
+	// consumer: has stopped
+	// database: closed
+}
+
+// A dependency may be started later. One that would wait for itself is refused.
+func ExampleWithDependsOn_cycle() {
+	m, _ := taskmanager.New()
+	_, err := m.StartTask("a", untilStopped, taskmanager.WithDependsOn("b"))
+	fmt.Println(err)
+	_, err = m.StartTask("b", untilStopped, taskmanager.WithDependsOn("a"))
+	fmt.Println(err)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// <nil>
+	// taskmanager: WithDependsOn("a"): makes a cycle: "b" -> "a" -> "b"
+}
+
+// A body that doesn't call Ready in time has failed.
+func ExampleWithReadiness() {
+	m, _ := taskmanager.New(taskmanager.WithMaxRestarts(0))
+	task, _ := m.StartTask("gateway", func(ctx context.Context) error {
+		<-ctx.Done() // it never gets its connection
+		return ctx.Err()
+	}, taskmanager.WithReadiness(time.Millisecond))
+	err := task.Wait(context.Background())
+	fmt.Println(errors.Is(err, taskmanager.ErrNotReady), errors.Unwrap(err))
+	// Output: true taskmanager: not ready in time (1ms)
+}
+
+// A task that hangs is noticed, as one that crashes is.
+func ExampleWithWatchdog() {
+	m, _ := taskmanager.New(taskmanager.WithMaxRestarts(0))
+	task, _ := m.StartTask("worker", func(ctx context.Context) error {
+		for job := range 3 {
+			taskmanager.Heartbeat(ctx)
+			if job == 2 {
+				taskmanager.HeartbeatWithin(ctx, 2*time.Millisecond) // this one takes longer
+				<-ctx.Done()                                         // and hangs
+				fmt.Println("canceled:", context.Cause(ctx))
+				return nil
+			}
+		}
+		return nil
+	}, taskmanager.WithWatchdog(time.Millisecond))
+	err := task.Wait(context.Background())
+	var overdue *taskmanager.OverdueError
+	if errors.As(err, &overdue) {
+		fmt.Println("shows where it was:", strings.Contains(string(overdue.Stack), "ExampleWithWatchdog"))
+	}
+	// Output:
+	// canceled: taskmanager: no heartbeat in time
+	// shows where it was: true
+}
+
+// When a task without which the process makes no sense has been given up, Run stops the others and returns why, so that
+// main can exit with a status that tells.
+func ExampleWithCritical() {
+	m, _ := taskmanager.New()
+	_, _ = m.StartTask("exporter", untilStopped)
+	_, _ = m.StartTask("gateway", func(context.Context) error {
+		return backoff.Permanent(errors.New("token revoked"))
+	}, taskmanager.WithCritical())
+
+	err := m.Run(context.Background())
+	fmt.Println(err)
+	// Output: taskmanager: gave up task "gateway": token revoked
+}
+
+func ExampleManager_Health() {
+	m, _ := taskmanager.New()
+	task, _ := m.StartTask("sync", func(context.Context) error {
+		return backoff.Permanent(errors.New("disk full"))
+	})
+	_ = task.Wait(context.Background())
+
+	h := m.Health()
+	fmt.Println(h.State, h.Ready)
+	for _, p := range h.Problems {
+		fmt.Println(p.Task, p.State, p.Reason)
+	}
+	// Output:
+	// degraded true
+	// sync failed given up
+}
+
 func ExampleWithLogger() {
 	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == "uptime" { // not the same each time

@@ -17,7 +17,7 @@ func TestReadmeShowsExamples(t *testing.T) {
 	files, err := filepath.Glob("lifecycles/*_test.go")
 	require.NoError(t, err)
 	var examples []byte
-	for _, file := range append(files, "example_test.go", "discord/example_test.go", "discord/discordbot/example_test.go") {
+	for _, file := range append(files, "example_test.go", "discord/example_test.go", "discord/discordbot/example_test.go", "health/example_test.go") {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		examples = append(examples, text...)

@@ -44,7 +44,8 @@
 //
 // A stop cancels the context of the body, and waits for it to return: until the deadline of the
 // context that StopTask was given, at most for [WithStopTimeout]. [context.Cause] tells the body
-// why: [ErrStopped], [ErrShutdown], [ErrRestarted], or the cause of the parent context.
+// why: [ErrStopped], [ErrShutdown], [ErrRestarted], or the cause of the parent context; and
+// [ErrWatchdog] or [ErrNotReady] if the run has failed by being late.
 //
 // Go has no way to end a goroutine from outside. A body that has not returned by the deadline is
 // stuck: the stop returns a [*StopTimeoutError] with the stacks of that task's goroutines, and the
@@ -52,6 +53,13 @@
 // blocks in a body must take its context, have a deadline, or be closed from outside:
 //
 //	context.AfterFunc(ctx, func() { conn.Close() })
+//
+// # Readiness, dependencies and watchdogs
+//
+// A task is ready when it runs, or with [WithReadiness] when its body has called [Ready]. One with
+// [WithDependsOn] waits for others to be ready before each run, and is stopped before them. With
+// [WithWatchdog] a run whose body has not called [Heartbeat] for a while is canceled, and has failed.
+// When a task with [WithCritical] is gone, Run ends. [Manager.Health] sums all of this up.
 //
 // # Concurrency
 //
@@ -427,8 +435,14 @@ func (t *Task) restartable() error {
 	return nil
 }
 
-// StopAll stops all tasks at once, each as StopTask does, and returns the joined errors. Each task
-// that was started before the call is stopped; the Manager stays usable.
+// StopAll stops all tasks, each as StopTask does, and returns the joined errors. Each task that was
+// started before the call is stopped; the Manager stays usable.
+//
+// All are stopped at once, but for those that others depend on (see [WithDependsOn]): each of these
+// is stopped when its dependents have stopped or are stuck. The deadline of ctx, if there is one, is for
+// all of them: a task has what is left of the time divided by the length of the longest chain of
+// dependencies that begins with it, so that the last in line has its part. If ctx is canceled before
+// that, StopAll returns, and what was begun goes on.
 func (m *Manager) StopAll(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
