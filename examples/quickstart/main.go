@@ -104,7 +104,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
 	defer w.client.CloseIdleConnections()
 	var watching []*taskmanager.Task
 	for _, e := range endpoints {
-		t, err := m.StartTask(e.name, w.watch(e.url))
+		t, err := m.StartTask(e.name, w.watch(e.url), e.opts...)
 		if err != nil {
 			return errors.Join(err, shutdown())
 		}

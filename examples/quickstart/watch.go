@@ -17,7 +17,10 @@ import (
 )
 
 // An endpoint is what one task watches.
-type endpoint struct{ name, url string }
+type endpoint struct {
+	name, url string
+	opts      []taskmanager.TaskOption
+}
 
 // parseEndpoints makes each URL an endpoint, with the URL as its name.
 func parseEndpoints(urls []string) ([]endpoint, error) {
@@ -54,32 +57,23 @@ func newWatcher(every time.Duration, log *slog.Logger) *watcher {
 // watch returns the body of the task that watches url. It has no loop around its errors and recovers from nothing: that
 // is the Manager's business.
 func (w *watcher) watch(url string) taskmanager.TaskFunc {
-	return func(ctx context.Context) error {
-		ticker := time.NewTicker(w.every)
-		defer ticker.Stop()
-		for polls := 1; ; polls++ {
-			answer, err := w.poll(ctx, url)
-			if err != nil {
-				return err // also when ctx is done: a task that was asked to stop has stopped, whatever it returns
-			}
-			taskmanager.SetStatus(ctx, "%s; polls: %d", answer, polls)
-			if polls == 1 {
-				w.announce(ctx, answer)
-			}
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return nil
-			}
+	var (
+		polls    int
+		answered uint64 // the latest run in which it has answered
+	)
+	return taskmanager.Every(w.every, func(ctx context.Context) error {
+		answer, err := w.poll(ctx, url)
+		if err != nil {
+			return err // also when ctx is done: a task that was asked to stop has stopped, whatever it returns
 		}
-	}
-}
-
-// announce logs that an endpoint answers, for the first time in this run.
-func (w *watcher) announce(ctx context.Context, answer string) {
-	if t, ok := taskmanager.FromContext(ctx); ok {
-		w.log.Info("endpoint answers", "task", t.Name(), "run", t.Stats().Runs, "answer", answer)
-	}
+		polls++
+		taskmanager.SetStatus(ctx, "%s; polls: %d", answer, polls)
+		if t, ok := taskmanager.FromContext(ctx); ok && t.Stats().Runs != answered {
+			answered = t.Stats().Runs
+			w.log.Info("endpoint answers", "task", t.Name(), "run", answered, "answer", answer)
+		}
+		return nil
+	})
 }
 
 // poll asks url once and returns what is to be said of the answer.
@@ -127,17 +121,19 @@ func startDemo(ctx context.Context, m *taskmanager.Manager) ([]endpoint, error) 
 	if err = closed.Close(); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
+	const server = "demo-server"
 	// The listener can't be used a second time, so another run would make no sense.
-	_, err = m.StartTask("demo-server", serve(listener, demo()), taskmanager.WithRestart(taskmanager.RestartNever))
+	_, err = m.StartTask(server, serve(listener, demo()), taskmanager.WithRestart(taskmanager.RestartNever))
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
 	base := "http://" + listener.Addr().String()
+	served := []taskmanager.TaskOption{taskmanager.WithDependsOn(server)} // stops before the server does
 	return []endpoint{
-		{"healthy", base + "/healthy"},
-		{"recovering", base + "/recovering"},
-		{"panicking", base + "/panicking"},
-		{"down", "http://" + closed.Addr().String() + "/"},
+		{"healthy", base + "/healthy", served},
+		{"recovering", base + "/recovering", served},
+		{"panicking", base + "/panicking", served},
+		{"down", "http://" + closed.Addr().String() + "/", nil},
 	}, nil
 }
 
@@ -170,7 +166,6 @@ func demo() http.Handler {
 func serve(listener net.Listener, handler http.Handler) taskmanager.TaskFunc {
 	return func(ctx context.Context) error {
 		server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
-		// Close, and not Shutdown: those whom it serves are stopped together with it.
 		context.AfterFunc(ctx, func() { _ = server.Close() })
 		taskmanager.SetStatus(ctx, "http://%s", listener.Addr())
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
