@@ -132,7 +132,7 @@ func TestReadyBelongsToARun(t *testing.T) {
 	})
 }
 
-func mustTask(t *testing.T, ctx context.Context) *taskmanager.Task { //nolint:revive // t first, as everywhere in tests
+func mustTask(t *testing.T, ctx context.Context) *taskmanager.Task {
 	t.Helper()
 	task, ok := taskmanager.FromContext(ctx)
 	require.True(t, ok)
@@ -318,9 +318,9 @@ func TestWatchdogHeartbeatsFromChildren(t *testing.T) {
 		task := start(t, m, "a", func(ctx context.Context) error {
 			var wg sync.WaitGroup
 			for i := range 3 {
-				child, cancel := context.WithCancel(context.WithValue(ctx, parentKey{}, i))
-				defer cancel()
 				wg.Go(func() {
+					child, cancel := context.WithCancel(context.WithValue(ctx, parentKey{}, i))
+					defer cancel()
 					time.Sleep(time.Duration(i) * 100 * time.Millisecond)
 					for child.Err() == nil {
 						taskmanager.Heartbeat(child)
@@ -435,7 +435,7 @@ func TestWatchdogAndWhatTheBodyReturns(t *testing.T) {
 	}{
 		"nil":           {func(context.Context) error { return nil }, "taskmanager: no heartbeat in time (1s)", 0, false},
 		"ctx.Err":       {func(ctx context.Context) error { return ctx.Err() }, "taskmanager: no heartbeat in time (1s)", 0, false},
-		"context.Cause": {func(ctx context.Context) error { return context.Cause(ctx) }, "taskmanager: no heartbeat in time (1s)", 0, false},
+		"context.Cause": {context.Cause, "taskmanager: no heartbeat in time (1s)", 0, false},
 		"another error": {boom, "taskmanager: no heartbeat in time (1s)\nboom", 0, false},
 		"a panic":       {func(context.Context) error { panic("late") }, "taskmanager: no heartbeat in time (1s)\ntaskmanager: panic: late", 1, false},
 		"stuck below it": {func(context.Context) error {
@@ -548,7 +548,7 @@ func TestWatchdogOfManyAtOnce(t *testing.T) {
 		for task := range m.Tasks() {
 			var overdue *taskmanager.OverdueError
 			require.ErrorAs(t, task.Wait(t.Context()), &overdue)
-			assert.Contains(t, string(overdue.Stack), fmt.Sprintf(`"task":"%s"`, task.Name()))
+			assert.Contains(t, string(overdue.Stack), fmt.Sprintf(`"task":%q`, task.Name()))
 		}
 		took(t, time.Second, began)
 	})

@@ -28,7 +28,7 @@ func Example() {
 
 	for _, path := range []string{"/healthz", "/readyz"} {
 		w := httptest.NewRecorder()
-		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+		mux.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, http.NoBody))
 		fmt.Print(w.Code, " ", w.Body)
 	}
 	_ = m.Shutdown(context.Background())

@@ -29,7 +29,7 @@ func newManager(t *testing.T) *taskmanager.Manager {
 
 func request(h http.Handler, method string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(method, "/", http.NoBody))
+	h.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, "/", http.NoBody))
 	return w
 }
 
