@@ -364,17 +364,13 @@ func TestReporterThatAsksForTimeAtShutdown(t *testing.T) {
 // A report that stands for several says since when.
 func TestReportSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var got []taskmanager.Event
-		r := taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
-			got = append(got, e)
-			return nil
-		})
+		r := newInbox(nil)
 		began := time.Now()
 		m := newManager(t, taskmanager.WithReporter(r), taskmanager.WithReportLimit(0.1, 1))
 		start(t, m, "a", boom, append(everyTime(3*time.Second, 8), taskmanager.WithBackoffJitter(0))...)
 		time.Sleep(time.Minute)
 		var lines []string
-		for _, e := range got {
+		for _, e := range r.events() {
 			since := "-"
 			if !e.Since.IsZero() {
 				since = e.Since.Sub(began).String()
@@ -393,22 +389,20 @@ func TestReportSince(t *testing.T) {
 // One that has failed and waits again is the first of what it is merged with.
 func TestReportSinceAfterARetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var since []time.Duration
-		began := time.Now()
-		r := taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
-			if time.Since(began) < 5*time.Second {
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n == 1 {
 				time.Sleep(5 * time.Second)
 				return errDeaf
 			}
-			since = append(since, e.Since.Sub(began))
 			return nil
 		})
+		began := time.Now()
 		m := newManager(t, taskmanager.WithReporter(r), noReportLimit())
 		start(t, m, "a", boom, append(everyTime(2*time.Second, 4), taskmanager.WithBackoffJitter(0))...)
-		time.Sleep(5500 * time.Millisecond)
-		assert.Empty(t, since)
 		time.Sleep(time.Minute)
-		require.NotEmpty(t, since)
-		assert.Zero(t, since[0], "of the very first failure")
+		got := r.events()
+		require.GreaterOrEqual(t, len(got), 2)
+		assert.Equal(t, began, got[1].Since, "of the very first failure")
+		assert.Equal(t, 2, got[1].Repeats)
 	})
 }
