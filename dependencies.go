@@ -119,7 +119,7 @@ func (m *Manager) warnOfDependents(t *Task) {
 	if len(names) > 0 {
 		slices.Sort(names)
 		m.log(slog.LevelWarn, "task was stopped, though others depend on it",
-			slog.String("task", t.name), slog.String("dependents", strings.Join(names, ", ")))
+			slog.String("task", t.path()), slog.String("dependents", strings.Join(names, ", ")))
 	}
 }
 
@@ -274,6 +274,7 @@ func (t *turn) take(q request, deadline time.Time) {
 	s.begin(time.Now())
 	select {
 	case <-s.done:
+		t.err = s.said()
 	case <-s.judged:
 		t.err = s.err
 	}

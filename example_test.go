@@ -523,6 +523,86 @@ func ExampleWithContext() {
 	// taskmanager: manager is closed: "worker"
 }
 
+// One for all: when a task of the group fails, all of them are started again.
+func ExampleGroup() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(time.Millisecond, time.Second))
+	reads := 0
+	read := make(chan struct{})
+	session := taskmanager.Group(func(m *taskmanager.Manager) error {
+		connection := make(chan string, 1) // new for each run of the group
+		_, err := m.StartTask("writer", func(ctx context.Context) error {
+			connection <- "hello"
+			<-ctx.Done()
+			fmt.Println("the writer ends")
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		_, err = m.StartTask("reader", func(ctx context.Context) error {
+			line := <-connection
+			if reads++; reads == 1 {
+				return errors.New("connection reset")
+			}
+			fmt.Println("the reader reads", line)
+			close(read)
+			return untilStopped(ctx)
+		})
+		return err
+	}, taskmanager.WithCritical(), taskmanager.WithRestart(taskmanager.RestartNever))
+
+	task, _ := m.StartTask("session", session)
+	<-read
+	s := task.Stats()
+	fmt.Println("session:", s.Runs, "runs; session/reader:", s.Group.Tasks["reader"].State)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// the writer ends
+	// the reader reads hello
+	// session: 2 runs; session/reader: running
+	// the writer ends
+}
+
+// Rest for one: the feed needs the connection. If the feed fails, it alone is started again; with the connection, both are.
+func ExampleGroup_restForOne() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(time.Millisecond, time.Second))
+	var connections, feeds int
+	done := make(chan struct{})
+	connected := taskmanager.Group(func(m *taskmanager.Manager) error {
+		connections++
+		lost := make(chan struct{})
+		_, err := m.StartTask("connection", func(ctx context.Context) error {
+			select {
+			case <-lost:
+				return errors.New("connection lost")
+			case <-ctx.Done():
+				return nil
+			}
+		}, taskmanager.WithRestart(taskmanager.RestartNever), taskmanager.WithCritical())
+		if err != nil {
+			return err
+		}
+		_, err = m.StartTask("feed", func(ctx context.Context) error {
+			switch feeds++; feeds {
+			case 1:
+				return errors.New("malformed") // the feed alone is restarted
+			case 2:
+				close(lost) // the connection is, and the feed with it
+			case 3:
+				close(done)
+			}
+			return untilStopped(ctx)
+		})
+		return err
+	}, taskmanager.WithBackoff(time.Millisecond, time.Second))
+
+	_, _ = m.StartTask("market", connected)
+	<-done
+	_ = m.Shutdown(context.Background())
+	fmt.Println("connections:", connections, "feeds:", feeds)
+	// Output: connections: 2 feeds: 3
+}
+
 // A body that is called every minute needs no ticker, and no loop. Here a minute is a millisecond.
 func ExampleEvery() {
 	m, _ := taskmanager.New(taskmanager.WithBackoff(time.Millisecond, time.Second))

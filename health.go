@@ -72,7 +72,7 @@ type Health struct {
 // A HealthProblem is what is wrong with one task. It does not quote errors, which may be nothing for the
 // public: they are in [TaskStats].
 type HealthProblem struct {
-	Task     string       `json:"task"`
+	Task     string       `json:"task"` // of a Group's: "group/task"
 	Critical bool         `json:"critical,omitempty"`
 	State    State        `json:"state"`
 	Reason   HealthReason `json:"reason"`
@@ -89,6 +89,12 @@ func (m *Manager) Health() Health {
 	for t := range m.Tasks() {
 		p, ready := t.problem(now)
 		h.Ready = h.Ready && ready
+		if group := t.group(); group != nil && !p.State.Ended() {
+			for _, inner := range group.Health().Problems {
+				h.Problems = append(h.Problems, inner)
+				h.State = max(h.State, HealthDegraded)
+			}
+		}
 		if p.Reason == "" {
 			continue
 		}
@@ -112,7 +118,7 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.config
-	p = HealthProblem{Task: t.name, Critical: c.critical, State: t.State()}
+	p = HealthProblem{Task: t.path(), Critical: c.critical, State: t.State()}
 	restarts := 0
 	if t.past != nil {
 		restarts = t.past.restarts.count(now, c.window)

@@ -286,6 +286,8 @@ type config struct {
 	reportBurst  int
 	logger       *slog.Logger // nil: slog.Default()
 	ctx          context.Context
+	outer        *Manager // of a group: the Manager around it; otherwise nil
+	prefix       string   // of a group: the path of its tasks, up to their names
 	history      int
 	name         string
 }

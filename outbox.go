@@ -50,8 +50,11 @@ func (m *Manager) outboxes() []*outbox {
 }
 
 func (m *Manager) logger() *slog.Logger {
-	if m.config.logger != nil {
+	switch {
+	case m.config.logger != nil:
 		return m.config.logger
+	case m.config.outer != nil:
+		return m.config.outer.logger()
 	}
 	return slog.Default()
 }
@@ -61,6 +64,7 @@ func (m *Manager) logger() *slog.Logger {
 func (m *Manager) listens(k EventKind) bool {
 	return m.listeners.subscribers.Load() != nil ||
 		k.Level() >= slog.LevelWarn && len(m.outboxes()) > 0 ||
+		m.config.outer != nil && m.config.outer.listens(k) ||
 		m.logs(k.Level())
 }
 
@@ -86,6 +90,9 @@ func (m *Manager) notify(e *Event) {
 	}
 	if e.Kind.Level() >= slog.LevelWarn {
 		m.report(*e)
+	}
+	if m.config.outer != nil {
+		m.config.outer.notify(e)
 	}
 }
 

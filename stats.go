@@ -65,13 +65,26 @@ type TaskStats struct {
 
 	LastError   error // the latest failure; nil if there was none
 	LastErrorAt time.Time
+
+	Group *ManagerStats // of the latest run of a Group; nil for any other task
 }
 
 // Stats returns a snapshot of the task.
 func (t *Task) Stats() TaskStats {
 	var s TaskStats
 	t.snapshot(&s, time.Now())
+	s.Group = t.groupStats()
 	return s
+}
+
+// groupStats returns the statistics of a group's tasks; nil if the task is no group.
+func (t *Task) groupStats() *ManagerStats {
+	m := t.group()
+	if m == nil {
+		return nil
+	}
+	s := m.Stats()
+	return &s
 }
 
 // snapshot fills s, which is zero, and returns the counts over all lives of the task.
@@ -139,9 +152,11 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		EndedAt          time.Time `json:"ended_at,omitzero"`
 		LastError        *string   `json:"last_error,omitempty"`
 		LastErrorAt      time.Time `json:"last_error_at,omitzero"`
+
+		Group *ManagerStats `json:"group,omitempty"`
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
-		s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt,
+		s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt, s.Group,
 	})
 }
 
@@ -195,6 +210,7 @@ func (m *Manager) Stats() ManagerStats {
 	for _, t := range tasks {
 		var ts TaskStats
 		total := t.snapshot(&ts, now)
+		ts.Group = t.groupStats()
 		s.Tasks[ts.Name] = ts
 		states[ts.State]++
 		s.Runs += total.runs

@@ -33,6 +33,7 @@ type stop struct {
 
 	mu    sync.Mutex
 	timer *time.Timer // set by arm, unless done is closed before
+	below []error     // of tasks that have stopped, and said that something below them has not
 }
 
 // A waiter is the place of a stop in the list of those that wait for a task.
@@ -46,6 +47,25 @@ func (w *waiter) resolve() {
 	for ; w != nil; w = w.next {
 		w.stop.resolve()
 	}
+}
+
+// tell hands on what the task says of something that still runs below it.
+func (w *waiter) tell(err error) {
+	if err == nil {
+		return
+	}
+	for ; w != nil; w = w.next {
+		w.stop.mu.Lock()
+		w.stop.below = append(w.stop.below, err)
+		w.stop.mu.Unlock()
+	}
+}
+
+// said returns what the tasks have said in that way.
+func (s *stop) said() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return joined(s.below)
 }
 
 // takeWaitersLocked empties the list of those that wait for the task, and leaves them the request
@@ -190,7 +210,9 @@ func (s *stop) expire() {
 			s.manager.notify(&event) // before Shutdown goes on, which delivers what waits
 		}
 	}
-	s.err = joined(errs)
+	s.mu.Lock()
+	s.err = joined(append(errs, s.below...))
+	s.mu.Unlock()
 	if s.overdue != nil && len(stuck) > 0 {
 		s.manager.lostToWatchdog(s.tasks[0], s.err)
 	}
@@ -225,12 +247,12 @@ func (t *Task) awaitedByLocked(s *stop) bool {
 func (s *stop) wait(ctx context.Context, bounded bool) error {
 	select {
 	case <-s.done:
-		return nil
+		return s.said()
 	default:
 	}
 	select {
 	case <-s.done:
-		return nil
+		return s.said()
 	case <-s.judged:
 		return s.err
 	case <-ctx.Done():
@@ -241,7 +263,7 @@ func (s *stop) wait(ctx context.Context, bounded bool) error {
 	// Both deadlines are now.
 	select {
 	case <-s.done:
-		return nil
+		return s.said()
 	case <-s.judged:
 		return s.err
 	}
@@ -305,7 +327,7 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 	for _, s := range stops {
 		if err := s.wait(ctx, bounded); err != nil {
 			errs = append(errs, err)
-			if _, ok := s.verdict(); !ok {
+			if !s.over() {
 				break // ctx is done: the same goes for the others
 			}
 		}
@@ -316,13 +338,15 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 	return asked, joined(errs)
 }
 
-// verdict returns what has been judged at the deadline, if it has passed.
-func (s *stop) verdict() (error, bool) {
+// over reports whether there is no more to wait for.
+func (s *stop) over() bool {
 	select {
+	case <-s.done:
+		return true
 	case <-s.judged:
-		return s.err, true
+		return true
 	default:
-		return nil, false
+		return false
 	}
 }
 

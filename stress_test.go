@@ -67,7 +67,10 @@ func (w *witness) body(ctx context.Context) error {
 	case 6:
 		return task.Stop(ctx)
 	case 7:
-		return task.Restart(ctx)
+		if err := task.Restart(ctx); errors.Is(err, taskmanager.ErrStopped) {
+			return err
+		}
+		return nil // not the news that it is stuck itself, which would say that something below it is
 	case 8: // needs a while to stop, longer than some wait
 		<-ctx.Done()
 		for range 100 {

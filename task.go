@@ -61,6 +61,7 @@ type extras struct {
 	done       chan struct{} // made when first asked for; closed when the end is announced
 	endedAt    int64         // in Unix nanoseconds
 	nextPassAt int64         // likewise, in a run that waits for its next pass; 0 if it doesn't
+	group      *Manager      // of the latest run, if it is a Group
 
 	newer, older *Task // those that ended after and before; guarded by the Manager's mu
 }
@@ -82,6 +83,7 @@ type past struct {
 	lastErrAt time.Time
 	nextRunAt int64 // in Unix nanoseconds
 	gaveUp    error // why this life has failed
+	below     error // what the body has left running when it was stopped
 	restarts  window
 	delays    backoff.BackOff // nil: no delay
 	wake      chan struct{}   // sent to by a request, to end a pause or a wait for dependencies; nil until the first
@@ -345,7 +347,7 @@ func (t *Task) begin() *run {
 	t.run = r
 	t.runs++
 	if t.extras != nil {
-		t.extras.status, t.extras.watched, t.extras.nextPassAt = "", nil, 0
+		t.extras.status, t.extras.watched, t.extras.nextPassAt, t.extras.group = "", nil, 0, nil
 	}
 	t.setLocked(StateRunning)
 	waiters := t.takeWaitersLocked(restartRequest)
@@ -408,7 +410,7 @@ func (t *Task) settle(r *run, o *outcome) bool {
 	if !failed {
 		cause := t.cause(asked)
 		r.end(cause, asked == parentEnded)
-		if !isOwn(o.err, cause) {
+		if !isOwn(o.err, cause) && !leavesRunning(o.err) {
 			end.err = nil
 		}
 		if asked != restartRequest {
@@ -581,6 +583,7 @@ func (t *Task) end(s State, end ending) {
 	}
 
 	m := t.config.manager
+	below := s == StateStopped && leavesRunning(end.err)
 	m.mu.Lock()
 	t.mu.Lock()
 	stuckTold := t.stuckToldLocked()
@@ -588,9 +591,12 @@ func (t *Task) end(s State, end ending) {
 	t.setLocked(s)
 	t.extrasLocked().endedAt = end.now.UnixNano()
 	t.run = nil
-	if s == StateFailed {
+	switch {
+	case s == StateFailed:
 		t.past.failed(&end)
 		t.past.gaveUp = end.err
+	case below:
+		t.pastLocked().below = end.err
 	}
 	t.mu.Unlock()
 	m.endedLocked(t)
@@ -626,7 +632,12 @@ func (t *Task) announce() {
 		followed = t.asked
 	}
 	waiters := t.takeWaitersLocked(followed)
+	var below error
+	if t.past != nil {
+		below = t.past.below
+	}
 	t.mu.Unlock()
+	waiters.tell(below)
 	waiters.resolve()
 }
 
@@ -642,7 +653,7 @@ func (t *Task) emit(kind EventKind, end ending) {
 // event makes the event of that kind.
 func (t *Task) event(kind EventKind, end ending) Event {
 	e := Event{
-		Time: end.now, Manager: t.config.manager.config.name, Task: t.name, Kind: kind,
+		Time: end.now, Manager: t.config.manager.config.name, Task: t.path(), Kind: kind,
 		Err: end.err, Delay: end.delay, Uptime: end.uptime,
 		Restarts: end.restarts, MaxRestarts: t.config.maxRestarts, Window: t.config.window,
 	}

@@ -54,12 +54,13 @@
 //
 //	context.AfterFunc(ctx, func() { conn.Close() })
 //
-// # Readiness, dependencies and watchdogs
+// # Readiness, dependencies, watchdogs and groups
 //
 // A task is ready when it runs, or with [WithReadiness] when its body has called [Ready]. One with
 // [WithDependsOn] waits for others to be ready before each run, and is stopped before them. With
 // [WithWatchdog] a run whose body has not called [Heartbeat] for a while is canceled, and has failed.
-// When a task with [WithCritical] is gone, Run ends. [Manager.Health] sums all of this up.
+// When a task with [WithCritical] is gone, Run ends. [Group] makes a body of tasks that are restarted
+// together. [Manager.Health] sums all of this up.
 //
 // # Concurrency
 //
@@ -112,6 +113,7 @@ type Manager struct {
 	tasks    map[string]*Task // supervised and remembered
 	alive    int              // those of tasks that have not ended
 	closed   bool             // by Shutdown or by the end of the parent context; never taken back
+	shut     bool             // by Shutdown
 	over     chan struct{}    // made by Run; closed, and nil again, when Run is to end
 	lost     []lostTask       // critical tasks that are gone
 	unwatch  func() bool      // ends the watch for the end of the parent context; non-nil while a task is alive
@@ -179,7 +181,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	}
 	if tc.unreachable {
 		m.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
-			slog.String("task", name), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
+			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
 	}
 	go t.supervise()
 	return t, nil
@@ -464,7 +466,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
-	_, err := m.stop(ctx, m.close(), shutdownRequest)
+	_, err := m.stop(ctx, m.close(true), shutdownRequest)
 	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config.manager == m }) {
 		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
 	}
@@ -473,10 +475,10 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 }
 
 // close refuses new tasks, and returns those that have not ended.
-func (m *Manager) close() []*Task {
+func (m *Manager) close(byShutdown bool) []*Task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.closed = true
+	m.closed, m.shut = true, m.shut || byShutdown
 	m.endRunLocked()
 	return m.aliveLocked()
 }
@@ -494,7 +496,7 @@ func (m *Manager) aliveLocked() []*Task {
 // parentEnded is called on a goroutine of its own when the parent context has ended while tasks are
 // alive.
 func (m *Manager) parentEnded() {
-	_, _ = m.stop(context.Background(), m.close(), parentEnded) // what is stuck is logged
+	_, _ = m.stop(context.Background(), m.close(false), parentEnded) // what is stuck is logged
 }
 
 // Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until somebody
@@ -502,14 +504,14 @@ func (m *Manager) parentEnded() {
 //
 // It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each critical
 // task that was given up, and the [*StopTimeoutError] of one that its watchdog found stuck, before or
-// meanwhile. ctx being done is no error. A Manager that is closed already returns
-// [ErrManagerClosed].
+// meanwhile. ctx being done is no error, nor is the end of the parent context, whose tasks Run waits
+// for. A Manager that is closed already returns [ErrManagerClosed].
 func (m *Manager) Run(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	if m.closedLocked() {
+	if m.shut || m.closedLocked() && m.alive == 0 {
 		m.mu.Unlock()
 		return ErrManagerClosed
 	}

@@ -1,0 +1,491 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// A roster knows which members of groups are alive. It fails the test if one is there twice.
+type roster struct {
+	t       *testing.T
+	mu      sync.Mutex
+	alive   map[string]bool
+	entered map[string]int
+	causes  map[string]error // of the end of the latest run
+}
+
+func newRoster(t *testing.T) *roster {
+	t.Helper()
+	return &roster{t: t, alive: make(map[string]bool), entered: make(map[string]int), causes: make(map[string]error)}
+}
+
+// A member is a task of a group.
+type member struct {
+	name string
+	body taskmanager.TaskFunc
+}
+
+// member returns one whose body is the given one, and needs a while to return.
+func (r *roster) member(name string, takes time.Duration, body taskmanager.TaskFunc) member {
+	return member{name: name, body: func(ctx context.Context) error {
+		r.mu.Lock()
+		assert.False(r.t, r.alive[name], "two of %s", name)
+		r.alive[name] = true
+		r.entered[name]++
+		r.mu.Unlock()
+		defer func() {
+			time.Sleep(takes)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.alive[name] = false
+			r.causes[name] = context.Cause(ctx)
+		}()
+		return body(ctx)
+	}}
+}
+
+// runs returns how often each was entered.
+func (r *roster) runs() map[string]int {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.entered)
+}
+
+// empty reports whether none is alive.
+func (r *roster) empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, alive := range r.alive {
+		if alive {
+			return false
+		}
+	}
+	return true
+}
+
+// cause returns the cause of the end of the member's latest run.
+func (r *roster) cause(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.causes[name]
+}
+
+// oneForAll is a group that fails when one of its members does.
+func oneForAll(members ...member) taskmanager.TaskFunc {
+	return taskmanager.Group(func(m *taskmanager.Manager) error {
+		for _, member := range members {
+			if _, err := m.StartTask(member.name, member.body); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, taskmanager.WithCritical(), once())
+}
+
+// restForOne is a group in which a member that fails takes along those after it, and none of those before: its first member
+// and a group of the rest, which is restarted by itself.
+func restForOne(members ...member) taskmanager.TaskFunc {
+	if len(members) == 1 {
+		return members[0].body
+	}
+	return taskmanager.Group(func(m *taskmanager.Manager) error {
+		if _, err := m.StartTask(members[0].name, members[0].body, once()); err != nil {
+			return err
+		}
+		_, err := m.StartTask("rest", restForOne(members[1:]...))
+		return err
+	}, taskmanager.WithCritical(), taskmanager.WithBackoff(0, 0))
+}
+
+func TestGroupOneForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoffJitter(0))
+		r := newRoster(t)
+		began := time.Now()
+		group := start(t, m, "group", oneForAll(
+			r.member("a", 0, failAt(10*time.Second)), // then it goes on
+			r.member("b", 3*time.Second, untilStopped),
+			r.member("c", time.Second, untilStopped)))
+		assert.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, r.runs())
+		time.Sleep(13 * time.Second)
+		synctest.Wait()
+		s := group.Stats()
+		assert.Equal(t, taskmanager.StateBackoff, s.State)
+		assert.Equal(t, 13*time.Second, s.LastErrorAt.Sub(began), "when the slowest has ended")
+		require.ErrorIs(t, s.LastError, errBoom)
+		var gaveUp *taskmanager.GiveUpError
+		require.ErrorAs(t, s.LastError, &gaveUp)
+		assert.Equal(t, "a", gaveUp.Task, "who it was")
+		assert.Equal(t, taskmanager.ErrShutdown, r.cause("b"))
+		assert.True(t, r.empty())
+
+		time.Sleep(2 * time.Second)
+		assert.Equal(t, map[string]int{"a": 2, "b": 2, "c": 2}, r.runs())
+		assert.EqualValues(t, 1, group.Stats().Restarts)
+
+		// A stop goes down with its cause, and waits for the slowest.
+		stopped := time.Now()
+		require.NoError(t, group.Stop(t.Context()))
+		took(t, 3*time.Second, stopped)
+		assert.Equal(t, taskmanager.ErrStopped, r.cause("b"))
+		assert.True(t, r.empty())
+	})
+}
+
+func TestGroupRestForOne(t *testing.T) {
+	for failing, want := range map[string]map[string]int{
+		"a": {"a": 2, "b": 2, "c": 2, "d": 2},
+		"b": {"a": 1, "b": 2, "c": 2, "d": 2},
+		"c": {"a": 1, "b": 1, "c": 2, "d": 2},
+		"d": {"a": 1, "b": 1, "c": 1, "d": 2},
+	} {
+		t.Run(failing, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				r := newRoster(t)
+				var members []member
+				for _, name := range []string{"a", "b", "c", "d"} {
+					body := taskmanager.TaskFunc(untilStopped)
+					if name == failing {
+						body = failAt(10 * time.Second)
+					}
+					members = append(members, r.member(name, time.Second, body))
+				}
+				group := start(t, m, "group", restForOne(members...))
+				time.Sleep(9 * time.Second)
+				assert.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1, "d": 1}, r.runs())
+				time.Sleep(time.Minute)
+				assert.Equal(t, want, r.runs())
+				assert.EqualValues(t, want["a"]-1, group.Stats().Failures)
+				stopped := time.Now()
+				require.NoError(t, group.Stop(t.Context()))
+				took(t, time.Second, stopped)
+				assert.True(t, r.empty())
+			})
+		})
+	}
+}
+
+// An error that no restart cures, in a member, is one for the group.
+func TestGroupWithAPermanentError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		r := newRoster(t)
+		group := start(t, m, "group", oneForAll(
+			r.member("a", 0, untilStopped),
+			r.member("b", 0, func(context.Context) error {
+				time.Sleep(time.Second) // by then the other one has been entered
+				return backoff.Permanent(errBoom)
+			})))
+		require.ErrorIs(t, group.Wait(t.Context()), errBoom)
+		assert.Equal(t, map[string]int{"a": 1, "b": 1}, r.runs())
+		assert.True(t, r.empty())
+	})
+}
+
+// What start has begun has ended before the run has, however start ends.
+func TestGroupThatDoesNotStart(t *testing.T) {
+	for name, end := range map[string]func() error{
+		"error": func() error { return errWhy },
+		"panic": func() error { panic(errWhy) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				r := newRoster(t)
+				slow := r.member("a", time.Second, untilStopped)
+				began := time.Now()
+				group := start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+					start(t, m, slow.name, slow.body)
+					time.Sleep(time.Second)
+					return end()
+				}), once())
+				require.ErrorIs(t, group.Wait(t.Context()), errWhy)
+				took(t, 2*time.Second, began)
+				assert.Equal(t, map[string]int{"a": 1}, r.runs())
+				assert.True(t, r.empty())
+			})
+		})
+	}
+}
+
+// A stop that comes while start is at work waits for it, and for what it has begun.
+func TestGroupIsStoppedWhileItStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		r := newRoster(t)
+		slow := r.member("a", time.Second, untilStopped)
+		group := start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+			start(t, m, slow.name, slow.body)
+			time.Sleep(2 * time.Second)
+			_, err := m.StartTask("late", untilStopped)
+			return err
+		}))
+		time.Sleep(1500 * time.Millisecond)
+		began := time.Now()
+		require.NoError(t, group.Stop(t.Context()))
+		took(t, time.Second, began) // the member has stopped half a second later than the start was over
+		assert.True(t, r.empty())
+		assert.Equal(t, taskmanager.StateStopped, group.State())
+	})
+}
+
+func TestGroupRefusesBadArguments(t *testing.T) {
+	ok := func(*taskmanager.Manager) error { return nil }
+	for name, test := range map[string]struct {
+		body taskmanager.TaskFunc
+		want string
+	}{
+		"nil start":   {taskmanager.Group(nil), "taskmanager: start <nil>: must not be nil"},
+		"bad option":  {taskmanager.Group(ok, taskmanager.WithHistory(-1)), "taskmanager: WithHistory(-1): must be 0 or more"},
+		"own context": {taskmanager.Group(ok, taskmanager.WithContext(t.Context())), "taskmanager: WithContext(ctx): is not for Group, whose parent context is that of its run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				task := start(t, m, "group", test.body)
+				err := task.Wait(t.Context())
+				var refused *taskmanager.OptionError
+				require.ErrorAs(t, err, &refused)
+				assert.EqualError(t, refused, test.want)
+				assert.EqualValues(t, 1, task.Stats().Runs, "no restart cures that")
+			})
+		})
+	}
+}
+
+// Without a Manager around it, a group is a body like any other.
+func TestGroupWithoutAManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoster(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		silent := taskmanager.WithLogger(slog.New(slog.DiscardHandler))
+		a := r.member("a", time.Second, untilStopped)
+		began := time.Now()
+		require.NoError(t, taskmanager.Group(func(m *taskmanager.Manager) error {
+			_, err := m.StartTask(a.name, a.body)
+			return err
+		}, silent)(ctx))
+		took(t, time.Minute+time.Second, began)
+		assert.Equal(t, context.DeadlineExceeded, r.cause("a"))
+	})
+}
+
+// However a group ends, all of it has ended before any of it begins again: whether it fails, is restarted by hand, or both,
+// at any moment.
+func TestPromise1NoTwoGenerationsOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Millisecond, 20*time.Millisecond), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		r := newRoster(t)
+		group := start(t, m, "group", oneForAll(
+			r.member("a", 7*time.Millisecond, failAfter(50*time.Millisecond)),
+			r.member("b", 11*time.Millisecond, untilStopped),
+			member{name: "c", body: restForOne(
+				r.member("d", 13*time.Millisecond, failAfter(70*time.Millisecond)),
+				r.member("e", 5*time.Millisecond, failAfter(20*time.Millisecond)))}))
+		for i := range 500 {
+			time.Sleep(time.Duration(i*7919%101) * time.Millisecond)
+			require.NoError(t, group.Restart(t.Context()))
+		}
+		require.NoError(t, group.Stop(t.Context()))
+		assert.True(t, r.empty())
+		runs := r.runs()
+		assert.Greater(t, runs["b"], 100)
+		assert.Greater(t, runs["e"], runs["d"])
+		assert.Greater(t, group.Stats().Failures, uint64(10))
+	})
+}
+
+// On real threads a restart may come at any step of the group's start.
+func TestPromise1NoTwoGenerationsOfAGroupThatIsStarting(t *testing.T) {
+	m := newManager(t, taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+	r := newRoster(t)
+	group := start(t, m, "group", oneForAll(
+		r.member("a", 0, untilStopped), r.member("b", 0, untilStopped), r.member("c", 0, untilStopped)))
+	for range 300 {
+		require.NoError(t, group.Restart(t.Context()))
+	}
+	require.NoError(t, group.Stop(t.Context()))
+	assert.True(t, r.empty())
+}
+
+// While a member is stuck there is no second generation: the group has failed, and says because of whom.
+func TestPromise1AStuckMemberFailsTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(0, 0))
+		deaf, r := newDeafBody(), newRoster(t)
+		began := time.Now()
+		group := start(t, m, "group", oneForAll(
+			r.member("a", 0, failAfter(time.Second)),
+			r.member("b", 0, deaf.run),
+			r.member("c", time.Second, untilStopped)))
+		err := group.Wait(t.Context())
+		require.ErrorIs(t, err, errBoom)
+		stuck := asStuck(t, err, "b", 5*time.Second)
+		took(t, 6*time.Second, began)
+		assert.Contains(t, string(stuck.Stack), "deafBody")
+		assert.Equal(t, taskmanager.StateFailed, group.State())
+		assert.Equal(t, taskmanager.StateStuck, group.Stats().Group.Tasks["b"].State)
+		time.Sleep(time.Hour)
+		assert.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, r.runs())
+		deaf.release()
+	})
+}
+
+// Nor is there one when a group with a stuck member is stopped or restarted by hand: it is stuck itself, and its name taken.
+func TestPromise1AGroupIsStuckWithItsMember(t *testing.T) {
+	for name, end := range map[string]func(context.Context, *taskmanager.Task) error{
+		"Stop":    func(ctx context.Context, group *taskmanager.Task) error { return group.Stop(ctx) },
+		"Restart": func(ctx context.Context, group *taskmanager.Task) error { return group.Restart(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+				deaf, r := newDeafBody(), newRoster(t)
+				group := start(t, m, "group", restForOne(
+					r.member("a", 0, untilStopped), r.member("b", 0, untilStopped), r.member("c", 0, deaf.run)))
+				synctest.Wait()
+				began := time.Now()
+				asStuck(t, end(t.Context(), group), "group", 5*time.Second)
+				took(t, 5*time.Second, began)
+				assert.Equal(t, taskmanager.StateStuck, group.State())
+				_, err := m.StartTask("group", untilStopped)
+				require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+				assert.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, r.runs())
+				assert.Len(t, lines.about("task=group/rest/rest "), 1, "the log says which body it is")
+				deaf.release()
+				<-group.Done()
+				assert.Equal(t, taskmanager.StateStopped, group.State())
+				assert.True(t, r.empty())
+			})
+		})
+	}
+}
+
+// What the members do can be seen from outside by their paths: in the log, by subscribers and reporters, in statistics and in
+// what Health says.
+func TestGroupIsSeenFromOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		reports := newInbox(nil)
+		m := newManager(t, taskmanager.WithName("bot"), taskmanager.WithLogger(slog.New(lines)), taskmanager.WithReporter(reports), noReportLimit())
+		events := m.Subscribe(t.Context())
+		group := start(t, m, "group", oneForAll(
+			member{name: "a", body: func(ctx context.Context) error {
+				taskmanager.SetStatus(ctx, "connected")
+				return untilStopped(ctx)
+			}},
+			member{name: "b", body: oneForAll(member{name: "c", body: failAt(10 * time.Second)})}))
+		synctest.Wait()
+		var began []string
+		for _, e := range pending(events) {
+			began = append(began, e.Manager+": "+e.Task)
+		}
+		assert.ElementsMatch(t, []string{"bot: group", "bot: group/a", "bot: group/b", "bot: group/b/c"}, began)
+		time.Sleep(5 * time.Second)
+		inner := m.Stats().Tasks["group"].Group
+		require.NotNil(t, inner)
+		assert.Equal(t, "connected", inner.Tasks["a"].Status)
+		assert.Equal(t, 5*time.Second, inner.Tasks["b"].Group.Tasks["c"].Uptime)
+		assert.Nil(t, inner.Tasks["a"].Group)
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
+
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{
+			"10s group/b/c gave up run=1 repeats=0", "10s group/b gave up run=1 repeats=0", "10s group failed run=1 repeats=0",
+		}, reports.got())
+		assert.Len(t, lines.about("manager=bot task=group/b/c "), 1)
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventGaveUp}, kinds(pending(events), "group/b/c"))
+		assert.Equal(t, taskmanager.StateBackoff, group.State())
+		inner = group.Stats().Group
+		assert.Equal(t, taskmanager.StateFailed, inner.Tasks["b"].State, "of the latest run, until the next")
+		assert.Equal(t, []taskmanager.HealthProblem{
+			{Task: "group/b", Critical: true, State: taskmanager.StateFailed, Reason: taskmanager.HealthGivenUp},
+		}, m.Health().Problems)
+		assert.Equal(t, taskmanager.HealthDegraded, m.Health().State, "the group will be restarted")
+
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, group.Stats().Group.Tasks["b"].State)
+		require.NoError(t, group.Stop(t.Context()))
+	})
+}
+
+// A group may have a log, a name and a reporter of its own. Those around it hear of its tasks all the same, except the log.
+func TestGroupWithOptionsOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer, inner := newLines(slog.LevelWarn), newLines(slog.LevelWarn)
+		outside, inside := newInbox(nil), newInbox(nil)
+		m := newManager(t, taskmanager.WithLogger(slog.New(outer)), taskmanager.WithReporter(outside))
+		start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+			start(t, m, "a", boom, once())
+			return nil
+		}, taskmanager.WithLogger(slog.New(inner)), taskmanager.WithName("inside"), taskmanager.WithReporter(inside)))
+		synctest.Wait()
+		assert.Equal(t, outside.got(), inside.got())
+		assert.Len(t, inside.got(), 1)
+		assert.Equal(t, "inside", outside.events()[0].Manager)
+		assert.Len(t, inner.about("task=group/a "), 1)
+		assert.Empty(t, outer.got())
+	})
+}
+
+// A reporter that hangs does not hold up the restart of a group.
+func TestPromise4AHangingReporterOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		m := mustNew(t, taskmanager.WithBackoff(0, 0), taskmanager.WithReporter(taskmanager.ReporterFunc(
+			func(context.Context, taskmanager.Event) error {
+				<-hang
+				return nil
+			})))
+		r := newRoster(t)
+		group := start(t, m, "group", oneForAll(r.member("a", 0, failAt(time.Second)), r.member("b", 0, untilStopped)))
+		time.Sleep(time.Second)
+		assert.Equal(t, map[string]int{"a": 2, "b": 2}, r.runs())
+		require.NoError(t, group.Stop(t.Context()))
+		close(hang)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// What a task says of something below it that still runs, a stop passes on: for each task, and whoever waits.
+func TestStopAllSaysWhatIsStuckBelow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		below := func(name string, takes time.Duration) taskmanager.TaskFunc {
+			return func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(takes)
+				return errors.Join(ctx.Err(), &taskmanager.StopTimeoutError{Task: name})
+			}
+		}
+		start(t, m, "a", below("x", 0), taskmanager.WithStopTimeout(time.Second))
+		start(t, m, "b", below("y", time.Second), taskmanager.WithStopTimeout(2*time.Second))
+		start(t, m, "c", slowToStop(3*time.Second))
+		synctest.Wait()
+		began := time.Now()
+		err := m.StopAll(t.Context())
+		took(t, 3*time.Second, began)
+		assert.ErrorContains(t, err, `task "x"`)
+		assert.ErrorContains(t, err, `task "y"`)
+		assert.NotContains(t, err.Error(), `"c"`)
+		assert.NoError(t, m.StopAll(t.Context()), "they have stopped")
+	})
+}
