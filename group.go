@@ -46,7 +46,8 @@ func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
 				}
 			}
 		}()
-		if err = start(m); err != nil {
+		err = start(m)
+		if err != nil {
 			return err
 		}
 		started = true
