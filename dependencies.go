@@ -13,7 +13,7 @@ import (
 )
 
 // await returns when all tasks that t depends on are ready, or when t was asked to stop. Until then t
-// is in StateWaiting, with a status that says for whom.
+// is in StateWaiting.
 func (t *Task) await() {
 	names := t.config.dependsOn
 	if len(names) == 0 {
@@ -23,8 +23,7 @@ func (t *Task) await() {
 	wake := t.wakeChannelLocked()
 	t.mu.Unlock()
 	for announced := false; ; {
-		missing := t.config.manager.missing(names)
-		if !t.waitFor(missing) {
+		if t.config.manager.missing(names) == "" || !t.wait() {
 			return
 		}
 		if announced {
@@ -34,14 +33,14 @@ func (t *Task) await() {
 	}
 }
 
-// waitFor notes that t waits for what is missing. It returns false if t must not wait: because nothing
-// is missing, or because it was asked to stop.
-func (t *Task) waitFor(missing string) bool {
+// wait notes that t waits for its dependencies. It returns false if t must not, because it was asked to
+// stop.
+func (t *Task) wait() bool {
 	var restarts *waiter
 	defer func() { restarts.resolve() }()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if missing == "" || t.requestLocked() > restartRequest {
+	if t.requestLocked() > restartRequest {
 		return false
 	}
 	if t.asked == restartRequest {
@@ -49,8 +48,19 @@ func (t *Task) waitFor(missing string) bool {
 		restarts = t.takeWaitersLocked(restartRequest) // the old run is over; the new one begins in time
 	}
 	t.setLocked(StateWaiting)
-	t.extrasLocked().status = "waiting for " + missing
 	return true
+}
+
+// waitsFor says for whom t waits, in words; it is empty if t doesn't wait. It is called without locks.
+func (t *Task) waitsFor() string {
+	if len(t.config.dependsOn) == 0 || t.State() != StateWaiting {
+		return ""
+	}
+	missing := t.config.manager.missing(t.config.dependsOn)
+	if missing == "" {
+		return "" // it is about to run
+	}
+	return "waiting for " + missing
 }
 
 // missing lists those of names that are no task which is ready: `"a" (not started), "b" (backoff)`.

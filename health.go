@@ -115,6 +115,7 @@ func (m *Manager) Health() Health {
 // problem returns what is wrong with t, without a Reason if nothing is; and whether t does not stand in
 // the way of Health.Ready.
 func (t *Task) problem(now time.Time) (p HealthProblem, ready bool) {
+	waitsFor := t.waitsFor()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.config
@@ -143,8 +144,8 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool) {
 		p.Detail = fmt.Sprintf("%d of %s restarts within %v", restarts, limitText(c.maxRestarts), c.window)
 	case (asked || len(c.dependsOn) > 0) && !t.readyLocked():
 		p.Reason = HealthNotReady
-		if p.State == StateWaiting && t.extras != nil {
-			p.Detail = t.extras.status
+		if p.State == StateWaiting {
+			p.Detail = waitsFor
 		}
 	}
 	return p, ready

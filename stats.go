@@ -89,6 +89,7 @@ func (t *Task) groupStats() *ManagerStats {
 
 // snapshot fills s, which is zero, and returns the counts over all lives of the task.
 func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
+	waitsFor := t.waitsFor()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Name, s.State = t.name, t.State()
@@ -100,6 +101,9 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 		if s.State.Ended() {
 			s.EndedAt = time.Unix(0, t.extras.endedAt)
 		}
+	}
+	if s.State == StateWaiting {
+		s.Status = waitsFor
 	}
 	if t.run != nil {
 		s.RunStartedAt = t.run.started.Round(0)
