@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -871,6 +872,31 @@ func TestWhatOthersDependOnIsStoppedAlone(t *testing.T) {
 		assert.Len(t, lines.got(), 2)
 	})
 }
+
+// A task that is given up while somebody is about to stop it has not been stopped.
+func TestNoWarningOfDependentsIfTheTaskWasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+		stopped := canceled(t)
+		start(t, m, "a", untilStopped, dependsOn("db"))
+		db := start(t, m, "db", boom, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+			return policyFunc(func() time.Duration {
+				assert.ErrorIs(t, m.StopTask(stopped, "db"), context.Canceled)
+				return backoff.Stop
+			})
+		}))
+		require.Equal(t, taskmanager.StateFailed, settled(db))
+		assert.Empty(t, lines.about("depend"))
+	})
+}
+
+// A policyFunc is a backoff policy that asks for each delay.
+type policyFunc func() time.Duration
+
+func (f policyFunc) NextBackOff() time.Duration { return f() }
+
+func (policyFunc) Reset() {}
 
 // What waits is one goroutine, and a stop in order leaves none behind.
 func TestDependenciesLeaveNoGoroutines(t *testing.T) {

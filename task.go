@@ -615,7 +615,7 @@ func (t *Task) end(s State, end ending) {
 	if m.listens(kind) {
 		t.emit(kind, end)
 	}
-	if asked == stopRequest {
+	if s == StateStopped && asked == stopRequest {
 		m.warnOfDependents(t)
 	}
 }
