@@ -290,10 +290,11 @@ func (t *turn) take(q request, deadline time.Time) {
 	}
 }
 
-// takeTurns stops tasks of which some depend on others, each when its turn has come.
-func takeTurns(ctx context.Context, turns []*turn, q request) {
+// takeTurns stops tasks of which some depend on others, each when its turn has come. bounded is that of
+// Manager.ask.
+func takeTurns(ctx context.Context, turns []*turn, q request, bounded bool) {
 	var deadline time.Time
-	if ctx.Err() == nil {
+	if bounded {
 		deadline, _ = ctx.Deadline()
 	}
 	callers := tasksOf(ctx)

@@ -767,6 +767,31 @@ func TestAChainSharesTheDeadline(t *testing.T) {
 	})
 }
 
+// A sluggishContext passes its deadline at the moment that its Err is asked for the second time, as it may when a
+// million tasks have to be asked in between.
+type sluggishContext struct {
+	context.Context
+	asked atomic.Int64
+}
+
+func (c *sluggishContext) Err() error {
+	if c.asked.Add(1) == 2 {
+		<-c.Done()
+	}
+	return c.Context.Err()
+}
+
+func TestTheDeadlinePassesWhileTasksAreAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, log := deafChain(t)
+		began := log.begin()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, m.StopAll(&sluggishContext{Context: ctx}))
+		took(t, time.Second, began)
+	})
+}
+
 // The task that asks is not waited for, and neither is what can't stop before it has.
 func TestStopAllFromInsideAChain(t *testing.T) {
 	const s = time.Second

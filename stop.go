@@ -271,11 +271,12 @@ func (s *stop) wait(ctx context.Context, bounded bool) error {
 
 // ask asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first;
 // the task that calls it, as ctx tells, is asked as well, but not waited for. asked counts the
-// tasks that had not ended before.
-func (m *Manager) ask(ctx context.Context, tasks []*Task, q request) (stops []*stop, asked int, own bool) {
+// tasks that had not ended before. bounded says that the deadline of ctx holds: ctx was not done at the
+// beginning.
+func (m *Manager) ask(ctx context.Context, tasks []*Task, q request, bounded bool) (stops []*stop, asked int, own bool) {
 	start := time.Now()
 	atMost := time.Duration(math.MaxInt64)
-	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil {
+	if deadline, ok := ctx.Deadline(); ok && bounded {
 		atMost = max(0, deadline.Sub(start))
 	}
 	// One stop for all tasks of the same timeout, for each has a timer, and one for each caller.
@@ -318,8 +319,8 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 	if len(tasks) > 1 && m.depended.Load() > 0 {
 		tasks, turns = inTurns(tasks)
 	}
-	stops, asked, own := m.ask(ctx, tasks, q)
-	takeTurns(ctx, turns, q)
+	stops, asked, own := m.ask(ctx, tasks, q, bounded)
+	takeTurns(ctx, turns, q, bounded)
 	if own || slices.ContainsFunc(turns, func(t *turn) bool { return t.unawaited }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}

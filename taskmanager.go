@@ -337,7 +337,7 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 			return nil // its first run is about to begin
 		}
 		bounded := ctx.Err() == nil
-		stops, asked, own := m.ask(ctx, []*Task{t}, restartRequest)
+		stops, asked, own := m.ask(ctx, []*Task{t}, restartRequest, bounded)
 		if asked == 0 {
 			continue // it has ended meanwhile
 		}
