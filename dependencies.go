@@ -310,28 +310,36 @@ func takeTurns(ctx context.Context, turns []*turn, q request, bounded bool) {
 }
 
 // waitForTurns returns when all of turns are over, but for those that nobody waits for, or when ctx is
-// done. bounded is that of stop.wait.
-func waitForTurns(ctx context.Context, turns []*turn, bounded bool) error {
-	var errs []error
+// done; over says which. bounded is that of stop.wait.
+func waitForTurns(ctx context.Context, turns []*turn, bounded bool) (errs []error, over bool) {
+	over = true
 	for _, t := range turns {
-		if t.unawaited {
-			continue
-		}
-		select {
-		case <-t.done:
-			errs = append(errs, t.err)
-			continue
-		default:
-		}
-		select {
-		case <-t.done:
-		case <-ctx.Done():
-			if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return joined(append(errs, context.Cause(ctx)))
+		if !t.unawaited {
+			if t.wait(ctx, bounded) {
+				errs = append(errs, t.err)
+			} else {
+				over = false // look at the others nevertheless: they may be over
 			}
-			<-t.done // its deadline is now, too
 		}
-		errs = append(errs, t.err)
 	}
-	return joined(errs)
+	return errs, over
+}
+
+// wait returns true when t is over, or false when ctx is done before.
+func (t *turn) wait(ctx context.Context, bounded bool) bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+	}
+	select {
+	case <-t.done:
+		return true
+	case <-ctx.Done():
+		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return false
+		}
+	}
+	<-t.done // its deadline is now, too
+	return true
 }

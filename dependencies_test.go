@@ -87,18 +87,6 @@ func (l *stopLog) cause(name string) error {
 	return l.causes[name]
 }
 
-// readyAfter returns a body that needs d to be ready.
-func readyAfter(d time.Duration) taskmanager.TaskFunc {
-	return func(ctx context.Context) error {
-		select {
-		case <-time.After(d):
-			taskmanager.Ready(ctx)
-		case <-ctx.Done():
-		}
-		return untilStopped(ctx)
-	}
-}
-
 // statusOf is what the task's statistics say of the task now, when nothing more happens at this moment.
 func statusOf(task *taskmanager.Task) string {
 	synctest.Wait()
@@ -763,6 +751,112 @@ func TestAChainSharesTheDeadline(t *testing.T) {
 			defer cancel()
 			assert.Equal(t, times{"c": 3 * s, "b": 3 * s, "a": 3 * s, "e": 9 * s}, timeouts(t, m.StopAll(ctx)))
 			took(t, 9*s, began)
+		})
+	})
+}
+
+// One that is stuck does not keep what it depends on from stopping in its turn.
+func TestADependentIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		log := newStopLog()
+		body := newDeafBody()
+		start(t, m, "a", log.body(time.Second))
+		start(t, m, "b", body.run, dependsOn("a"), taskmanager.WithStopTimeout(2*time.Second))
+		began := log.begin()
+		err := m.StopAll(t.Context())
+		took(t, 3*time.Second, began)
+		asStuck(t, err, "b", 2*time.Second)
+		assert.IsType(t, &taskmanager.StopTimeoutError{}, err, "there is one error, and it is returned as it is")
+		assert.Equal(t, times{"a": 2 * time.Second}, log.times())
+		_, err = m.StartTask("b", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+
+		// Again: it gets its time again, and what it depends on has none to wait for.
+		start(t, m, "a", log.body(0))
+		log.begin()
+		asStuck(t, m.StopAll(t.Context()), "b", 2*time.Second)
+		assert.Equal(t, times{"a": 2 * time.Second}, log.times())
+		body.release()
+		synctest.Wait()
+		assert.False(t, m.IsRunning("b"))
+	})
+}
+
+// Who asked has gone; what was asked for goes on, in order.
+func TestTheContextEndsInTheMiddleOfAChain(t *testing.T) {
+	const s = time.Second
+	t.Run("canceled", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			log := newStopLog()
+			chain(t, m, func(string) taskmanager.TaskFunc { return log.body(2 * s) })
+			began := log.begin()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(3*s, func() { cancel(errWhy) })
+			err := m.StopAll(ctx)
+			took(t, 3*s, began)
+			assert.Same(t, errWhy, err)
+			time.Sleep(time.Minute)
+			assert.Equal(t, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, log.times())
+			assert.Equal(t, 4, m.Stats().Stopped)
+		})
+	})
+	t.Run("canceled, and its deadline still counts", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
+			began := log.begin()
+			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
+			time.AfterFunc(4*s, cancel)
+			err := m.StopAll(ctx)
+			took(t, 4*s, began)
+			require.ErrorIs(t, err, context.Canceled)
+			assert.Equal(t, 1, strings.Count(err.Error(), context.Canceled.Error()), "it is said once")
+			asStuck(t, err, "c", 3*s) // that is known by then
+			time.Sleep(5*s - 1)
+			synctest.Wait()
+			assert.Equal(t, 2, m.Stats().Stuck)
+			time.Sleep(1)
+			synctest.Wait()
+			assert.Equal(t, 4, m.Stats().Stuck)
+			assert.Equal(t, times{"c": 0, "e": 0, "b": 3 * s, "a": 6 * s}, log.times())
+		})
+	})
+	t.Run("canceled already", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			log := newStopLog()
+			chain(t, m, func(string) taskmanager.TaskFunc { return log.body(2 * s) })
+			began := log.begin()
+			err := m.StopAll(canceled(t))
+			took(t, 0, began)
+			assert.Equal(t, context.Canceled, err)
+			time.Sleep(time.Minute)
+			assert.Equal(t, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, log.times())
+		})
+	})
+	t.Run("past its deadline already", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m, log := deafChain(t)
+			ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+			defer cancel()
+			began := log.begin()
+			assert.Equal(t, context.DeadlineExceeded, m.StopAll(ctx))
+			took(t, 0, began)
+			time.Sleep(time.Minute)
+			assert.Equal(t, times{"c": 0, "e": 0, "b": 5 * s, "a": 10 * s}, log.times())
+		})
+	})
+	t.Run("without tasks on their own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			log := newStopLog()
+			start(t, m, "a", log.body(s))
+			start(t, m, "b", log.body(s), dependsOn("a"))
+			log.begin()
+			assert.Equal(t, context.Canceled, m.StopAll(canceled(t)))
+			time.Sleep(time.Minute)
+			assert.Equal(t, times{"b": 0, "a": s}, log.times())
 		})
 	})
 }

@@ -224,8 +224,9 @@ func (s *stop) expire() {
 	close(told)
 }
 
-// joined is errors.Join, and leaves a single error as it is.
+// joined is errors.Join, and leaves a single error as it is. It may change errs.
 func joined(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) == 1 {
 		return errs[0]
 	}
@@ -324,30 +325,40 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 	if own || slices.ContainsFunc(turns, func(t *turn) bool { return t.unawaited }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}
-	var errs []error
+	errs, over := waitForTurns(ctx, turns, bounded)
 	for _, s := range stops {
-		if err := s.wait(ctx, bounded); err != nil {
-			errs = append(errs, err)
-			if !s.over() {
-				break // ctx is done: the same goes for the others
-			}
+		if s.wait(ctx, bounded) == nil {
+			continue
 		}
+		err, judged := s.verdict()
+		if !judged {
+			over = false // ctx is done: the same goes for the others
+			break
+		}
+		errs = append(errs, err)
 	}
-	if len(turns) > 0 {
-		errs = append(errs, waitForTurns(ctx, turns, bounded))
+	if !over {
+		errs = append(errs, context.Cause(ctx))
 	}
 	return asked, joined(errs)
 }
 
-// over reports whether there is no more to wait for.
-func (s *stop) over() bool {
+// verdict returns the error of the stop, if it is over: what was found at the deadline, or else what
+// the tasks have said.
+func (s *stop) verdict() (err error, over bool) {
+	select {
+	case <-s.judged:
+		if s.err != nil {
+			return s.err, true
+		}
+		return s.said(), true
+	default:
+	}
 	select {
 	case <-s.done:
-		return true
-	case <-s.judged:
-		return true
+		return s.said(), true
 	default:
-		return false
+		return nil, false
 	}
 }
 
