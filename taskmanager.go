@@ -203,8 +203,8 @@ func (m *Manager) register(t *Task) error {
 			return fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
 		}
 		m.forgetLocked(old)
-		m.foundLocked(old)
 	}
+	m.foundLocked(t)
 	m.tasks[t.name] = t
 	m.startedLocked(t)
 	return nil
@@ -540,13 +540,13 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // A lostTask is a critical task that is gone.
 type lostTask struct {
-	task *Task
+	name string
 	err  error // nil if it has completed
 }
 
 func (m *Manager) lostLocked(t *Task, err error) {
 	m.foundLocked(t)
-	m.lost = append(m.lost, lostTask{t, err})
+	m.lost = append(m.lost, lostTask{t.name, err})
 	m.endRunLocked()
 }
 
@@ -559,9 +559,9 @@ func (m *Manager) lostToWatchdog(t *Task, err error) {
 	}
 }
 
-// foundLocked takes back lostLocked.
+// foundLocked takes back lostLocked: for t, or an earlier task of its name.
 func (m *Manager) foundLocked(t *Task) {
-	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.task == t })
+	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.name == t.name })
 }
 
 // endRunLocked lets Run go on.
