@@ -248,6 +248,26 @@ func TestACriticalTaskIsStoppedOrRestarted(t *testing.T) {
 	})
 }
 
+// The giving up decides: no task starts after it, though Shutdown may not have been called yet; and no log handler holds it up.
+func TestACriticalTaskClosesTheManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *taskmanager.Manager
+		refused := make(chan error, 1)
+		m = newManager(t, slowLog("task failed for good, gave up", func() {
+			_, err := m.StartTask("another", untilStopped)
+			refused <- err
+			time.Sleep(time.Minute)
+		}))
+		r, cancel := goRun(t, m)
+		defer cancel()
+		synctest.Wait()
+		task := start(t, m, "vital", boom, critical, noRestart)
+		asGivenUp(t, r.err(t, 0), "vital")
+		require.ErrorIs(t, <-refused, taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, task.Wait(t.Context()), errBoom)
+	})
+}
+
 func TestTwoRunsEndTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)

@@ -112,7 +112,7 @@ type Manager struct {
 	mu       sync.RWMutex
 	tasks    map[string]*Task // supervised and remembered
 	alive    int              // those of tasks that have not ended
-	closed   bool             // by Shutdown or by the end of the parent context; never taken back
+	closed   bool             // by Shutdown, the end of the parent context or that of Run; never taken back
 	shut     bool             // by Shutdown
 	over     chan struct{}    // made by Run; closed, and nil again, when Run is to end
 	lost     []lostTask       // critical tasks that are gone
@@ -564,11 +564,13 @@ func (m *Manager) foundLocked(t *Task) {
 	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.name == t.name })
 }
 
-// endRunLocked lets Run go on.
+// endRunLocked has Run, if it waits, shut the Manager down. Nothing is started from now on, though the
+// goroutine of Run may need a while to get there.
 func (m *Manager) endRunLocked() {
 	if m.over != nil {
 		close(m.over)
 		m.over = nil
+		m.closed = true
 	}
 }
 
