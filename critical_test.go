@@ -332,6 +332,125 @@ func TestACriticalTaskIsStuckAfterAStop(t *testing.T) {
 	})
 }
 
+// stuckAfter is what makes a task that ignores its watchdog stuck after three seconds.
+func stuckAfter3Seconds(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) (*taskmanager.Task, *deafBody) {
+	t.Helper()
+	body := newDeafBody()
+	var first atomic.Bool
+	task := start(t, m, "vital", func(ctx context.Context) error {
+		if first.CompareAndSwap(false, true) {
+			return body.run(ctx)
+		}
+		for ctx.Err() == nil {
+			taskmanager.Heartbeat(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second / 2):
+			}
+		}
+		return nil
+	}, append(opts, critical, taskmanager.WithWatchdog(time.Second), taskmanager.WithStopTimeout(2*time.Second))...)
+	return task, body
+}
+
+func TestRunEndsWhenACriticalTaskIsStuckAfterAMissedHeartbeat(t *testing.T) {
+	const s = time.Second
+	t.Run("for ever", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			other := start(t, m, "other", untilStopped)
+			_, body := stuckAfter3Seconds(t, m)
+			r, cancel := goRun(t, m)
+			defer cancel()
+			time.Sleep(3*s - 1)
+			r.lives(t)
+			err := r.err(t, 5*s) // the shutdown waits for it once more
+			asStuck(t, err, "vital", 2*s)
+			assert.Equal(t, taskmanager.StateStopped, other.State())
+			body.release()
+		})
+	})
+	t.Run("until the shutdown", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task, body := stuckAfter3Seconds(t, m)
+			time.AfterFunc(4*s, body.release)
+			r, cancel := goRun(t, m)
+			defer cancel()
+			asStuck(t, r.err(t, 4*s), "vital", 2*s)
+			assert.Equal(t, taskmanager.StateStopped, task.State())
+		})
+	})
+	t.Run("before Run", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			_, body := stuckAfter3Seconds(t, m)
+			time.Sleep(10 * s)
+			r, cancel := goRun(t, m)
+			defer cancel()
+			asStuck(t, r.err(t, 2*s), "vital", 2*s)
+			body.release()
+		})
+	})
+	t.Run("before Run, and restarted", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task, body := stuckAfter3Seconds(t, m)
+			time.Sleep(10 * s)
+			body.release()
+			require.Equal(t, taskmanager.StateBackoff, settled(task))
+			r, cancel := goRun(t, m)
+			time.Sleep(time.Minute)
+			r.lives(t)
+			cancel()
+			require.NoError(t, r.err(t, time.Minute))
+		})
+	})
+	t.Run("before Run, and given up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task, body := stuckAfter3Seconds(t, m, noRestart)
+			time.Sleep(10 * s)
+			body.release()
+			require.Equal(t, taskmanager.StateFailed, settled(task))
+			r, cancel := goRun(t, m)
+			defer cancel()
+			err := r.err(t, 0)
+			asGivenUp(t, err, "vital")
+			require.ErrorIs(t, err, taskmanager.ErrWatchdog)
+			var stuck *taskmanager.StopTimeoutError
+			require.NotErrorAs(t, err, &stuck, "it no longer is")
+		})
+	})
+	t.Run("before Run, and stopped by hand", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task, body := stuckAfter3Seconds(t, m)
+			time.Sleep(10 * s)
+			asStuck(t, task.Stop(t.Context()), "vital", 2*s)
+			body.release()
+			require.Equal(t, taskmanager.StateStopped, settled(task))
+			r, cancel := goRun(t, m)
+			r.lives(t)
+			cancel()
+			require.NoError(t, r.err(t, 0))
+		})
+	})
+	t.Run("not critical", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			body := newDeafBody()
+			start(t, m, "a", body.run, taskmanager.WithWatchdog(s), taskmanager.WithStopTimeout(s))
+			r, cancel := goRun(t, m)
+			time.Sleep(10 * s)
+			r.lives(t)
+			body.release()
+			cancel()
+			require.NoError(t, r.err(t, 10*s))
+		})
+	})
+}
+
 func TestRunOfTheDefaultManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t)

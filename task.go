@@ -600,7 +600,11 @@ func (t *Task) end(s State, end ending) {
 	}
 	t.mu.Unlock()
 	m.endedLocked(t)
-	if t.config.critical && s != StateStopped {
+	switch {
+	case !t.config.critical:
+	case s == StateStopped:
+		m.foundLocked(t) // it may have been stuck
+	default:
 		m.lostLocked(t, end.err)
 	}
 	m.mu.Unlock()

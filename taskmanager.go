@@ -550,17 +550,25 @@ func (m *Manager) lostLocked(t *Task, err error) {
 	m.endRunLocked()
 }
 
-// lostToWatchdog is lostLocked for a task whose body ignores that it was canceled, if it is critical.
+// lostToWatchdog is lostLocked for a task whose body ignores that it was canceled, if it is critical. It
+// does nothing for one that has ended meanwhile.
 func (m *Manager) lostToWatchdog(t *Task, err error) {
-	if t.config.critical {
-		m.mu.Lock()
-		defer m.mu.Unlock()
+	if !t.config.critical {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !t.State().Ended() {
 		m.lostLocked(t, err)
 	}
 }
 
-// foundLocked takes back lostLocked: for t, or an earlier task of its name.
+// foundLocked takes back lostLocked, for t or an earlier task of its name, unless it is too late: Run may
+// have ended because of it.
 func (m *Manager) foundLocked(t *Task) {
+	if m.closed {
+		return
+	}
 	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.name == t.name })
 }
 
