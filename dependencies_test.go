@@ -168,6 +168,22 @@ func TestADependencyCompletes(t *testing.T) {
 	})
 }
 
+// What has been forgotten may as well never have been started.
+func TestADependencyHasCompletedAndIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithHistory(1))
+		start(t, m, "migration", func(context.Context) error { return nil })
+		synctest.Wait()
+		first := start(t, m, "first", untilStopped, dependsOn("migration"))
+		require.Equal(t, taskmanager.StateRunning, settled(first))
+		start(t, m, "other", func(context.Context) error { return nil })
+		synctest.Wait()
+		second := start(t, m, "second", untilStopped, dependsOn("migration"))
+		require.Equal(t, taskmanager.StateWaiting, settled(second))
+		assert.Equal(t, `waiting for "migration" (not started)`, statusOf(second))
+	})
+}
+
 // The status says how the dependency is now, not how it was when the wait began.
 func TestADependencyFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

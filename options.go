@@ -153,8 +153,9 @@ func WithWatchdog(d time.Duration) TaskOption {
 }
 
 // WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of those
-// names are ready (see [WithReadiness]) or have completed. They may be started later. StopAll,
-// Shutdown and the end of the parent context stop the task before them.
+// names are ready (see [WithReadiness]) or have completed. They may be started later; one that has
+// completed counts for as long as it is remembered (see [WithHistory]). StopAll, Shutdown and the end
+// of the parent context stop the task before them; [Manager.StopAll] says how they share a deadline.
 //
 // A dependency that is lost while the task runs does not stop the task. New refuses this option, and
 // StartTask refuses one that makes a cycle. The default is to depend on none.

@@ -296,8 +296,9 @@ func (m *Manager) StopTask(ctx context.Context, name string) error {
 
 // RestartTask restarts the task of that name by hand, which counts against no limit and waits for
 // no delay. A running one is stopped as by StopTask, with ErrRestarted as the cause, and runs again
-// at once; RestartTask returns when the new run has begun. One in backoff runs now. One that has
-// ended starts afresh, with new counts.
+// at once; RestartTask returns when the new run has begun, or waits for its dependencies. One in
+// backoff runs now. One that has ended starts afresh, with new counts. One that waits for its
+// dependencies goes on doing so.
 //
 // Errors are those of StopTask, and [ErrManagerClosed]. If the stop times out, the restart has
 // failed: the task stops for good when its body returns at last. If somebody else stops the task
@@ -334,7 +335,7 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 		case err != nil:
 			return err
 		case t.State() == StateWaiting:
-			return nil // its first run is about to begin
+			return nil // a run begins as soon as it can
 		}
 		bounded := ctx.Err() == nil
 		stops, asked, own := m.ask(ctx, []*Task{t}, restartRequest, bounded)
@@ -440,11 +441,12 @@ func (t *Task) restartable() error {
 // StopAll stops all tasks, each as StopTask does, and returns the joined errors. Each task that was
 // started before the call is stopped; the Manager stays usable.
 //
-// All are stopped at once, but for those that others depend on (see [WithDependsOn]): each of these
-// is stopped when its dependents have stopped or are stuck. The deadline of ctx, if there is one, is for
-// all of them: a task has what is left of the time divided by the length of the longest chain of
-// dependencies that begins with it, so that the last in line has its part. If ctx is canceled before
-// that, StopAll returns, and what was begun goes on.
+// All are stopped at once, except that a task on which others depend (see [WithDependsOn]) is stopped
+// when those have stopped or are stuck; also if ctx is done by then. A deadline of ctx is shared by
+// such a chain: a task has at most one nth of the time that is left when its turn comes, n being the
+// number of tasks in the longest chain that it begins. So the last one gets its part, and what one
+// doesn't need is for those after it. Without a deadline each has its stop timeout, one after the
+// other.
 func (m *Manager) StopAll(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
