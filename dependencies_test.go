@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"log/slog"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1036,19 +1036,19 @@ func (policyFunc) Reset() {}
 // What waits is one goroutine, and a stop in order leaves none behind.
 func TestDependenciesLeaveNoGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		before := runtime.NumGoroutine()
+		before := goroutines()
 		m := newManager(t)
 		release := make(chan struct{})
 		log := newStopLog()
 		chain(t, m, func(string) taskmanager.TaskFunc { return log.deaf(release) })
 		start(t, m, "waits", untilStopped, dependsOn("nobody"))
-		assertGoroutines(t, before+5, "one for each task")
+		assert.Equal(t, before+5, goroutines(), "one for each task")
 		require.Error(t, m.StopAll(t.Context()))
-		assertGoroutines(t, before+4, "the bodies that don't return")
+		assert.Equal(t, before+4, goroutines(), "the bodies that don't return")
 		close(release)
-		assertGoroutines(t, before)
+		assert.Equal(t, before, goroutines())
 		require.NoError(t, m.StopAll(t.Context()))
-		assertGoroutines(t, before)
+		assert.Equal(t, before, goroutines())
 	})
 }
 

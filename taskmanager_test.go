@@ -663,12 +663,12 @@ func TestPromise2OneGoroutinePerTask(t *testing.T) {
 		const tasks = 300
 		parent, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		before := steadyGoroutines()
+		before := goroutines()
 		m := mustNew(t, taskmanager.WithContext(parent), taskmanager.WithBackoff(time.Minute, time.Minute),
 			taskmanager.WithReportLimit(rate.Inf, 0), taskmanager.WithRestartLimit(1, 1), taskmanager.WithReporter(taskmanager.ReporterFunc(
 				func(context.Context, taskmanager.Event) error { return nil })))
 		events := m.Subscribe(t.Context())
-		assertGoroutines(t, before, "a new Manager has none")
+		assert.Equal(t, before, goroutines(), "a new Manager has none")
 		for i := range tasks {
 			body := untilStopped
 			if i%3 == 0 {
@@ -676,18 +676,18 @@ func TestPromise2OneGoroutinePerTask(t *testing.T) {
 			}
 			start(t, m, fmt.Sprint(i), body)
 		}
-		assertGoroutines(t, before+tasks)
+		assert.Equal(t, before+tasks, goroutines())
 		assert.Equal(t, tasks/3, m.Stats().Backoff)
 		time.Sleep(time.Minute + time.Second) // now they wait for the fleet-wide limit
-		assertGoroutines(t, before+tasks)
+		assert.Equal(t, before+tasks, goroutines())
 		for i := range tasks {
 			if i%3 != 0 {
 				require.NoError(t, m.RestartTask(t.Context(), fmt.Sprint(i)))
 			}
 		}
-		assertGoroutines(t, before+tasks)
+		assert.Equal(t, before+tasks, goroutines())
 		require.NoError(t, m.StopAll(t.Context()))
-		assertGoroutines(t, before, "a Manager at rest has none")
+		assert.Equal(t, before, goroutines(), "a Manager at rest has none")
 		_ = events
 	})
 }
@@ -696,14 +696,14 @@ func TestPromise2OneGoroutinePerTask(t *testing.T) {
 func TestPromise2OneGoroutineAfterGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
-		before := steadyGoroutines()
+		before := goroutines()
 		start(t, m, "a", func(context.Context) error { runtime.Goexit(); return nil })
 		for range 20 {
-			assertGoroutines(t, before+1)
+			assert.Equal(t, before+1, goroutines())
 			time.Sleep(time.Second)
 		}
 		require.NoError(t, m.StopAll(t.Context()))
-		assertGoroutines(t, before)
+		assert.Equal(t, before, goroutines())
 	})
 }
 
