@@ -164,6 +164,12 @@ func (m *Manager) undependLocked(t *Task) {
 	}
 }
 
+// neededLocked reports whether others run because t has completed: if it were forgotten, they would wait
+// for it at their next restart.
+func (m *Manager) neededLocked(t *Task) bool {
+	return t.State() == StateCompleted && len(m.dependents[t.name]) > 0
+}
+
 // checkCycleLocked refuses a task of that name that would depend on itself, be it by way of others.
 func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
 	seen := make(map[string]bool)

@@ -168,19 +168,52 @@ func TestADependencyCompletes(t *testing.T) {
 	})
 }
 
-// What has been forgotten may as well never have been started.
-func TestADependencyHasCompletedAndIsForgotten(t *testing.T) {
+// What has completed is remembered for those who depend on it, and then forgotten like any other.
+func TestADependencyHasCompletedLongAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, taskmanager.WithHistory(1))
-		start(t, m, "migration", func(context.Context) error { return nil })
-		synctest.Wait()
+		m := newManager(t, taskmanager.WithHistory(2))
+		known := func() (names []string) {
+			for _, name := range []string{"migration", "0", "1", "2", "3", "first"} {
+				if _, ok := m.Lookup(name); ok {
+					names = append(names, name)
+				}
+			}
+			return names
+		}
+		done := func(context.Context) error { return nil }
 		first := start(t, m, "first", untilStopped, dependsOn("migration"))
+		start(t, m, "migration", done)
 		require.Equal(t, taskmanager.StateRunning, settled(first))
-		start(t, m, "other", func(context.Context) error { return nil })
-		synctest.Wait()
-		second := start(t, m, "second", untilStopped, dependsOn("migration"))
-		require.Equal(t, taskmanager.StateWaiting, settled(second))
-		assert.Equal(t, `waiting for "migration" (not started)`, statusOf(second))
+		for i := range 4 {
+			start(t, m, fmt.Sprint(i), done)
+			synctest.Wait()
+		}
+		assert.Equal(t, []string{"migration", "3", "first"}, known())
+		require.NoError(t, first.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(first))
+
+		// One that others depend on, and that has not completed, is no use to them.
+		stopped := start(t, m, "stopped", untilStopped)
+		require.Equal(t, taskmanager.StateRunning, settled(stopped))
+		second := start(t, m, "second", untilStopped, dependsOn("stopped", "0", "1"))
+		require.NoError(t, stopped.Stop(t.Context()))
+		for i := range 2 {
+			start(t, m, fmt.Sprint(i), done)
+			synctest.Wait()
+		}
+		assert.Equal(t, `waiting for "stopped" (not started)`, statusOf(second))
+		assert.Equal(t, []string{"migration", "0", "1", "first"}, known(), "three that are needed, and no place for others")
+		assert.EqualValues(t, 10, m.Stats().Runs)
+
+		require.NoError(t, m.StopAll(t.Context()))
+		assert.Len(t, m.Stats().Tasks, 2, "nobody needs any of them")
+		assert.EqualValues(t, 10, m.Stats().Runs)
+		for i := range 2 {
+			start(t, m, fmt.Sprint(i), done)
+			synctest.Wait()
+		}
+		third := start(t, m, "third", untilStopped, dependsOn("migration"))
+		assert.Equal(t, `waiting for "migration" (not started)`, statusOf(third))
 	})
 }
 

@@ -154,8 +154,9 @@ func WithWatchdog(d time.Duration) TaskOption {
 
 // WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of those
 // names are ready (see [WithReadiness]) or have completed. They may be started later; one that has
-// completed counts for as long as it is remembered (see [WithHistory]). StopAll, Shutdown and the end
-// of the parent context stop the task before them; [Manager.StopAll] says how they share a deadline.
+// completed before the task was started counts if it is remembered (see [WithHistory]). StopAll,
+// Shutdown and the end of the parent context stop the task before them; [Manager.StopAll] says how
+// they share a deadline.
 //
 // A dependency that is lost while the task runs does not stop the task. New refuses this option, and
 // StartTask refuses one that makes a cycle. The default is to depend on none.
@@ -237,7 +238,8 @@ func WithContext(ctx context.Context) Option {
 }
 
 // WithHistory sets how many ended tasks are remembered, for Lookup, Tasks, Stats and RestartTask.
-// Beyond it, the one that ended first is forgotten. The default is 128.
+// Beyond it, the one that ended first is forgotten; not one that has completed while others depend on
+// it (see [WithDependsOn]). The default is 128.
 func WithHistory(n int) Option {
 	return managerOption("WithHistory", n, func(c *config) string {
 		c.history = n

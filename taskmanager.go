@@ -221,7 +221,7 @@ func (m *Manager) startedLocked(t *Task) {
 }
 
 // endedLocked notes that a life of t has ended: t is remembered, and the task that ended first
-// forgotten.
+// forgotten, unless it is needed.
 func (m *Manager) endedLocked(t *Task) {
 	m.undependLocked(t)
 	m.alive--
@@ -229,6 +229,24 @@ func (m *Manager) endedLocked(t *Task) {
 		m.unwatch()
 		m.unwatch = nil
 	}
+	m.linkLocked(t)
+	for range m.remember {
+		if m.remember <= m.config.history {
+			return
+		}
+		oldest := m.oldest
+		if m.neededLocked(oldest) {
+			m.unlinkLocked(oldest)
+			m.linkLocked(oldest)
+			continue
+		}
+		m.forgetLocked(oldest)
+		delete(m.tasks, oldest.name)
+	}
+}
+
+// linkLocked puts t at the end of the list of those that are remembered.
+func (m *Manager) linkLocked(t *Task) {
 	t.extras.older = m.newest
 	if m.newest != nil {
 		m.newest.extras.newer = t
@@ -237,11 +255,6 @@ func (m *Manager) endedLocked(t *Task) {
 	}
 	m.newest = t
 	m.remember++
-	if m.remember > m.config.history {
-		oldest := m.oldest
-		m.forgetLocked(oldest)
-		delete(m.tasks, oldest.name)
-	}
 }
 
 // unlinkLocked takes t out of the list of those that are remembered.
