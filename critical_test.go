@@ -57,13 +57,12 @@ func (r *running) err(t *testing.T, d time.Duration) error {
 	return err
 }
 
-// asGivenUp asserts that err is a GiveUpError about that task, and returns it.
-func asGivenUp(t *testing.T, err error, task string) *taskmanager.GiveUpError {
+// assertGivenUp asserts that err is a GiveUpError about that task.
+func assertGivenUp(t *testing.T, err error, task string) {
 	t.Helper()
 	var gaveUp *taskmanager.GiveUpError
 	require.ErrorAs(t, err, &gaveUp)
 	assert.Equal(t, task, gaveUp.Task)
-	return gaveUp
 }
 
 func TestRunEndsWhenACriticalTaskIsGivenUp(t *testing.T) {
@@ -84,7 +83,9 @@ func TestRunEndsWhenACriticalTaskIsGivenUp(t *testing.T) {
 		time.Sleep(5*s - 1)
 		r.lives(t)
 		err := r.err(t, 8*s) // it fails after 1, 3 and 5 s, and the others take 3 s to stop, in order
-		gaveUp := asGivenUp(t, err, "vital")
+		var gaveUp *taskmanager.GiveUpError
+		require.ErrorAs(t, err, &gaveUp)
+		assert.Equal(t, "vital", gaveUp.Task)
 		assert.Same(t, gaveUp, err, "there is one error, and it is returned as it is")
 		assert.Equal(t, 2, gaveUp.Restarts)
 		require.ErrorIs(t, err, errBoom)
@@ -151,7 +152,7 @@ func TestACriticalTaskIsGoneBeforeRun(t *testing.T) {
 			gone(t, m)
 			r, cancel := goRun(t, m)
 			defer cancel()
-			asGivenUp(t, r.err(t, time.Second), "vital")
+			assertGivenUp(t, r.err(t, time.Second), "vital")
 			assert.False(t, m.IsRunning("other"))
 		})
 	})
@@ -200,11 +201,11 @@ func TestACriticalTaskIsGoneBeforeRun(t *testing.T) {
 			r, cancel := goRun(t, m)
 			defer cancel()
 			err := r.err(t, 0)
-			several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // its own
+			several, ok := err.(interface{ Unwrap() []error })
 			require.True(t, ok)
 			require.Len(t, several.Unwrap(), 2, "each once: %v", err)
-			asGivenUp(t, several.Unwrap()[0], "second")
-			asGivenUp(t, several.Unwrap()[1], "vital")
+			assertGivenUp(t, several.Unwrap()[0], "second")
+			assertGivenUp(t, several.Unwrap()[1], "vital")
 		})
 	})
 }
@@ -262,7 +263,7 @@ func TestACriticalTaskClosesTheManager(t *testing.T) {
 		defer cancel()
 		synctest.Wait()
 		task := start(t, m, "vital", boom, critical, noRestart)
-		asGivenUp(t, r.err(t, 0), "vital")
+		assertGivenUp(t, r.err(t, 0), "vital")
 		require.ErrorIs(t, <-refused, taskmanager.ErrManagerClosed)
 		require.ErrorIs(t, task.Wait(t.Context()), errBoom)
 	})
@@ -276,8 +277,8 @@ func TestTwoRunsEndTogether(t *testing.T) {
 		defer cancel()
 		second, cancel2 := goRun(t, m)
 		defer cancel2()
-		asGivenUp(t, first.err(t, time.Second), "vital")
-		asGivenUp(t, second.err(t, time.Second), "vital")
+		assertGivenUp(t, first.err(t, time.Second), "vital")
+		assertGivenUp(t, second.err(t, time.Second), "vital")
 	})
 }
 
@@ -311,7 +312,7 @@ func TestACriticalTaskGivesUpDuringShutdown(t *testing.T) {
 		r, cancel := goRun(t, m)
 		r.lives(t)
 		cancel()
-		asGivenUp(t, r.err(t, 2*time.Second), "vital")
+		assertGivenUp(t, r.err(t, 2*time.Second), "vital")
 	})
 }
 
@@ -332,7 +333,7 @@ func TestACriticalTaskIsStuckAfterAStop(t *testing.T) {
 	})
 }
 
-// stuckAfter is what makes a task that ignores its watchdog stuck after three seconds.
+// stuckAfter3Seconds starts a critical task whose first run ignores its watchdog: it is stuck after 3 s.
 func stuckAfter3Seconds(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) (*taskmanager.Task, *deafBody) {
 	t.Helper()
 	body := newDeafBody()
@@ -416,7 +417,7 @@ func TestRunEndsWhenACriticalTaskIsStuckAfterAMissedHeartbeat(t *testing.T) {
 			r, cancel := goRun(t, m)
 			defer cancel()
 			err := r.err(t, 0)
-			asGivenUp(t, err, "vital")
+			assertGivenUp(t, err, "vital")
 			require.ErrorIs(t, err, taskmanager.ErrWatchdog)
 			var stuck *taskmanager.StopTimeoutError
 			require.NotErrorAs(t, err, &stuck, "it no longer is")
@@ -459,7 +460,7 @@ func TestRunOfTheDefaultManager(t *testing.T) {
 		_, err := taskmanager.StartTask("vital", failAfter(time.Second), critical, noRestart)
 		require.NoError(t, err)
 		began := time.Now()
-		asGivenUp(t, taskmanager.Run(t.Context()), "vital")
+		assertGivenUp(t, taskmanager.Run(t.Context()), "vital")
 		took(t, time.Second, began)
 	})
 }
@@ -510,7 +511,7 @@ func TestPromise1AGroupRestartsAsAWhole(t *testing.T) {
 		stats := task.Stats()
 		assert.EqualValues(t, 4, stats.Runs)
 		assert.Equal(t, began.Add(9*s).UnixNano(), stats.RunStartedAt.UnixNano(), "three times a second to fail, and two to stop")
-		asGivenUp(t, stats.LastError, "vital")
+		assertGivenUp(t, stats.LastError, "vital")
 		require.ErrorIs(t, stats.LastError, errBoom)
 		require.NoError(t, task.Restart(t.Context()))
 		assert.EqualValues(t, 2, g.most.Load(), "two generations at once")
@@ -556,7 +557,7 @@ func TestPromise1AGroupWithAStuckTaskIsNotRestarted(t *testing.T) {
 				took(t, c.fails, began)
 				require.Equal(t, taskmanager.StateFailed, settled(task))
 				asStuck(t, task.Err(), "sibling", 5*s)
-				asGivenUp(t, task.Err(), "group")
+				assertGivenUp(t, task.Err(), "group")
 				assert.EqualValues(t, 1, task.Stats().Failures)
 				time.Sleep(time.Hour)
 				assert.EqualValues(t, 1, g.generations.Load())
