@@ -48,6 +48,7 @@ func (t *Task) wait() bool {
 		restarts = t.takeWaitersLocked(restartRequest) // the old run is over; the new one begins in time
 	}
 	t.setLocked(StateWaiting)
+	t.run = nil // of a restart by hand
 	return true
 }
 
