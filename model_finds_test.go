@@ -1,6 +1,7 @@
 package taskmanager_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,5 +39,22 @@ func TestNothingExecutesInATaskThatWaitsAfterARestartByHand(t *testing.T) {
 		assert.Zero(t, task.Stats().RunStartedAt)
 		assert.Zero(t, task.Stats().Uptime)
 		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
+// The step that might have taken longer has not, and the body hangs in the next one.
+func TestAHeartbeatAfterALongOneCountsAsAnyOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		began := time.Now()
+		task := start(t, m, "a", func(ctx context.Context) error {
+			taskmanager.HeartbeatWithin(ctx, time.Hour)
+			time.Sleep(time.Minute)
+			taskmanager.Heartbeat(ctx)
+			<-ctx.Done()
+			return nil
+		}, taskmanager.WithWatchdog(9*time.Second), once())
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+		took(t, time.Minute+9*time.Second, began)
 	})
 }
