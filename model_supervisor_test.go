@@ -1,0 +1,669 @@
+package taskmanager_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// modelOptions are those of a task of the model, and how its body is.
+type modelOptions struct {
+	policy      taskmanager.RestartPolicy
+	most        int
+	window      time.Duration
+	initial     time.Duration // the longest delay is four times that
+	healthy     time.Duration // 0: the window
+	readiness   time.Duration
+	watchdog    time.Duration
+	stopTimeout time.Duration
+	dependsOn   []string
+
+	deaf     bool   // the body ignores that its context ends
+	farewell string // otherwise, how it ends then
+}
+
+func (o modelOptions) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, at most %d restarts in %v after %v", [...]string{"on failure", "never", "always"}[o.policy], o.most, o.window, o.initial)
+	for _, part := range []struct {
+		name string
+		d    time.Duration
+	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}} {
+		if part.d > 0 {
+			fmt.Fprintf(&b, ", %s %v", part.name, part.d)
+		}
+	}
+	if len(o.dependsOn) > 0 {
+		fmt.Fprintf(&b, ", depends on %v", o.dependsOn)
+	}
+	if o.deaf {
+		return b.String() + ", deaf"
+	}
+	return b.String() + ", farewell: " + o.farewell
+}
+
+func (o modelOptions) options() []taskmanager.TaskOption {
+	opts := []taskmanager.TaskOption{
+		taskmanager.WithRestart(o.policy), taskmanager.WithMaxRestarts(o.most), taskmanager.WithRestartWindow(o.window),
+		taskmanager.WithBackoff(o.initial, 4*o.initial), taskmanager.WithStopTimeout(o.stopTimeout), taskmanager.WithDependsOn(o.dependsOn...),
+	}
+	if o.healthy > 0 {
+		opts = append(opts, taskmanager.WithHealthyAfter(o.healthy))
+	}
+	if o.readiness > 0 {
+		opts = append(opts, taskmanager.WithReadiness(o.readiness))
+	}
+	if o.watchdog > 0 {
+		opts = append(opts, taskmanager.WithWatchdog(o.watchdog))
+	}
+	return opts
+}
+
+// never is no time; all others are since the model began.
+const never time.Duration = -1
+
+// longHeartbeat is what a body announces now and then.
+const longHeartbeat = 7 * time.Second
+
+// A model is what a Manager should be. It has no goroutines: what happens at one moment happens in settle, and what the passing of
+// time brings in sleep.
+type model struct {
+	now         time.Duration
+	tasks       map[string]*modelTask
+	retired     modelCounts // of tasks whose name was started anew
+	closed      bool
+	parentEnded bool
+	stops       []*modelStop
+	causes      map[string][]errorSet // of the contexts of all runs of the name; 0: not ended
+	events      map[string][]eventView
+}
+
+type modelCounts struct{ runs, failures, panics uint64 }
+
+// What a task was asked for. A larger one overrides a smaller one.
+type modelRequest int
+
+const (
+	askedNothing modelRequest = iota
+	askedToFail
+	askedToRestart
+	askedToStop
+	askedToStopAll
+	askedToShutDown
+	askedByParent
+)
+
+// cause is what the body finds in its context.
+func (q modelRequest) cause() errorSet {
+	return [...]errorSet{
+		askedToRestart: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown, askedByParent: isParent,
+	}[q]
+}
+
+type modelTask struct {
+	name      string
+	o         modelOptions
+	state     taskmanager.State
+	asked     modelRequest
+	executing bool
+	ready     bool
+	late      errorSet // why the run was canceled
+	readyBy   time.Duration
+	beatBy    time.Duration
+	waiters   []*modelStop
+
+	total                     modelCounts // in all lives
+	counts                    modelCounts // in this one
+	restarts                  []time.Duration
+	delay                     time.Duration // the next one
+	started, runStarted, over time.Duration
+	nextRun                   time.Duration
+	lastErr, err              errorSet
+	lastErrAt                 time.Duration
+	errRestarts               int
+}
+
+// A modelCall is a call of the Manager that may wait for several tasks.
+type modelCall struct {
+	stops   []*modelStop
+	restart bool
+	outcome *outcomeOfCall
+}
+
+// A modelStop is a request of one task.
+type modelStop struct {
+	call     *modelCall // nil: nobody waits for it
+	task     *modelTask
+	request  modelRequest
+	timeout  time.Duration
+	after    []*modelStop // it begins when these are over
+	begun    bool
+	deadline time.Duration
+	over     bool
+	stuck    bool         // at its deadline
+	followed modelRequest // otherwise, what the task has done
+}
+
+func newModel() *model {
+	return &model{tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView)}
+}
+
+func newModelTask(name string, o modelOptions, now time.Duration) *modelTask {
+	return &modelTask{name: name, o: o, delay: o.initial, started: now, over: never, readyBy: never, beatBy: never, lastErrAt: never}
+}
+
+func (m *model) start(name string, o modelOptions) errorSet {
+	old := m.tasks[name]
+	switch {
+	case m.closed:
+		return isClosed
+	case m.reaches(o.dependsOn, name):
+		return isRefused
+	case old != nil && !old.state.Ended():
+		return isTaken
+	case old != nil:
+		m.retired.runs += old.total.runs
+		m.retired.failures += old.total.failures
+		m.retired.panics += old.total.panics
+	}
+	m.tasks[name] = newModelTask(name, o, m.now)
+	return 0
+}
+
+// reaches reports whether one of names is name or depends on it.
+func (m *model) reaches(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(d string) bool {
+		return d == name || m.tasks[d] != nil && m.reaches(m.tasks[d].o.dependsOn, name)
+	})
+}
+
+func (m *model) returned(err errorSet, stuck ...string) *modelCall {
+	return &modelCall{outcome: &outcomeOfCall{at: m.now, err: err, stuck: stuck}}
+}
+
+func (m *model) stop(name string, within time.Duration) *modelCall {
+	t := m.tasks[name]
+	switch {
+	case t == nil:
+		return m.returned(isNotFound)
+	case t.state.Ended():
+		return m.returned(isNotRunning)
+	}
+	return m.ask(t, askedToStop, within)
+}
+
+func (m *model) restart(name string, within time.Duration) *modelCall {
+	t := m.tasks[name]
+	switch {
+	case t == nil:
+		return m.returned(isNotFound)
+	case m.closed:
+		return m.returned(isClosed)
+	case t.state.Ended(): // afresh
+		total := t.total
+		*t = *newModelTask(name, t.o, m.now)
+		t.total = total
+		return m.returned(0)
+	case t.state == taskmanager.StateStuck:
+		return m.returned(isTimeout, name)
+	case t.state == taskmanager.StateStopping && t.asked > askedToRestart:
+		return m.returned(t.asked.cause())
+	case t.state == taskmanager.StateWaiting:
+		return m.returned(0)
+	}
+	c := m.ask(t, askedToRestart, within)
+	c.restart = true
+	return c
+}
+
+func (m *model) ask(t *modelTask, q modelRequest, within time.Duration) *modelCall {
+	s := &modelStop{task: t, request: q, timeout: t.o.stopTimeout}
+	if within > 0 {
+		s.timeout = min(s.timeout, within)
+	}
+	s.call = &modelCall{stops: []*modelStop{s}}
+	m.stops = append(m.stops, s)
+	return s.call
+}
+
+// stopAll stops those first that depend on others.
+func (m *model) stopAll(q modelRequest) *modelCall {
+	c := &modelCall{}
+	byName := make(map[string]*modelStop)
+	for _, name := range modelNames {
+		if t := m.tasks[name]; t != nil && !t.state.Ended() {
+			byName[name] = &modelStop{call: c, task: t, request: q, timeout: t.o.stopTimeout}
+			c.stops = append(c.stops, byName[name])
+		}
+	}
+	for _, s := range c.stops {
+		for _, d := range s.task.o.dependsOn {
+			if byName[d] != nil {
+				byName[d].after = append(byName[d].after, s)
+			}
+		}
+	}
+	m.stops = append(m.stops, c.stops...)
+	if len(c.stops) == 0 {
+		return m.returned(0)
+	}
+	return c
+}
+
+// inTurns reports whether some tasks wait for others before they are asked to stop.
+func (m *model) inTurns() bool {
+	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return !s.begun })
+}
+
+func (m *model) endParent() {
+	if !m.parentEnded {
+		m.closed, m.parentEnded = true, true
+		m.stopAll(askedByParent)
+	}
+}
+
+// executing returns name if that task executes, or else the next one that does, or "".
+func (m *model) executing(name string) string {
+	first := slices.Index(modelNames, name)
+	for _, n := range slices.Concat(modelNames[first:], modelNames[:first]) {
+		if t := m.tasks[n]; t != nil && t.executing {
+			return n
+		}
+	}
+	return ""
+}
+
+// obey is what follows when the body does what the verb says.
+func (m *model) obey(name, verb string) {
+	t := m.tasks[name]
+	switch verb {
+	case "ready":
+		if t.o.readiness > 0 && t.state == taskmanager.StateRunning && !t.ready {
+			t.ready, t.readyBy = true, never
+			m.emit(t, eventView{Kind: taskmanager.EventReady})
+		}
+	case "heartbeat":
+		if t.o.watchdog > 0 {
+			t.beatBy = m.now + t.o.watchdog
+		}
+	case "long heartbeat":
+		if t.o.watchdog > 0 {
+			t.beatBy = m.now + longHeartbeat
+		}
+	default:
+		m.returns(t, verb)
+	}
+}
+
+// endings are the errors of the verbs that end a body.
+var endings = map[string]errorSet{
+	"return": 0, "fail": isFail, "panic": isPanic, "panic with error": isPanic | isFail, "goexit": isGoexit,
+	"fail for good": isFail | isPermanent, "fail by canceled": isCanceled, "fail by stuck": isTimeout,
+}
+
+// returns judges a run whose body has ended in that way.
+func (m *model) returns(t *modelTask, verb string) {
+	err := endings[verb]
+	e := eventView{Kind: taskmanager.EventStopped, Uptime: m.now - t.runStarted}
+	t.executing, t.readyBy, t.beatBy = false, never, never
+	asked := m.request(t)
+	if t.late != 0 {
+		if err == isCanceled {
+			err = 0 // the run's own context
+		}
+		err |= t.late
+		t.late = 0
+	}
+	if err != isCanceled && err != asked.cause() {
+		e.Err = err
+	}
+	switch {
+	case asked > askedToRestart:
+		m.endContext(t, asked.cause())
+		m.end(t, taskmanager.StateStopped, e)
+		return
+	case asked == askedToRestart && err&isTimeout == 0:
+		m.endContext(t, isRestarted)
+		e.Err |= isRestarted
+		m.emit(t, e)
+		m.await(t)
+		return
+	}
+	e.Err = err
+	if err == 0 {
+		m.endContext(t, isCanceled)
+	} else {
+		m.endContext(t, err)
+	}
+	if err == 0 && t.o.policy != taskmanager.RestartAlways {
+		m.end(t, taskmanager.StateCompleted, e)
+		return
+	}
+	m.judge(t, e)
+}
+
+// judge restarts the task or gives it up.
+func (m *model) judge(t *modelTask, e eventView) {
+	err := e.Err
+	final := t.o.policy == taskmanager.RestartNever || err&(isPermanent|isTimeout) != 0
+	e.Restarts = t.inWindow(m.now)
+	if final || t.o.most != taskmanager.Unlimited && e.Restarts >= t.o.most {
+		t.fails(m.now, err)
+		e.Kind, e.Err = taskmanager.EventGaveUp, err|isGiveUp
+		if !final {
+			e.Err |= isTooMany
+			t.errRestarts = e.Restarts
+		}
+		t.err = e.Err
+		m.end(t, taskmanager.StateFailed, e)
+		return
+	}
+	healthy := t.o.healthy
+	if healthy == 0 {
+		healthy = t.o.window
+	}
+	if e.Uptime >= healthy {
+		t.delay = t.o.initial
+	}
+	e.Delay = t.delay
+	t.delay = min(2*t.delay, 4*t.o.initial)
+	t.fails(m.now, err)
+	t.restarts = append(t.restarts, m.now)
+	e.Restarts++
+	e.Kind = taskmanager.EventFailed
+	if err == 0 {
+		e.Kind = taskmanager.EventCompleted
+	}
+	t.asked = askedNothing
+	t.follow(askedNothing)
+	t.state, t.nextRun = taskmanager.StateBackoff, m.now+e.Delay
+	m.emit(t, e)
+	if e.Delay == 0 {
+		m.await(t)
+	}
+}
+
+func (t *modelTask) fails(now time.Duration, err errorSet) {
+	if err == 0 {
+		return
+	}
+	t.counts.failures++
+	t.total.failures++
+	if err&isPanic != 0 {
+		t.counts.panics++
+		t.total.panics++
+	}
+	t.lastErr, t.lastErrAt = err, now
+}
+
+func (t *modelTask) inWindow(now time.Duration) int {
+	t.restarts = slices.DeleteFunc(t.restarts, func(at time.Duration) bool { return now-at >= t.o.window })
+	return len(t.restarts)
+}
+
+// await begins the next run if all dependencies are ready.
+func (m *model) await(t *modelTask) {
+	switch {
+	case m.request(t) > askedToRestart:
+		m.end(t, taskmanager.StateStopped, eventView{Kind: taskmanager.EventStopped})
+	case slices.ContainsFunc(t.o.dependsOn, m.isMissing):
+		t.state = taskmanager.StateWaiting
+		if t.asked == askedToRestart {
+			t.asked = askedNothing
+			t.follow(askedToRestart)
+		}
+	default:
+		t.asked, t.state, t.executing, t.runStarted = askedNothing, taskmanager.StateRunning, true, m.now
+		t.ready = t.o.readiness == 0
+		if t.o.readiness > 0 {
+			t.readyBy = m.now + t.o.readiness
+		}
+		if t.o.watchdog > 0 {
+			t.beatBy = m.now + t.o.watchdog
+		}
+		t.counts.runs++
+		t.total.runs++
+		m.causes[t.name] = append(m.causes[t.name], 0)
+		m.emit(t, eventView{Kind: taskmanager.EventStarted})
+		t.follow(askedToRestart)
+	}
+}
+
+func (m *model) isMissing(name string) bool {
+	t := m.tasks[name]
+	return t == nil || t.state != taskmanager.StateCompleted && (t.state != taskmanager.StateRunning || !t.ready)
+}
+
+func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
+	t.state, t.over = s, m.now
+	if s == taskmanager.StateCompleted {
+		e.Kind = taskmanager.EventCompleted
+	}
+	m.emit(t, e)
+	if s == taskmanager.StateStopped {
+		t.follow(t.asked)
+	} else {
+		t.follow(askedNothing)
+	}
+}
+
+// follow tells those who wait for the task what it has done.
+func (t *modelTask) follow(q modelRequest) {
+	for _, s := range t.waiters {
+		if !s.over {
+			s.over, s.followed = true, q
+		}
+	}
+	t.waiters = nil
+}
+
+// request is what the task was asked for; the end of the parent asks everybody.
+func (m *model) request(t *modelTask) modelRequest {
+	if m.parentEnded && t.asked <= askedToRestart {
+		t.asked = askedByParent
+	}
+	return t.asked
+}
+
+// endContext ends the context of the latest run, unless it has ended.
+func (m *model) endContext(t *modelTask, cause errorSet) {
+	causes := m.causes[t.name]
+	if last := &causes[len(causes)-1]; *last == 0 {
+		*last = cause
+	}
+}
+
+// begin asks the task.
+func (m *model) begin(s *modelStop) {
+	t := s.task
+	s.begun, s.deadline = true, m.now+s.timeout
+	if t.state.Ended() {
+		s.over = true
+		return
+	}
+	t.waiters = append(t.waiters, s)
+	if m.request(t) <= askedToRestart {
+		t.asked = max(t.asked, s.request)
+	}
+	if !t.executing {
+		m.await(t)
+		return
+	}
+	if t.state == taskmanager.StateRunning {
+		t.state = taskmanager.StateStopping
+	}
+	if t.asked == askedToFail {
+		m.endContext(t, t.late)
+	} else {
+		m.endContext(t, t.asked.cause())
+	}
+}
+
+// isLate cancels a run.
+func (m *model) isLate(t *modelTask, why errorSet) {
+	t.late, t.readyBy, t.beatBy = why, never, never
+	m.stops = append(m.stops, &modelStop{task: t, request: askedToFail, timeout: t.o.stopTimeout})
+}
+
+// expire finds at the deadline that the task has not done as it was asked.
+func (m *model) expire(s *modelStop) {
+	t := s.task
+	s.over, s.stuck = true, true
+	if t.state == taskmanager.StateStopping {
+		t.state = taskmanager.StateStuck
+		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
+	}
+	if t.asked == askedToRestart {
+		t.asked = askedToStop // what is stuck is not restarted
+	}
+}
+
+// settle does everything that happens at this moment.
+func (m *model) settle() {
+	for again := true; again; {
+		again = false
+		for _, s := range m.stops {
+			if !s.begun && !slices.ContainsFunc(s.after, func(a *modelStop) bool { return !a.over }) {
+				m.begin(s)
+				again = true
+			}
+		}
+		for _, name := range modelNames {
+			t := m.tasks[name]
+			if t == nil {
+				continue
+			}
+			causes := m.causes[name]
+			switch {
+			case t.executing && !t.o.deaf && causes[len(causes)-1] != 0:
+				m.returns(t, t.o.farewell)
+				again = true
+			case t.state == taskmanager.StateWaiting && !slices.ContainsFunc(t.o.dependsOn, m.isMissing):
+				m.await(t)
+				again = true
+			}
+		}
+	}
+	for _, s := range m.stops {
+		s.call.settle(m.now)
+	}
+	m.stops = slices.DeleteFunc(m.stops, func(s *modelStop) bool { return s.over })
+}
+
+// settle lets the call return if there is nothing left to wait for.
+func (c *modelCall) settle(now time.Duration) {
+	if c == nil || c.outcome != nil || slices.ContainsFunc(c.stops, func(s *modelStop) bool { return !s.over }) {
+		return
+	}
+	c.outcome = &outcomeOfCall{at: now}
+	for _, s := range c.stops {
+		switch {
+		case s.stuck:
+			c.outcome.err |= isTimeout
+			c.outcome.stuck = append(c.outcome.stuck, s.task.name)
+		case c.restart && s.followed == askedNothing:
+			c.outcome.err |= s.task.err // nothing else ends a task that is to be restarted
+		case c.restart && s.followed != askedToRestart:
+			c.outcome.err |= s.followed.cause()
+		}
+	}
+}
+
+// sleep lets time pass.
+func (m *model) sleep(d time.Duration) {
+	target := m.now + d
+	for {
+		m.settle()
+		next := m.next()
+		if next == never || next > target {
+			m.now = target
+			return
+		}
+		m.now = next
+		m.alarm()
+	}
+}
+
+// alarms calls f for everything that waits for a time.
+func (m *model) alarms(f func(at time.Duration, ring func())) {
+	for _, name := range modelNames {
+		t := m.tasks[name]
+		if t == nil {
+			continue
+		}
+		if t.state == taskmanager.StateBackoff {
+			f(t.nextRun, func() { m.await(t) })
+		}
+		if t.state == taskmanager.StateRunning {
+			f(t.readyBy, func() { m.isLate(t, isNotReady) })
+			f(t.beatBy, func() { m.isLate(t, isWatchdog) })
+		}
+	}
+	for _, s := range m.stops {
+		if s.begun && !s.over {
+			f(s.deadline, func() { m.expire(s) })
+		}
+	}
+}
+
+// next returns when the next alarm is due.
+func (m *model) next() time.Duration {
+	next := never
+	m.alarms(func(at time.Duration, _ func()) {
+		if at != never && (next == never || at < next) {
+			next = at
+		}
+	})
+	return next
+}
+
+// alarm rings those that are due now.
+func (m *model) alarm() {
+	var due []func()
+	m.alarms(func(at time.Duration, ring func()) {
+		if at == m.now {
+			due = append(due, ring)
+		}
+	})
+	for _, ring := range due {
+		ring()
+	}
+}
+
+// edge returns when the oldest restart of the task leaves the window.
+func (m *model) edge(name string) time.Duration {
+	if t := m.tasks[name]; t != nil && t.inWindow(m.now) > 0 {
+		return t.restarts[0] + t.o.window
+	}
+	return never
+}
+
+func (m *model) emit(t *modelTask, e eventView) {
+	e.Time, e.Task, e.Run = m.now, t.name, t.counts.runs
+	m.events[t.name] = append(m.events[t.name], e)
+}
+
+// view returns what should be seen of the task, and whether there is one.
+func (m *model) view(name string) (taskView, bool) {
+	t := m.tasks[name]
+	if t == nil {
+		return taskView{}, false
+	}
+	v := taskView{
+		State: t.state, Running: !t.state.Ended(), Ready: t.state == taskmanager.StateRunning && t.ready, Done: t.state.Ended(),
+		Waits: t.state == taskmanager.StateWaiting,
+		Runs:  t.counts.runs, Restarts: max(t.counts.runs, 1) - 1, Failures: t.counts.failures, Panics: t.counts.panics,
+		InWindow: t.inWindow(m.now), Started: t.started, RunStarted: never, Next: never, Over: t.over,
+		LastErr: t.lastErr, LastErrAt: t.lastErrAt, Err: t.err, ErrRestarts: t.errRestarts, Causes: m.causes[name],
+	}
+	if t.executing {
+		v.Executing, v.RunStarted, v.Uptime = 1, t.runStarted, m.now-t.runStarted
+	}
+	if t.state == taskmanager.StateBackoff {
+		v.Next = t.nextRun
+	}
+	return v, true
+}

@@ -1,0 +1,584 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// Whatever is done to a Manager, and whatever its bodies do: it says and does what a model says that it should. Each example is a
+// random script of steps in a bubble of its own. After each step everything that can be seen from outside is compared: states,
+// counts, times, errors, events, causes of contexts, and what each call has returned and when. A failure is shrunk to a short
+// script, and told as a line for each step.
+func TestManagerDoesWhatTheModelSays(t *testing.T) {
+	examples, seen := 0, make(map[string]int)
+	rapid.Check(t, func(rt *rapid.T) {
+		script := scripts.Draw(rt, "script")
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			w := newWorld(rt)
+			defer w.finish()
+			for _, s := range script {
+				s = w.do(s)
+				synctest.Wait()
+				w.model.settle()
+				rt.Logf("%v: %v", w.since(time.Now()), s)
+				w.compare(seen)
+			}
+		})
+		examples++
+	})
+	if examples < 100 {
+		return
+	}
+	// What never happened has not been tested.
+	for state := taskmanager.StateWaiting; state <= taskmanager.StateStopped; state++ {
+		assert.NotZero(t, seen[state.String()], "%v after %d examples", state, examples)
+	}
+	for kind := taskmanager.EventStarted; kind <= taskmanager.EventStuck; kind++ {
+		assert.NotZero(t, seen["event "+kind.String()], "event %v after %d examples", kind, examples)
+	}
+}
+
+// The names of the tasks in the scripts.
+var modelNames = []string{"a", "b", "c"}
+
+// A step is a line of a script. Its name and what else it needs depend on its verb.
+type step struct {
+	verb   string
+	name   string
+	task   modelOptions  // start
+	within time.Duration // stop, restart: the deadline of the context; 0: none
+	sleep  time.Duration
+}
+
+func (s step) String() string {
+	switch s.verb {
+	case "start":
+		return fmt.Sprintf("start %s: %v", s.name, s.task)
+	case "stop", "restart":
+		if s.within > 0 {
+			return fmt.Sprintf("%s %s within %v", s.verb, s.name, s.within)
+		}
+	case "sleep":
+		return fmt.Sprintf("sleep %v", s.sleep)
+	}
+	return strings.TrimSpace(s.verb + " " + s.name)
+}
+
+func (s step) stopsAll() bool {
+	return s.verb == "stop all" || s.verb == "shut down" || s.verb == "end parent"
+}
+
+// A modelScript is what one example does.
+type modelScript []step
+
+// GoString is what rapid prints of a script: the steps are logged one by one.
+func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) }
+
+// The verbs. Those that come more than once are drawn more often.
+var verbs = []string{
+	"start", "start", "start", "start", "start", "start",
+	"stop", "stop", "restart", "restart", "restart", "stop all", "shut down", "end parent",
+	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next", "sleep to edge",
+	// What a body does, if it executes.
+	"ready", "ready", "ready", "ready", "heartbeat", "heartbeat", "long heartbeat", "stale ready", "stale heartbeat",
+	"return", "return", "fail", "fail", "fail", "panic", "panic with error", "goexit", "fail for good", "fail by canceled", "fail by stuck",
+}
+
+// scripts is nested because a plain slice would be short.
+var scripts = rapid.Custom(func(rt *rapid.T) modelScript {
+	parts := rapid.SliceOf(rapid.SliceOf(rapid.SliceOfN(rapid.Custom(drawStep), 0, 6))).Draw(rt, "parts")
+	return slices.Concat(slices.Concat(parts...)...)
+})
+
+func drawStep(rt *rapid.T) step {
+	s := step{verb: rapid.SampledFrom(verbs).Draw(rt, "verb")}
+	switch s.verb {
+	case "sleep":
+		s.sleep = time.Duration(rapid.IntRange(1, 12).Draw(rt, "seconds")) * time.Second
+		return s
+	case "shut down", "end parent":
+		if rapid.IntRange(0, 9).Draw(rt, "rarely") < 9 { // what comes after it is dull
+			return step{verb: "sleep to next"}
+		}
+		return s
+	case "stop all", "sleep to next", "sleep to just before next":
+		return s
+	}
+	i := rapid.IntRange(0, len(modelNames)-1).Draw(rt, "name")
+	s.name = modelNames[i]
+	// No two tasks have the same durations, so that what they do never falls on the same nanosecond, where any order would do.
+	unit := time.Duration(math.Pow(1000, float64(i)))
+	switch s.verb {
+	case "stop", "restart":
+		s.within = rapid.SampledFrom([]time.Duration{0, time.Second + 83*unit, 9*time.Second + 83*unit}).Draw(rt, "within")
+	case "start":
+		s.task = modelOptions{
+			policy:      rapid.SampledFrom([]taskmanager.RestartPolicy{taskmanager.RestartOnFailure, taskmanager.RestartOnFailure, taskmanager.RestartAlways, taskmanager.RestartNever}).Draw(rt, "policy"),
+			most:        rapid.SampledFrom([]int{2, 1, 0, 3, taskmanager.Unlimited}).Draw(rt, "max restarts"),
+			window:      rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(rt, "window"),
+			initial:     rapid.SampledFrom([]time.Duration{0, time.Second + unit}).Draw(rt, "initial"),
+			healthy:     rapid.SampledFrom([]time.Duration{0, 4 * time.Second}).Draw(rt, "healthy"),
+			readiness:   rapid.SampledFrom([]time.Duration{0, 2*time.Second + 17*unit}).Draw(rt, "readiness"),
+			watchdog:    rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 31*unit}).Draw(rt, "watchdog"),
+			stopTimeout: 2*time.Second + 53*unit,
+			deaf:        rapid.Bool().Draw(rt, "deaf"),
+			farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail"}).Draw(rt, "farewell"),
+		}
+		s.task.dependsOn = slices.DeleteFunc(slices.Clone(modelNames), func(string) bool {
+			return rapid.IntRange(0, 3).Draw(rt, "independent") < 3
+		})
+	}
+	return s
+}
+
+// A world is a Manager, its bodies and the calls of it that are under way, and the model of all that.
+type world struct {
+	t         *rapid.T
+	began     time.Time
+	manager   *taskmanager.Manager
+	model     *model
+	events    <-chan taskmanager.Event
+	endParent context.CancelCauseFunc
+	unlisten  context.CancelFunc
+	release   chan struct{} // closed at the end, for the deaf
+	commands  map[string]chan string
+
+	mu        sync.Mutex
+	contexts  map[string][]context.Context // of all runs of the name
+	executing map[string]int
+	calls     []*call
+}
+
+// A call is one call of the Manager, with a goroutine of its own.
+type call struct {
+	name    string
+	model   *modelCall
+	outcome *outcomeOfCall // nil as long as it has not returned
+}
+
+type outcomeOfCall struct {
+	at    time.Duration // since the world began
+	err   errorSet
+	stuck []string // the tasks of its StopTimeoutErrors
+}
+
+func (o *outcomeOfCall) String() string {
+	if o == nil {
+		return "nothing yet"
+	}
+	return fmt.Sprintf("%v: error %v of %v", o.at, o.err, o.stuck)
+}
+
+func newWorld(t *rapid.T) *world {
+	parent, endParent := context.WithCancelCause(context.Background())
+	m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)), taskmanager.WithContext(parent),
+		taskmanager.WithBackoffJitter(0), taskmanager.WithBackoffFactor(2))
+	require.NoError(t, err)
+	ctx, unlisten := context.WithCancel(context.Background())
+	w := &world{
+		t: t, began: time.Now(), manager: m, model: newModel(), events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
+		release: make(chan struct{}), commands: make(map[string]chan string),
+		contexts: make(map[string][]context.Context), executing: make(map[string]int),
+	}
+	for _, name := range modelNames {
+		w.commands[name] = make(chan string)
+	}
+	return w
+}
+
+// finish ends everything, whatever state it is in.
+func (w *world) finish() {
+	go func() { _ = w.manager.Shutdown(context.Background()) }()
+	synctest.Wait()
+	close(w.release)
+	w.unlisten()
+	w.endParent(nil)
+	time.Sleep(time.Minute)
+}
+
+// since is the time of t, as the model has it.
+func (w *world) since(t time.Time) time.Duration {
+	if t.IsZero() {
+		return never
+	}
+	return t.Sub(w.began)
+}
+
+// do takes the step in the world and in the model. It returns the step that it took: what a body is to do falls to one that
+// executes, if any does.
+func (w *world) do(s step) step {
+	if s.stopsAll() && w.model.inTurns() {
+		return s // the turns of both would come at the same moment, in any order
+	}
+	switch s.verb {
+	case "start":
+		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
+		require.Equal(w.t, w.model.start(s.name, s.task), errorsIn(err), "%v returned %v", s, err)
+	case "stop":
+		w.call(s, w.model.stop(s.name, s.within), func(ctx context.Context) error { return w.manager.StopTask(ctx, s.name) })
+	case "restart":
+		w.call(s, w.model.restart(s.name, s.within), func(ctx context.Context) error { return w.manager.RestartTask(ctx, s.name) })
+	case "stop all":
+		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
+	case "shut down":
+		w.model.closed = true
+		w.call(s, w.model.stopAll(askedToShutDown), w.manager.Shutdown)
+	case "end parent":
+		w.endParent(errParent)
+		w.model.endParent()
+	case "sleep":
+		w.sleep(s.sleep)
+	case "sleep to next":
+		w.sleep(w.model.next() - w.model.now)
+	case "sleep to just before next":
+		w.sleep(w.model.next() - w.model.now - 1)
+	case "sleep to edge":
+		w.sleep(w.model.edge(s.name) - w.model.now)
+	case "stale ready", "stale heartbeat":
+		if c := w.contexts[s.name]; len(c) > 1 {
+			_, _ = obey(c[len(c)-2], strings.TrimPrefix(s.verb, "stale "))
+		}
+	default:
+		if s.name = w.model.executing(s.name); s.name == "" {
+			return s
+		}
+		select {
+		case w.commands[s.name] <- s.verb:
+		default:
+			require.FailNow(w.t, "nobody obeys", "%v: %s should execute", s, s.name)
+		}
+		w.model.obey(s.name, s.verb)
+	}
+	return s
+}
+
+// sleep lets time pass. It does nothing if d is not positive, or so long that there is nothing to wait for.
+func (w *world) sleep(d time.Duration) {
+	if d > 0 && d < time.Hour {
+		time.Sleep(d)
+		w.model.sleep(d)
+	}
+}
+
+func (w *world) call(s step, m *modelCall, f func(context.Context) error) {
+	c := &call{name: s.String(), model: m}
+	w.calls = append(w.calls, c)
+	go func() {
+		ctx := context.Background()
+		if s.within > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, s.within)
+			defer cancel()
+		}
+		err := f(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		c.outcome = &outcomeOfCall{at: w.since(time.Now()), err: errorsIn(err), stuck: stuckIn(err)}
+	}()
+}
+
+// body returns a body that does as it is told, and returns when its context ends unless it is deaf.
+func (w *world) body(name string, o modelOptions) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		w.mu.Lock()
+		w.contexts[name] = append(w.contexts[name], ctx)
+		w.executing[name]++
+		w.mu.Unlock()
+		defer func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.executing[name]--
+		}()
+		done := ctx.Done()
+		if o.deaf {
+			done = nil
+		}
+		for {
+			select {
+			case verb := <-w.commands[name]:
+				if ends, err := obey(ctx, verb); ends {
+					return err
+				}
+			case <-done:
+				_, err := obey(ctx, o.farewell)
+				return err
+			case <-w.release:
+				return nil
+			}
+		}
+	}
+}
+
+var (
+	errFail   = errors.New("fail")
+	errParent = errors.New("parent")
+)
+
+// obey does what the verb says, in a body whose context is ctx. It returns whether the body ends, and with what error.
+func obey(ctx context.Context, verb string) (ends bool, err error) {
+	switch verb {
+	case "ready":
+		taskmanager.Ready(ctx)
+		return false, nil
+	case "heartbeat":
+		taskmanager.Heartbeat(ctx)
+		return false, nil
+	case "long heartbeat":
+		taskmanager.HeartbeatWithin(ctx, longHeartbeat)
+		return false, nil
+	case "fail":
+		return true, errFail
+	case "panic":
+		panic("why")
+	case "panic with error":
+		panic(errFail)
+	case "goexit":
+		runtime.Goexit()
+	case "fail for good":
+		return true, fmt.Errorf("wrapped: %w", backoff.Permanent(errFail))
+	case "fail by canceled":
+		return true, context.Canceled
+	case "fail by stuck":
+		return true, fmt.Errorf("wrapped: %w", &taskmanager.StopTimeoutError{})
+	}
+	return true, nil
+}
+
+// What can be seen of a task, with times since the world began.
+type taskView struct {
+	State                                   taskmanager.State
+	Running, Ready, Done, Waits             bool
+	Runs, Restarts, Failures, Panics        uint64
+	InWindow, Executing                     int
+	Started, RunStarted, Uptime, Next, Over time.Duration
+	LastErr                                 errorSet
+	LastErrAt                               time.Duration
+	Err                                     errorSet
+	ErrRestarts                             int
+	Causes                                  []errorSet // of the contexts of all runs
+}
+
+type eventView struct {
+	Time     time.Duration
+	Task     string
+	Kind     taskmanager.EventKind
+	Run      uint64
+	Err      errorSet
+	Delay    time.Duration
+	Restarts int
+	Uptime   time.Duration
+	Missed   int
+}
+
+// compare fails unless the world is as the model is. It counts in seen what there was to see.
+func (w *world) compare(seen map[string]int) {
+	var runs, failures, panics uint64
+	states := make(map[taskmanager.State]int)
+	for _, name := range modelNames {
+		want, known := w.model.view(name)
+		task, ok := w.manager.Lookup(name)
+		require.Equal(w.t, known, ok, "Lookup %s", name)
+		if !known {
+			continue
+		}
+		require.Equal(w.t, lines(want), lines(w.view(task)), "task %s", name)
+		states[want.State]++
+		seen[want.State.String()]++
+		total := w.model.tasks[name].total
+		runs, failures, panics = runs+total.runs, failures+total.failures, panics+total.panics
+	}
+	s := w.manager.Stats()
+	require.Equal(w.t, [...]uint64{runs + w.model.retired.runs, failures + w.model.retired.failures, panics + w.model.retired.panics},
+		[...]uint64{s.Runs, s.Failures, s.Panics}, "total runs, failures and panics")
+	require.Equal(w.t, [...]int{
+		states[taskmanager.StateWaiting], states[taskmanager.StateRunning], states[taskmanager.StateBackoff],
+		states[taskmanager.StateStopping], states[taskmanager.StateStuck],
+		states[taskmanager.StateCompleted], states[taskmanager.StateFailed], states[taskmanager.StateStopped],
+	}, [...]int{s.Waiting, s.Running, s.Backoff, s.Stopping, s.Stuck, s.Completed, s.Failed, s.Stopped}, "how many are in which state")
+	w.compareEvents(seen)
+	w.compareCalls()
+}
+
+func (w *world) view(t *taskmanager.Task) taskView {
+	s := t.Stats()
+	v := taskView{
+		State: s.State, Running: w.manager.IsRunning(s.Name), Ready: s.Ready, Waits: strings.HasPrefix(s.Status, "waiting for "),
+		Runs: s.Runs, Restarts: s.Restarts, Failures: s.Failures, Panics: s.Panics, InWindow: s.RestartsInWindow,
+		Started: w.since(s.StartedAt), RunStarted: w.since(s.RunStartedAt), Uptime: s.Uptime, Next: w.since(s.NextRunAt), Over: w.since(s.EndedAt),
+		LastErr: errorsIn(s.LastError), LastErrAt: w.since(s.LastErrorAt), Err: errorsIn(t.Err()),
+	}
+	var gaveUp *taskmanager.GiveUpError
+	if errors.As(t.Err(), &gaveUp) {
+		v.ErrRestarts = gaveUp.Restarts
+	}
+	select {
+	case <-t.Done():
+		v.Done = true
+	default:
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v.Executing = w.executing[s.Name]
+	for _, ctx := range w.contexts[s.Name] {
+		v.Causes = append(v.Causes, errorsIn(context.Cause(ctx)))
+	}
+	return v
+}
+
+func (w *world) compareEvents(seen map[string]int) {
+	got := make(map[string][]eventView)
+	for _, e := range received(w.events) {
+		got[e.Task] = append(got[e.Task], eventView{
+			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err),
+			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
+		})
+		seen["event "+e.Kind.String()]++
+	}
+	for _, name := range modelNames {
+		require.Equal(w.t, lines(w.model.events[name]...), lines(got[name]...), "events of %s", name)
+		delete(w.model.events, name)
+	}
+}
+
+// compareCalls drops the calls that have returned.
+func (w *world) compareCalls() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = slices.DeleteFunc(w.calls, func(c *call) bool {
+		require.Equal(w.t, c.model.outcome.String(), c.outcome.String(), "what %s returned, and when", c.name)
+		return c.outcome != nil
+	})
+}
+
+// lines is what assertions compare: the fields of each view, one a line.
+func lines[V any](views ...V) string {
+	var b strings.Builder
+	for _, view := range views {
+		v := reflect.ValueOf(view)
+		for i := range v.NumField() {
+			fmt.Fprintf(&b, "%s: %v\n", v.Type().Field(i).Name, v.Field(i))
+		}
+	}
+	return b.String()
+}
+
+// An errorSet is what an error is, as far as errors.Is and errors.As can tell.
+type errorSet uint32
+
+const (
+	isFail errorSet = 1 << iota
+	isPanic
+	isGoexit
+	isPermanent
+	isCanceled
+	isTimeout
+	isWatchdog
+	isNotReady
+	isGiveUp
+	isTooMany
+	isStopped
+	isRestarted
+	isShutdown
+	isParent
+	isTaken
+	isNotFound
+	isNotRunning
+	isClosed
+	isRefused
+	isOther
+)
+
+var errorKinds = []struct {
+	set  errorSet
+	name string
+	in   func(error) bool
+}{
+	{isFail, "fail", is(errFail)},
+	{isPanic, "panic", as[*taskmanager.PanicError]},
+	{isGoexit, "goexit", is(taskmanager.ErrGoexit)},
+	{isPermanent, "permanent", as[*backoff.PermanentError]},
+	{isCanceled, "canceled", is(context.Canceled)},
+	{isTimeout, "stop timeout", as[*taskmanager.StopTimeoutError]},
+	{isWatchdog, "watchdog", is(taskmanager.ErrWatchdog)},
+	{isNotReady, "not ready", is(taskmanager.ErrNotReady)},
+	{isGiveUp, "gave up", as[*taskmanager.GiveUpError]},
+	{isTooMany, "too many restarts", is(taskmanager.ErrTooManyRestarts)},
+	{isStopped, "stopped", is(taskmanager.ErrStopped)},
+	{isRestarted, "restarted", is(taskmanager.ErrRestarted)},
+	{isShutdown, "shutdown", is(taskmanager.ErrShutdown)},
+	{isParent, "parent", is(errParent)},
+	{isTaken, "taken", is(taskmanager.ErrTaskRunning)},
+	{isNotFound, "not found", is(taskmanager.ErrTaskNotFound)},
+	{isNotRunning, "not running", is(taskmanager.ErrTaskNotRunning)},
+	{isClosed, "closed", is(taskmanager.ErrManagerClosed)},
+	{isRefused, "refused", as[*taskmanager.OptionError]},
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func as[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+func errorsIn(err error) (set errorSet) {
+	if err == nil {
+		return 0
+	}
+	for _, k := range errorKinds {
+		if k.in(err) {
+			set |= k.set
+		}
+	}
+	if set == 0 {
+		return isOther
+	}
+	return set
+}
+
+func (s errorSet) String() string {
+	var names []string
+	for _, k := range errorKinds {
+		if s&k.set != 0 {
+			names = append(names, k.name)
+		}
+	}
+	if s == isOther {
+		return "another error"
+	}
+	return strings.Join(names, "+")
+}
+
+// stuckIn returns the tasks of the StopTimeoutErrors that err consists of.
+func stuckIn(err error) (names []string) {
+	switch e := err.(type) { //nolint:errorlint // the tree is walked here
+	case *taskmanager.StopTimeoutError:
+		return []string{e.Task}
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			names = append(names, stuckIn(err)...)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
