@@ -609,3 +609,24 @@ func TestRestartMakesANewBackOffPolicy(t *testing.T) {
 		require.NoError(t, task.Stop(t.Context()))
 	})
 }
+
+// The end of the old task is still being announced when its name is started anew: the restart is of the new one.
+func TestRestartOfANameThatIsStartedAnewMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		announce := make(chan struct{})
+		m := mustNew(t, slowLog("task stopped", func() { <-announce }))
+		start(t, m, "a", untilStopped)
+		synctest.Wait()
+		go func() { assert.NoError(t, m.StopTask(context.Background(), "a")) }()
+		synctest.Wait()
+		restarted := make(chan error, 1)
+		go func() { restarted <- m.RestartTask(context.Background(), "a") }()
+		synctest.Wait()
+		task := start(t, m, "a", untilStopped)
+		close(announce)
+		require.NoError(t, <-restarted)
+		synctest.Wait()
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}

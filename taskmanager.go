@@ -89,6 +89,7 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -321,11 +322,20 @@ func (m *Manager) RestartTask(ctx context.Context, name string) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
-	t, err := m.find(name)
-	if err != nil {
-		return err
+	for {
+		t, err := m.find(name)
+		if err != nil {
+			return err
+		}
+		err = m.restart(ctx, t)
+		if !errors.Is(err, ErrTaskNotFound) {
+			return err
+		}
+		if now, ok := m.Lookup(name); !ok || now == t {
+			return err
+		}
+		// t had ended, and its name was started anew before t was restarted: it is the new task's turn.
 	}
-	return m.restart(ctx, t)
 }
 
 func (m *Manager) find(name string) (*Task, error) {
