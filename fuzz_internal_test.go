@@ -14,6 +14,7 @@ import (
 // Labels of any kind, as package pprof writes them: the filter finds the task in them, however the profile comes in pieces.
 func FuzzStackFilter(f *testing.F) {
 	f.Add("a", "another", "b", 1)
+	f.Add("a", "subtask", "b", 2)
 	f.Add(`"`, "taskm", `"task":"b"`, 7)
 	f.Add("{\n}\\", "task\nmanager", "\xff\x00", 100)
 	f.Add(`a", "taskmanager":"9`, `x":"y", "task`, "", 3)

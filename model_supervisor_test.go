@@ -361,11 +361,7 @@ func (m *model) judge(t *modelTask, e eventView) {
 		m.end(t, taskmanager.StateFailed, e)
 		return
 	}
-	healthy := t.o.healthy
-	if healthy == 0 {
-		healthy = t.o.window
-	}
-	if e.Uptime >= healthy {
+	if m.now >= m.health(t.name) {
 		t.delay = t.o.initial
 	}
 	e.Delay = t.delay
@@ -639,6 +635,18 @@ func (m *model) edge(name string) time.Duration {
 		return t.restarts[0] + t.o.window
 	}
 	return never
+}
+
+// health returns when the latest run of the task is, or was, old enough to reset the backoff.
+func (m *model) health(name string) time.Duration {
+	t := m.tasks[name]
+	switch {
+	case t == nil:
+		return never
+	case t.o.healthy > 0:
+		return t.runStarted + t.o.healthy
+	}
+	return t.runStarted + t.o.window
 }
 
 func (m *model) emit(t *modelTask, e eventView) {

@@ -96,7 +96,8 @@ func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) 
 var verbs = []string{
 	"start", "start", "start", "start", "start", "start",
 	"stop", "stop", "restart", "restart", "restart", "stop all", "shut down", "end parent",
-	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next", "sleep to edge",
+	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
+	"sleep to edge", "fail in health", "fail in health", "fail in health",
 	// What a body does, if it executes.
 	"ready", "ready", "ready", "ready", "heartbeat", "heartbeat", "long heartbeat", "stale ready", "stale heartbeat",
 	"return", "return", "fail", "fail", "fail", "panic", "panic with error", "goexit", "fail for good", "fail by canceled", "fail by stuck",
@@ -252,6 +253,16 @@ func (w *world) do(s step) step {
 		w.sleep(w.model.next() - w.model.now - 1)
 	case "sleep to edge":
 		w.sleep(w.model.edge(s.name) - w.model.now)
+	case "fail in health":
+		if s.name = w.model.executing(s.name); s.name == "" {
+			return s
+		}
+		w.sleep(w.model.health(s.name) - w.model.now)
+		synctest.Wait()
+		w.model.settle()
+		if w.model.executing(s.name) == s.name {
+			w.command(s.name, "fail")
+		}
 	case "stale ready", "stale heartbeat":
 		if c := w.contexts[s.name]; len(c) > 1 {
 			_, _ = obey(c[len(c)-2], strings.TrimPrefix(s.verb, "stale "))
@@ -260,14 +271,19 @@ func (w *world) do(s step) step {
 		if s.name = w.model.executing(s.name); s.name == "" {
 			return s
 		}
-		select {
-		case w.commands[s.name] <- s.verb:
-		default:
-			require.FailNow(w.t, "nobody obeys", "%v: %s should execute", s, s.name)
-		}
-		w.model.obey(s.name, s.verb)
+		w.command(s.name, s.verb)
 	}
 	return s
+}
+
+// command has a body do what the verb says.
+func (w *world) command(name, verb string) {
+	select {
+	case w.commands[name] <- verb:
+	default:
+		require.FailNow(w.t, "nobody obeys", "%s should execute, to %s", name, verb)
+	}
+	w.model.obey(name, verb)
 }
 
 // sleep lets time pass. It does nothing if d is not positive, or so long that there is nothing to wait for.
