@@ -42,7 +42,7 @@ func FuzzNamesAndErrorTexts(f *testing.F) {
 			var jsonLog, textLog bytes.Buffer
 			handler := bothHandlers{slog.NewJSONHandler(&jsonLog, nil), slog.NewTextHandler(&textLog, nil)}
 			m := mustNew(t, taskmanager.WithLogger(slog.New(handler)))
-			events := m.Subscribe(nil)
+			events := m.Subscribe(context.Background())
 			why := errors.New(text)
 			task, err := m.StartTask(name, func(context.Context) error { return why }, once())
 			if !isName(name) {
@@ -212,7 +212,7 @@ func FuzzOptions(f *testing.F) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			m := mustNew(t)
-			events := m.Subscribe(nil)
+			events := m.Subscribe(context.Background())
 			start(t, m, "a", boom, opts...)
 			synctest.Wait()
 			failed := ofKind(taskmanager.EventFailed, received(events))
