@@ -145,6 +145,7 @@ type modelStop struct {
 	over     bool
 	stuck    bool         // at its deadline
 	followed modelRequest // otherwise, what the task has done
+	below    errorSet     // what its body has said of something that still runs
 }
 
 func newModel() *model {
@@ -440,6 +441,11 @@ func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 	}
 	m.emit(t, e)
 	if s == taskmanager.StateStopped {
+		for _, waits := range t.waiters {
+			if e.Err&isTimeout != 0 {
+				waits.below = e.Err
+			}
+		}
 		t.follow(t.asked)
 	} else {
 		t.follow(askedNothing)
@@ -560,6 +566,8 @@ func (c *modelCall) settle(now time.Duration) {
 		case s.stuck:
 			c.outcome.err |= isTimeout
 			c.outcome.stuck = append(c.outcome.stuck, s.task.name)
+		case s.below != 0:
+			c.outcome.err |= s.below
 		case c.restart && s.followed == askedNothing:
 			c.outcome.err |= s.task.err // nothing else ends a task that is to be restarted
 		case c.restart && s.followed != askedToRestart:
