@@ -1166,3 +1166,18 @@ func TestTheOrderHoldsWhileTasksAreStarted(t *testing.T) {
 		w.settleUp()
 	}
 }
+
+// A task that was stuck at its deadline was stuck, though it has returned while the stop still waited for others.
+func TestStopInOrderTellsOfATaskThatReturnsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "late", slowToStop(1500*time.Millisecond), taskmanager.WithStopTimeout(time.Second))
+		start(t, m, "top", untilStopped, dependsOn("base"))
+		start(t, m, "base", slowToStop(2*time.Second))
+		synctest.Wait()
+		began := time.Now()
+		asStuck(t, m.StopAll(t.Context()), "late", time.Second)
+		took(t, 2*time.Second, began)
+		assert.NoError(t, m.StopAll(t.Context()))
+	})
+}

@@ -246,28 +246,23 @@ func (t *Task) awaitedByLocked(s *stop) bool {
 // done. With bounded, the stop's own deadline is not after that of ctx, so ctx is only asked
 // whether it was canceled.
 func (s *stop) wait(ctx context.Context, bounded bool) error {
-	select {
-	case <-s.done:
-		return s.said()
-	default:
+	if err, over := s.verdict(); over {
+		return err
 	}
 	select {
 	case <-s.done:
-		return s.said()
 	case <-s.judged:
-		return s.err
 	case <-ctx.Done():
 		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return context.Cause(ctx)
 		}
+		select { // both deadlines are now
+		case <-s.done:
+		case <-s.judged:
+		}
 	}
-	// Both deadlines are now.
-	select {
-	case <-s.done:
-		return s.said()
-	case <-s.judged:
-		return s.err
-	}
+	err, _ := s.verdict()
+	return err
 }
 
 // ask asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first;
@@ -343,8 +338,8 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 	return asked, joined(errs)
 }
 
-// verdict returns the error of the stop, if it is over: what was found at the deadline, or else what
-// the tasks have said.
+// verdict returns the error of the stop, if it is over: what was found at the deadline, whatever has
+// happened since, or else what the tasks have said.
 func (s *stop) verdict() (err error, over bool) {
 	select {
 	case <-s.judged:
