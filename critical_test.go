@@ -299,6 +299,17 @@ func TestRunEndsForAnotherReason(t *testing.T) {
 				require.NoError(t, r.err(t, time.Second))
 			})
 		})
+		t.Run(name+" without tasks", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancelParent := context.WithCancel(t.Context())
+				m := newManager(t, taskmanager.WithContext(parent))
+				r, cancel := goRun(t, m)
+				defer cancel()
+				r.lives(t)
+				require.NoError(t, end(m, cancelParent))
+				require.NoError(t, r.err(t, 0))
+			})
+		})
 	}
 }
 

@@ -536,6 +536,28 @@ func TestACycleIsRefused(t *testing.T) {
 	}
 }
 
+// The search for a cycle looks at each task once, not at each of the 2^40 ways through these.
+func TestNoCycleAmongManyWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		const layers = 40
+		layer := func(i int) []string { return []string{fmt.Sprint("a", i), fmt.Sprint("b", i)} }
+		for i := range layers {
+			for _, name := range layer(i) {
+				start(t, m, name, untilStopped, dependsOn(layer(i+1)...))
+			}
+		}
+		_, err := m.StartTask(layer(layers)[0], untilStopped, dependsOn("a0"))
+		require.ErrorContains(t, err, `makes a cycle: "a40" -> "a0" -> `)
+		start(t, m, "c", untilStopped, dependsOn(layer(0)...))
+		for _, name := range layer(layers) {
+			start(t, m, name, untilStopped)
+		}
+		synctest.Wait()
+		assert.Equal(t, 2*layers+3, m.Stats().Running)
+	})
+}
+
 // An ended task can be restarted by hand, with the dependencies that it was started with.
 func TestACycleByWayOfAnEndedTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -699,6 +721,23 @@ func TestStopWhenTheLinkBetweenHasEnded(t *testing.T) {
 	})
 }
 
+// What has ended needs no part of the deadline.
+func TestADependencyThatHasEndedTakesNoTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		body := newDeafBody()
+		start(t, m, "done", func(context.Context) error { return nil })
+		synctest.Wait()
+		start(t, m, "deaf", body.run, dependsOn("done"))
+		start(t, m, "user", untilStopped, dependsOn("deaf"))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		asStuck(t, m.StopAll(ctx), "deaf", 4*time.Second)
+		body.release()
+	})
+}
+
 // deafChain is chain with bodies that don't return before the test ends, and a Manager that the test need not shut down.
 func deafChain(t *testing.T, opts ...taskmanager.Option) (*taskmanager.Manager, *stopLog) {
 	t.Helper()
@@ -787,6 +826,25 @@ func TestAChainSharesTheDeadline(t *testing.T) {
 			assert.Equal(t, times{"c": 0, "e": 0, "b": s, "a": 5 * s}, log.times())
 		})
 	})
+	t.Run("by the longest chain of a diamond", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			m := newManager(t, taskmanager.WithStopTimeout(time.Hour))
+			t.Cleanup(func() { close(release) })
+			log := newStopLog()
+			start(t, m, "a", log.deaf(release))
+			start(t, m, "b", log.deaf(release), dependsOn("a"))
+			start(t, m, "c", log.deaf(release), dependsOn("a"))
+			synctest.Wait()
+			start(t, m, "d", log.deaf(release), dependsOn("b", "c", "a"))
+			start(t, m, "short", log.deaf(release), dependsOn("a"))
+			log.begin()
+			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
+			defer cancel()
+			assert.Equal(t, times{"d": 3 * s, "b": 3 * s, "c": 3 * s, "a": 3 * s, "short": 9 * s / 2}, timeouts(t, m.StopAll(ctx)))
+			assert.Equal(t, times{"d": 0, "short": 0, "b": 3 * s, "c": 3 * s, "a": 6 * s}, log.times())
+		})
+	})
 	t.Run("by the longest chain", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
@@ -847,26 +905,28 @@ func TestTheContextEndsInTheMiddleOfAChain(t *testing.T) {
 			assert.Equal(t, 4, m.Stats().Stopped)
 		})
 	})
-	t.Run("canceled, and its deadline still counts", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
-			began := log.begin()
-			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-			time.AfterFunc(4*s, cancel)
-			err := m.StopAll(ctx)
-			took(t, 4*s, began)
-			require.ErrorIs(t, err, context.Canceled)
-			assert.Equal(t, 1, strings.Count(err.Error(), context.Canceled.Error()), "it is said once")
-			asStuck(t, err, "c", 3*s) // that is known by then
-			time.Sleep(5*s - 1)
-			synctest.Wait()
-			assert.Equal(t, 2, m.Stats().Stuck)
-			time.Sleep(time.Nanosecond)
-			synctest.Wait()
-			assert.Equal(t, 4, m.Stats().Stuck)
-			assert.Equal(t, times{"c": 0, "e": 0, "b": 3 * s, "a": 6 * s}, log.times())
+	for i := range 20 { // the order in which it looks at them is undefined
+		t.Run(fmt.Sprint("canceled, and its deadline still counts ", i), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
+				began := log.begin()
+				ctx, cancel := context.WithTimeout(t.Context(), 9*s)
+				time.AfterFunc(4*s, cancel)
+				err := m.StopAll(ctx)
+				took(t, 4*s, began)
+				require.ErrorIs(t, err, context.Canceled)
+				assert.Equal(t, 1, strings.Count(err.Error(), context.Canceled.Error()), "it is said once")
+				asStuck(t, err, "c", 3*s) // that is known by then
+				time.Sleep(5*s - 1)
+				synctest.Wait()
+				assert.Equal(t, 2, m.Stats().Stuck)
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+				assert.Equal(t, 4, m.Stats().Stuck)
+				assert.Equal(t, times{"c": 0, "e": 0, "b": 3 * s, "a": 6 * s}, log.times())
+			})
 		})
-	})
+	}
 	t.Run("canceled already", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m := newManager(t)
