@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -337,9 +338,10 @@ func TestACriticalTaskIsStuckAfterAStop(t *testing.T) {
 		defer cancel()
 		r.lives(t)
 		asStuck(t, task.Stop(t.Context()), "vital", 5*time.Second)
+		time.Sleep(time.Minute)
 		r.lives(t)
 		cancel()
-		asStuck(t, r.err(t, 10*time.Second), "vital", 5*time.Second)
+		asStuck(t, r.err(t, 70*time.Second), "vital", 5*time.Second)
 		body.release()
 	})
 }
@@ -596,6 +598,7 @@ func TestRestartByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
 		"panic":    {func() error { panic(below) }, 1},
 		"other":    {func() error { return errBoom }, 2},
 		"bad":      {func() error { return badError{} }, 2},
+		"final":    {func() error { return backoff.Permanent(errBoom) }, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -619,6 +622,21 @@ func TestRestartByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A stop by hand has nothing to start that could meet what is left.
+func TestStopByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return &taskmanager.StopTimeoutError{Task: "below", Timeout: time.Second}
+		}, critical)
+		synctest.Wait()
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.Zero(t, task.Stats().Failures)
+	})
 }
 
 // taskRuns returns how many runs the task of that context has had.

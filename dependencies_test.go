@@ -862,7 +862,8 @@ func TestAChainSharesTheDeadline(t *testing.T) {
 // One that is stuck does not keep what it depends on from stopping in its turn.
 func TestADependentIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
 		log := newStopLog()
 		body := newDeafBody()
 		start(t, m, "a", log.body(time.Second))
@@ -883,6 +884,7 @@ func TestADependentIsStuck(t *testing.T) {
 		body.release()
 		synctest.Wait()
 		assert.False(t, m.IsRunning("b"))
+		assert.Empty(t, lines.about("depend"), "a was not stopped alone")
 	})
 }
 
