@@ -624,7 +624,7 @@ func TestRestartByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
 	}
 }
 
-// A stop by hand has nothing to start that could meet what is left.
+// A stop by hand has nothing to start that could meet what is left: the task has stopped, and the stop says what is left.
 func TestStopByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
@@ -633,8 +633,9 @@ func TestStopByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
 			return &taskmanager.StopTimeoutError{Task: "below", Timeout: time.Second}
 		}, critical)
 		synctest.Wait()
-		require.NoError(t, task.Stop(t.Context()))
+		asStuck(t, task.Stop(t.Context()), "below", time.Second)
 		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.NoError(t, task.Err())
 		assert.Zero(t, task.Stats().Failures)
 	})
 }

@@ -213,7 +213,7 @@ func TestLivenessInANestedManager(t *testing.T) {
 				for ctx.Err() == nil {
 					taskmanager.Ready(ctx)
 					taskmanager.Heartbeat(ctx)
-					time.Sleep(100 * time.Millisecond)
+					time.Sleep(300 * time.Millisecond)
 				}
 				return nil
 			})
@@ -221,7 +221,7 @@ func TestLivenessInANestedManager(t *testing.T) {
 		}, taskmanager.WithReadiness(time.Hour), taskmanager.WithWatchdog(time.Second), taskmanager.WithMaxRestarts(0))
 		began := time.Now()
 		err := outer.Wait(t.Context())
-		took(t, time.Second+100*time.Millisecond, began) // the inner one notices the stop a tenth of a second later
+		took(t, 1200*time.Millisecond, began) // the inner one notices the stop at its next look
 		assert.ErrorIs(t, err, taskmanager.ErrWatchdog)
 		assert.False(t, outer.Stats().Ready)
 	})
