@@ -767,3 +767,53 @@ func TestStopWithANilContext(t *testing.T) {
 		require.NoError(t, m.StopAll(t.Context()))
 	})
 }
+
+// The deadline of a stop in turns is that of its context: what it says then is who is stuck, not that the time is over.
+func TestStopAllInTurnsByTheDeadlineOfItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		body := newDeafBody()
+		start(t, m, "a", untilStopped)
+		start(t, m, "b", body.run, taskmanager.WithDependsOn("a"))
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		asStuck(t, m.StopAll(ctx), "b", 2*time.Second) // its share
+		took(t, 2*time.Second, began)
+		body.release()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		first, second := newDeafBody(), newDeafBody()
+		start(t, m, "a", first.run)
+		start(t, m, "b", second.run, taskmanager.WithDependsOn("a"))
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		err := m.StopAll(ctx)
+		assert.NotErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, []string{"a", "b"}, stuckIn(err))
+		took(t, 4*time.Second, began)
+		first.release()
+		second.release()
+	})
+}
+
+// Whoever cancels a stop in turns does not wait for any of them.
+func TestStopAllInTurnsIsCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		body := newDeafBody()
+		start(t, m, "a", untilStopped)
+		start(t, m, "b", body.run, taskmanager.WithDependsOn("a"))
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(errWhy) })
+		require.ErrorIs(t, m.StopAll(ctx), errWhy)
+		took(t, time.Second, began)
+		body.release()
+	})
+}
