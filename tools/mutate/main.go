@@ -94,21 +94,24 @@ func sources(dir, files string) ([]string, error) {
 	return slices.DeleteFunc(paths, func(name string) bool { return strings.HasSuffix(name, "_test.go") }), nil
 }
 
-// try runs the tests against each mutant, and prints the survivors and a summary.
+// try runs the tests against each mutant, and prints the survivors and a summary: of those that were tried, if it is interrupted.
 func try(ctx context.Context, l *lab, mutants []mutant, out io.Writer) error {
 	began := time.Now()
 	counts := make(map[verdict]int)
+	tried := 0
+	var err error
 	for _, m := range mutants {
-		v, err := l.try(ctx, m)
-		if err != nil {
-			return err
+		var v verdict
+		if v, err = l.try(ctx, m); err != nil {
+			break
 		}
+		tried++
 		counts[v]++
 		if v == survived {
 			fmt.Fprintf(out, "%s:%d: %s\n%s\n", m.file, m.line, m.what, m.diff())
 		}
 	}
-	fmt.Fprintf(out, "%d mutants in %v: %d failed the tests, %d hung, %d did not build, %d survived\n", len(mutants),
+	fmt.Fprintf(out, "%d mutants in %v: %d failed the tests, %d hung, %d did not build, %d survived\n", tried,
 		time.Since(began).Round(time.Second), counts[failed], counts[hung], counts[unbuilt], counts[survived])
-	return nil
+	return err
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -140,4 +142,13 @@ func TestRunRefuses(t *testing.T) {
 	} {
 		require.Error(t, run(t.Context(), args, io.Discard), name)
 	}
+}
+
+func TestTryIsInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := &lab{dir: write(t, map[string]string{"p.go": "package p\n"}), timeout: time.Second}
+	var out bytes.Buffer
+	require.ErrorIs(t, try(ctx, l, []mutant{{file: "p.go", source: []byte("package p\n")}}, &out), context.Canceled)
+	assert.Equal(t, "0 mutants in 0s: 0 failed the tests, 0 hung, 0 did not build, 0 survived\n", out.String())
 }
