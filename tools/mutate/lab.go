@@ -25,16 +25,17 @@ const (
 type lab struct {
 	dir     string
 	tests   string
+	skip    string
 	timeout time.Duration
 }
 
 // newLab copies the module in dir.
-func newLab(dir, tests string, timeout time.Duration) (*lab, error) {
+func newLab(dir, tests, skip string, timeout time.Duration) (*lab, error) {
 	copied, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: copied, tests: tests, timeout: timeout}
+	l := &lab{dir: copied, tests: tests, skip: skip, timeout: timeout}
 	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
@@ -85,7 +86,8 @@ func (l *lab) try(ctx context.Context, m mutant) (verdict, error) {
 // test runs the tests of the root package.
 func (l *lab) test(ctx context.Context, timeout time.Duration) (output string, err error) {
 	const killed = 10 * time.Second // after an interrupt
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-failfast", "-vet=off", "-timeout="+timeout.String(), "-run="+l.tests, ".")
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-failfast", "-vet=off", "-timeout="+timeout.String(),
+		"-run="+l.tests, "-skip="+l.skip, ".")
 	cmd.Dir = l.dir
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // so that go ends the tests, too

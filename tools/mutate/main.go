@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	dir := flags.String("dir", ".", "the module, whose root package is mutated")
 	files := flags.String("files", "", "its files to mutate, separated by commas (default all but tests)")
 	tests := flags.String("run", "", "run only the tests that match, as in go test")
+	skip := flags.String("skip", "", "skip the tests that match, as in go test: the slow ones")
 	most := flags.Int("max", 0, "at most so many mutants, at random; 0 for all")
 	seed := flags.Uint64("seed", 1, "of the random choice")
 	timeout := flags.Duration("timeout", 0, "of the tests of one mutant (default 5 times what they take, and 10 s more)")
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		random.Shuffle(len(mutants), func(i, j int) { mutants[i], mutants[j] = mutants[j], mutants[i] })
 		mutants = mutants[:*most]
 	}
-	lab, err := newLab(*dir, *tests, *timeout)
+	lab, err := newLab(*dir, *tests, *skip, *timeout)
 	if err != nil {
 		return err
 	}
