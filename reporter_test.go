@@ -800,3 +800,28 @@ func TestShutdownDeliversWhatWaits(t *testing.T) {
 		})
 	}
 }
+
+// What happens after Shutdown had no more time for the reporter is lost to it, and counted; SetReporter still works.
+func TestReportsAfterShutdownHasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		m := observed(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
+			<-release
+			return nil
+		})))
+		start(t, m, "fails", boom, once())
+		body := newDeafBody()
+		start(t, m, "deaf", body.run)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, m.Shutdown(ctx), context.Canceled)
+		require.Equal(t, reportCount{lost: 1}, reportsOf(m))
+		time.Sleep(time.Minute)
+		require.Equal(t, taskmanager.StateStuck, m.Stats().Tasks["deaf"].State)
+		assert.Equal(t, reportCount{lost: 2}, reportsOf(m))
+		m.SetReporter(nil)
+		body.release()
+		close(release)
+	})
+}

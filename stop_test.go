@@ -817,3 +817,29 @@ func TestStopAllInTurnsIsCanceled(t *testing.T) {
 		body.release()
 	})
 }
+
+// The caller is one of those that stop in turns: it asks for its own stop, and waits for nobody who has to wait for it.
+func TestStopAllInTurnsFromInsideATask(t *testing.T) {
+	for _, caller := range []string{"a", "b"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t)
+			began := time.Now()
+			body := func(name string) taskmanager.TaskFunc {
+				return func(ctx context.Context) error {
+					if name == caller {
+						time.Sleep(time.Second)
+						assert.NoError(t, m.StopAll(ctx))
+						took(t, time.Second, began)
+					}
+					return untilStopped(ctx)
+				}
+			}
+			a := start(t, m, "a", body("a"))
+			b := start(t, m, "b", body("b"), taskmanager.WithDependsOn("a"))
+			time.Sleep(time.Minute)
+			assert.Equal(t, taskmanager.StateStopped, a.State())
+			assert.Equal(t, taskmanager.StateStopped, b.State())
+			assert.Equal(t, began.Add(time.Second), a.Stats().EndedAt.In(began.Location()))
+		})
+	}
+}

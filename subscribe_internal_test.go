@@ -1,0 +1,25 @@
+package taskmanager
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// When the last subscriber is gone no more events are made for it, and it is garbage.
+func TestNobodyListensAfterTheLastSubscriber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := New(WithLogger(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		m.Subscribe(ctx)
+		require.True(t, m.listens(EventStarted))
+		cancel()
+		synctest.Wait()
+		assert.False(t, m.listens(EventStarted))
+	})
+}
