@@ -50,7 +50,7 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 // [Heartbeat] or [Ready] in time. It unwraps to [ErrWatchdog] or [ErrNotReady].
 type OverdueError struct {
 	Err     error         // ErrWatchdog or ErrNotReady
-	Timeout time.Duration // since the latest heartbeat, or since the start of the run
+	Timeout time.Duration // of WithWatchdog or WithReadiness
 	// Stack shows where the goroutines of the task were before the run was canceled, in the form of
 	// StopTimeoutError.Stack.
 	Stack []byte

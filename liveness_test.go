@@ -504,6 +504,28 @@ func TestWatchdogAndARequestMeanwhile(t *testing.T) {
 	})
 }
 
+// The deadline of the watchdog's own stop is not that of a restart by hand.
+func TestWatchdogLeavesARestartItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithStopTimeout(5*time.Second))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if mustTask(t, ctx).Stats().Runs > 1 {
+				taskmanager.HeartbeatWithin(ctx, time.Hour)
+				return untilStopped(ctx)
+			}
+			<-ctx.Done()
+			time.Sleep(6 * time.Second)
+			return nil
+		}, taskmanager.WithWatchdog(9*time.Second))
+		time.Sleep(12 * time.Second) // canceled at 9, stuck at 14, returns at 15; the restart may take until 17
+		began := time.Now()
+		require.NoError(t, task.Restart(t.Context()))
+		took(t, 3*time.Second, began)
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.EqualValues(t, 2, task.Stats().Runs)
+	})
+}
+
 // A task that was asked to stop is not watched any longer: it has the stop timeout, as any other.
 func TestWatchdogWhileStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

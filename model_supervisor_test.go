@@ -518,7 +518,7 @@ func (m *model) expire(s *modelStop) {
 		t.state = taskmanager.StateStuck
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
 	}
-	if t.asked == askedToRestart {
+	if t.asked == askedToRestart && s.request == askedToRestart {
 		t.asked = askedToStop // what is stuck is not restarted
 	}
 }

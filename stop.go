@@ -190,7 +190,7 @@ func (s *stop) expire() {
 				}
 				stuck[t] = e
 			}
-			if t.asked == restartRequest {
+			if t.asked == restartRequest && s.request == restartRequest {
 				t.asked = stopRequest // the restart has failed; it must not come as a surprise later
 			}
 		}

@@ -584,12 +584,15 @@ func (t *Task) end(s State, end ending) {
 
 	m := t.config.manager
 	below := s == StateStopped && leavesRunning(end.err)
+	t.mu.Lock()
+	t.extrasLocked() // before the Manager's lock, for which others wait
+	t.mu.Unlock()
 	m.mu.Lock()
 	t.mu.Lock()
 	stuckTold := t.stuckToldLocked()
 	asked := t.asked
 	t.setLocked(s)
-	t.extrasLocked().endedAt = end.now.UnixNano()
+	t.extras.endedAt = end.now.UnixNano()
 	t.run = nil
 	switch {
 	case s == StateFailed:

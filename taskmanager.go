@@ -189,6 +189,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 }
 
 func (m *Manager) register(t *Task) error {
+	now := time.Now() // before the lock, for which others wait
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closedLocked() {
@@ -207,13 +208,13 @@ func (m *Manager) register(t *Task) error {
 	}
 	m.foundLocked(t)
 	m.tasks[t.name] = t
-	m.startedLocked(t)
+	m.startedLocked(t, now)
 	return nil
 }
 
 // startedLocked notes that a life of t begins.
-func (m *Manager) startedLocked(t *Task) {
-	t.startedAt = time.Now().UnixNano()
+func (m *Manager) startedLocked(t *Task, now time.Time) {
+	t.startedAt = now.UnixNano()
 	m.dependLocked(t)
 	m.alive++
 	if m.alive == 1 && m.config.ctx.Done() != nil {
@@ -420,6 +421,7 @@ func (m *Manager) revive(ctx context.Context, t *Task) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t.mu.Lock()
@@ -442,7 +444,7 @@ func (m *Manager) revive(ctx context.Context, t *Task) (bool, error) {
 	t.past, t.extras = p, nil
 	t.asked, t.announced = noRequest, false
 	t.setLocked(StateWaiting)
-	m.startedLocked(t)
+	m.startedLocked(t, now)
 	go t.supervise()
 	return true, nil
 }
