@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// await returns when all tasks that t depends on are ready, or when t was asked to stop. Until then t
-// is in StateWaiting.
+// await returns when all tasks that t depends on are ready, or when t was asked to stop. Until then
+// t is in StateWaiting.
 func (t *Task) await() {
 	names := t.config.dependsOn
 	if len(names) == 0 {
@@ -33,8 +33,8 @@ func (t *Task) await() {
 	}
 }
 
-// wait notes that t waits for its dependencies. It returns false if t must not, because it was asked to
-// stop.
+// wait notes that t waits for its dependencies. It returns false if t must not, because it was
+// asked to stop.
 func (t *Task) wait() bool {
 	var restarts *waiter
 	defer func() { restarts.resolve() }()
@@ -52,7 +52,8 @@ func (t *Task) wait() bool {
 	return true
 }
 
-// waitsFor says for whom t waits, in words; it is empty if t doesn't wait. It is called without locks.
+// waitsFor says for whom t waits, in words; it is empty if t doesn't wait. It is called without
+// locks.
 func (t *Task) waitsFor() string {
 	if len(t.config.dependsOn) == 0 || t.State() != StateWaiting {
 		return ""
@@ -165,8 +166,8 @@ func (m *Manager) undependLocked(t *Task) {
 	}
 }
 
-// neededLocked reports whether others run because t has completed: if it were forgotten, they would wait
-// for it at their next restart.
+// neededLocked reports whether others run because t has completed: if it were forgotten, they would
+// wait for it at their next restart.
 func (m *Manager) neededLocked(t *Task) bool {
 	return t.State() == StateCompleted && len(m.dependents[t.name]) > 0
 }
@@ -297,8 +298,8 @@ func (t *turn) take(q request, deadline time.Time) {
 	}
 }
 
-// takeTurns stops tasks of which some depend on others, each when its turn has come. bounded is that of
-// Manager.ask.
+// takeTurns stops tasks of which some depend on others, each when its turn has come. bounded is
+// that of Manager.ask.
 func takeTurns(ctx context.Context, turns []*turn, q request, bounded bool) {
 	var deadline time.Time
 	if bounded {
@@ -316,8 +317,8 @@ func takeTurns(ctx context.Context, turns []*turn, q request, bounded bool) {
 	}
 }
 
-// waitForTurns returns when all of turns are over, but for those that nobody waits for, or when ctx is
-// done; over says which. bounded is that of stop.wait.
+// waitForTurns returns when all of turns are over, but for those that nobody waits for, or when ctx
+// is done; over says which. bounded is that of stop.wait.
 func waitForTurns(ctx context.Context, turns []*turn, bounded bool) (errs []error, over bool) {
 	over = true
 	for _, t := range turns {

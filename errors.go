@@ -52,8 +52,8 @@ var (
 	// ErrRestarted is the cause after RestartTask or Task.Restart.
 	ErrRestarted = errors.New("taskmanager: task was restarted by hand")
 
-	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run has failed then,
-	// with an [*OverdueError].
+	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run has failed
+	// then, with an [*OverdueError].
 	ErrWatchdog = errors.New("taskmanager: no heartbeat in time")
 
 	// ErrNotReady is the cause if the body has not called Ready in time (see [WithReadiness]). The

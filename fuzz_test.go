@@ -134,7 +134,7 @@ func FuzzStuckTaskShowsItsStack(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name, other string) {
 		if !isName(name) || !isName(other) || name == other {
-			t.Skip("no two names")
+			return
 		}
 		synctest.Test(t, func(t *testing.T) {
 			m := mustNew(t)

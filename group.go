@@ -13,18 +13,18 @@ import (
 // so the tasks stop with it, and the cause is the same.
 //
 // The run lasts as [Manager.Run] does: until it is asked to stop, or until a critical task of the
-// group is gone. Then the others are stopped, and the run ends when all have ended; its error is that
-// of Run. With WithCritical and WithRestart(RestartNever) as opts, the failure of one task restarts
-// all (one for all). A group that is a critical task of another group, and so on, restarts what
-// depends on it alone (rest for one).
+// group is gone. Then the others are stopped, and the run ends when all have ended; its error is
+// that of Run. With WithCritical and WithRestart(RestartNever) as opts, the failure of one task
+// restarts all (one for all). Where only one task is critical and never restarted by itself, the
+// others are, and with it all are (rest for one).
 //
 // No task of a run is alive when the next run begins. One that is stuck fails the group without a
 // restart; if it was the group that was asked to stop, it is stuck, too.
 //
-// If start returns an error, what it has started is stopped and the run has failed. Options that are
-// refused fail it without a restart. The tasks' events go to the log, the subscribers and the reporters
-// of the Manager around the group as well, with the path as the name: "group/task". Their statistics
-// are [TaskStats.Group] of the group's, and Health names their problems.
+// If start returns an error, what it has started is stopped and the run has failed. Options that
+// are refused fail it without a restart. The tasks' events go to the log, the subscribers and the
+// reporters of the Manager around the group as well, with the path as the name: "group/task". Their
+// statistics are [TaskStats.Group] of the group's, and Health names their problems.
 func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
 	return func(ctx context.Context) (err error) {
 		if start == nil {

@@ -47,8 +47,8 @@ const (
 	HealthStuck HealthReason = "stuck"
 	// HealthHeartbeatOverdue is for a run that has missed its heartbeat and was canceled.
 	HealthHeartbeatOverdue HealthReason = "heartbeat overdue"
-	// HealthCrashLoop is for a task that has used up half of the restarts that it is allowed within the
-	// window, or three if it has no limit.
+	// HealthCrashLoop is for a task that has used up half of the restarts that it is allowed within
+	// the window, or three if it has no limit.
 	HealthCrashLoop HealthReason = "crash loop"
 	// HealthNotReady is for a task that is not ready, or waits for one that isn't. A task without
 	// WithReadiness, WithDependsOn and WithCritical is not asked.
@@ -69,8 +69,8 @@ type Health struct {
 	Problems []HealthProblem `json:"problems,omitempty"`
 }
 
-// A HealthProblem is what is wrong with one task. It does not quote errors, which may be nothing for the
-// public: they are in [TaskStats].
+// A HealthProblem is what is wrong with one task. It does not quote errors, which may be nothing
+// for the public: they are in [TaskStats].
 type HealthProblem struct {
 	Task     string       `json:"task"` // of a Group's: "group/task"
 	Critical bool         `json:"critical,omitempty"`
@@ -112,8 +112,8 @@ func (m *Manager) Health() Health {
 	return h
 }
 
-// problem returns what is wrong with t, without a Reason if nothing is; and whether t does not stand in
-// the way of Health.Ready.
+// problem returns what is wrong with t, without a Reason if nothing is; and whether t does not
+// stand in the way of Health.Ready.
 func (t *Task) problem(now time.Time) (p HealthProblem, ready bool) {
 	waitsFor := t.waitsFor()
 	t.mu.Lock()

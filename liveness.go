@@ -10,17 +10,17 @@ import (
 )
 
 // Ready says that the run whose body was given ctx is ready (see [WithReadiness]). It does nothing
-// when said twice, for a run that is over or about to end, for a task without WithReadiness, which is
-// ready as soon as it runs, and for any other context, nil included.
+// when said twice, for a run that is over or about to end, for a task without WithReadiness, which
+// is ready as soon as it runs, and for any other context, nil included.
 func Ready(ctx context.Context) {
 	if w := watchedRunOf(ctx); w != nil {
 		w.setReady()
 	}
 }
 
-// Heartbeat says that the run whose body was given ctx makes progress (see [WithWatchdog]). It may be
-// called from any goroutine of the body, and is cheap enough for an inner loop. It does nothing for a
-// run that is over, for a task without WithWatchdog, and for any other context, nil included.
+// Heartbeat says that the run whose body was given ctx makes progress (see [WithWatchdog]). It may
+// be called from any goroutine of the body, and is cheap enough for an inner loop. It does nothing
+// for a run that is over, for a task without WithWatchdog, and for any other context, nil included.
 func Heartbeat(ctx context.Context) {
 	if w := watchedRunOf(ctx); w != nil {
 		w.due.Store(int64(time.Since(w.started) + w.period()))
@@ -168,7 +168,8 @@ func (w *watchedRun) check() {
 	now := time.Since(w.started)
 	due := time.Duration(w.due.Load())
 	if due > now {
-		// Not later, for a Heartbeat doesn't touch the timer and may be due before what was announced.
+		// Not later, for a Heartbeat doesn't touch the timer and may be due before what was
+		// announced.
 		w.watchdog.Reset(min(due-now, w.period()))
 		w.mu.Unlock()
 		return

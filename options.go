@@ -132,9 +132,9 @@ func WithStopTimeout(d time.Duration) TaskOption {
 	})
 }
 
-// WithReadiness makes a run ready when its body calls [Ready], instead of as soon as it runs. One that
-// is not ready in time is canceled with ErrNotReady and has failed. By default a run is ready from its
-// beginning.
+// WithReadiness makes a run ready when its body calls [Ready], instead of as soon as it runs. One
+// that is not ready in time is canceled with ErrNotReady and has failed. By default a run is ready
+// from its beginning.
 func WithReadiness(timeout time.Duration) TaskOption {
 	return taskOption("WithReadiness", timeout, func(c *taskConfig) string {
 		c.readiness = timeout
@@ -142,9 +142,9 @@ func WithReadiness(timeout time.Duration) TaskOption {
 	})
 }
 
-// WithWatchdog cancels a run, with ErrWatchdog, when its body has not called [Heartbeat] for d since
-// the last time, or since the run began; that is a failure. If the body doesn't return within the stop
-// timeout, the task is stuck. The default is no watchdog.
+// WithWatchdog cancels a run, with ErrWatchdog, when its body has not called [Heartbeat] for d
+// since the last time, or since the run began; that is a failure. If the body doesn't return within
+// the stop timeout, the task is stuck. The default is no watchdog.
 func WithWatchdog(d time.Duration) TaskOption {
 	return taskOption("WithWatchdog", d, func(c *taskConfig) string {
 		c.watchdog = d
@@ -152,11 +152,11 @@ func WithWatchdog(d time.Duration) TaskOption {
 	})
 }
 
-// WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of those
-// names are ready (see [WithReadiness]) or have completed. They may be started later; one that has
-// completed before the task was started counts if it is remembered (see [WithHistory]). StopAll,
-// Shutdown and the end of the parent context stop the task before them; [Manager.StopAll] says how
-// they share a deadline.
+// WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of
+// those names are ready (see [WithReadiness]) or have completed. They may be started later; one
+// that has completed before the task was started counts if it is remembered (see [WithHistory]).
+// StopAll, Shutdown and the end of the parent context stop the task before them; [Manager.StopAll]
+// says how they share a deadline.
 //
 // A dependency that is lost while the task runs does not stop the task. New refuses this option, and
 // StartTask refuses one that makes a cycle. The default is to depend on none.
@@ -238,8 +238,8 @@ func WithContext(ctx context.Context) Option {
 }
 
 // WithHistory sets how many ended tasks are remembered, for Lookup, Tasks, Stats and RestartTask.
-// Beyond it, the one that ended first is forgotten; not one that has completed while others depend on
-// it (see [WithDependsOn]). The default is 128.
+// Beyond it, the one that ended first is forgotten; not one that has completed while others depend
+// on it (see [WithDependsOn]). The default is 128.
 func WithHistory(n int) Option {
 	return managerOption("WithHistory", n, func(c *config) string {
 		c.history = n

@@ -85,11 +85,11 @@ type Event struct {
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
 // is not that of the task. If Report returns an error or panics, the event waits again, for a
 // second at first, and longer after each further failure. After the third attempt it is given up,
-// which is logged and counted in [ManagerStats]. An error with a method RetryAfter() time.Duration says
-// when to try again, within an hour, and its attempt doesn't count: a service has said that it is called
-// too often, say. An error that is [ErrReporterClosed] says that the
-// Reporter will never deliver anything again: it is logged once, the Reporter is not called any more,
-// and its events are lost until [Manager.SetReporter] replaces it.
+// which is logged and counted in [ManagerStats]. An error with a method RetryAfter() time.Duration
+// says when to try again, within an hour, and its attempt doesn't count: a service has said that it
+// is called too often, say. An error that is [ErrReporterClosed] says that the Reporter will never
+// deliver anything again: it is logged once, the Reporter is not called any more, and its events
+// are lost until [Manager.SetReporter] replaces it.
 type Reporter interface {
 	// Report delivers e, or returns why it could not.
 	Report(ctx context.Context, e Event) error

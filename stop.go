@@ -16,8 +16,8 @@ import (
 )
 
 // A stop is one request of some tasks, with one deadline: to stop, or to restart or to fail, which
-// begin with a stop. It owns a timer until the last of them has done as asked. Nobody needs to wait for it: at
-// the deadline it judges by itself who is stuck.
+// begin with a stop. It owns a timer until the last of them has done as asked. Nobody needs to wait
+// for it: at the deadline it judges by itself who is stuck.
 type stop struct {
 	manager *Manager
 	request request
@@ -267,8 +267,8 @@ func (s *stop) wait(ctx context.Context, bounded bool) error {
 
 // ask asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first;
 // the task that calls it, as ctx tells, is asked as well, but not waited for. asked counts the
-// tasks that had not ended before. bounded says that the deadline of ctx holds: ctx was not done at the
-// beginning.
+// tasks that had not ended before. bounded says that the deadline of ctx holds: ctx was not done at
+// the beginning.
 func (m *Manager) ask(ctx context.Context, tasks []*Task, q request, bounded bool) (stops []*stop, asked int, own bool) {
 	start := time.Now()
 	atMost := time.Duration(math.MaxInt64)

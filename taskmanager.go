@@ -58,9 +58,9 @@
 //
 // A task is ready when it runs, or with [WithReadiness] when its body has called [Ready]. One with
 // [WithDependsOn] waits for others to be ready before each run, and is stopped before them. With
-// [WithWatchdog] a run whose body has not called [Heartbeat] for a while is canceled, and has failed.
-// When a task with [WithCritical] is gone, Run ends. [Group] makes a body of tasks that are restarted
-// together. [Manager.Health] sums all of this up.
+// [WithWatchdog] a run whose body has not called [Heartbeat] for a while is canceled, and has
+// failed. When a task with [WithCritical] is gone, Run ends. [Group] makes a body of tasks that are
+// restarted together. [Manager.Health] sums all of this up.
 //
 // # Concurrency
 //
@@ -335,7 +335,8 @@ func (m *Manager) RestartTask(ctx context.Context, name string) error {
 		if now, ok := m.Lookup(name); !ok || now == t {
 			return err
 		}
-		// t had ended, and its name was started anew before t was restarted: it is the new task's turn.
+		// t had ended, and its name was started anew before t was restarted: it is the new task's
+		// turn.
 	}
 }
 
@@ -466,12 +467,12 @@ func (t *Task) restartable() error {
 // StopAll stops all tasks, each as StopTask does, and returns the joined errors. Each task that was
 // started before the call is stopped; the Manager stays usable.
 //
-// All are stopped at once, except that a task on which others depend (see [WithDependsOn]) is stopped
-// when those have stopped or are stuck; also if ctx is done by then. A deadline of ctx is shared by
-// such a chain: a task has at most one nth of the time that is left when its turn comes, n being the
-// number of tasks in the longest chain that it begins. So the last one gets its part, and what one
-// doesn't need is for those after it. Without a deadline each has its stop timeout, one after the
-// other.
+// All are stopped at once, except that a task on which others depend (see [WithDependsOn]) is
+// stopped when those have stopped or are stuck; also if ctx is done by then. A deadline of ctx is
+// shared by such a chain: a task has at most one nth of the time that is left when its turn comes,
+// n being the number of tasks in the longest chain that it begins. So the last one gets its part,
+// and what one doesn't need is for those after it. Without a deadline each has its stop timeout,
+// one after the other.
 func (m *Manager) StopAll(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
@@ -526,13 +527,13 @@ func (m *Manager) parentEnded() {
 	_, _ = m.stop(context.Background(), m.close(false), parentEnded) // what is stuck is logged
 }
 
-// Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until somebody
-// else shuts the Manager down; then it shuts the Manager down itself.
+// Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until
+// somebody else shuts the Manager down; then it shuts the Manager down itself.
 //
-// It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each critical
-// task that was given up, and the [*StopTimeoutError] of one that its watchdog found stuck, before or
-// meanwhile. ctx being done is no error, nor is the end of the parent context, whose tasks Run waits
-// for. A Manager that is closed already returns [ErrManagerClosed].
+// It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each
+// critical task that was given up, and the [*StopTimeoutError] of one that its watchdog found
+// stuck, before or meanwhile. ctx being done is no error, nor is the end of the parent context,
+// whose tasks Run waits for. A Manager that is closed already returns [ErrManagerClosed].
 func (m *Manager) Run(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
@@ -577,8 +578,8 @@ func (m *Manager) lostLocked(t *Task, err error) {
 	m.endRunLocked()
 }
 
-// lostToWatchdog is lostLocked for a task whose body ignores that it was canceled, if it is critical. It
-// does nothing for one that has ended meanwhile.
+// lostToWatchdog is lostLocked for a task whose body ignores that it was canceled, if it is
+// critical. It does nothing for one that has ended meanwhile.
 func (m *Manager) lostToWatchdog(t *Task, err error) {
 	if !t.config.critical {
 		return
@@ -590,8 +591,8 @@ func (m *Manager) lostToWatchdog(t *Task, err error) {
 	}
 }
 
-// foundLocked takes back lostLocked, for t or an earlier task of its name, unless it is too late: Run may
-// have ended because of it.
+// foundLocked takes back lostLocked, for t or an earlier task of its name, unless it is too late:
+// Run may have ended because of it.
 func (m *Manager) foundLocked(t *Task) {
 	if m.closed {
 		return
@@ -599,8 +600,8 @@ func (m *Manager) foundLocked(t *Task) {
 	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.name == t.name })
 }
 
-// endRunLocked has Run, if it waits, shut the Manager down. Nothing is started from now on, though the
-// goroutine of Run may need a while to get there.
+// endRunLocked has Run, if it waits, shut the Manager down. Nothing is started from now on, though
+// the goroutine of Run may need a while to get there.
 func (m *Manager) endRunLocked() {
 	if m.over != nil {
 		close(m.over)

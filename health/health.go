@@ -13,14 +13,14 @@ import (
 	"github.com/go-taskmanager/taskmanager"
 )
 
-// Live answers 200 OK, and 503 Service Unavailable if the Manager is failing: a critical task is gone
-// or stuck, and the process should be replaced. A nil m is for the default Manager.
+// Live answers 200 OK, and 503 Service Unavailable if the Manager is failing: a critical task is
+// gone or stuck, and the process should be replaced. A nil m is for the default Manager.
 func Live(m *taskmanager.Manager) http.Handler {
 	return handler(m, func(h taskmanager.Health) bool { return h.State != taskmanager.HealthFailing })
 }
 
-// Ready answers 200 OK if the Manager is open and all of its tasks that have to be ready are, and 503
-// Service Unavailable until then. A nil m is for the default Manager.
+// Ready answers 200 OK if the Manager is open and all of its tasks that have to be ready are, and
+// 503 Service Unavailable until then. A nil m is for the default Manager.
 func Ready(m *taskmanager.Manager) http.Handler {
 	return handler(m, func(h taskmanager.Health) bool { return h.Ready })
 }
