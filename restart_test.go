@@ -623,6 +623,7 @@ func TestRestartOfANameThatIsStartedAnewMeanwhile(t *testing.T) {
 		go func() { restarted <- m.RestartTask(context.Background(), "a") }()
 		synctest.Wait()
 		task := start(t, m, "a", untilStopped)
+		synctest.Wait() // it runs: a restart of one that doesn't yet has nothing to do
 		close(announce)
 		require.NoError(t, <-restarted)
 		synctest.Wait()
