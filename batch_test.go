@@ -406,3 +406,39 @@ func TestReportSinceAfterARetry(t *testing.T) {
 		assert.Equal(t, 2, got[1].Repeats)
 	})
 }
+
+// A nosyError asks the Manager from each method that this package calls.
+type nosyError struct {
+	manager *taskmanager.Manager
+	asked   chan string
+}
+
+func (nosyError) Error() string { return "nosy" }
+
+func (e nosyError) Is(error) bool {
+	e.manager.Stats()
+	e.asked <- "Is"
+	return false
+}
+
+func (e nosyError) RetryAfter() time.Duration {
+	e.manager.Stats()
+	e.asked <- "RetryAfter"
+	return time.Hour
+}
+
+// With real goroutines: a bubble doesn't see one that waits for a mutex.
+func TestPromise4TheErrorOfAReporterIsAskedWithoutALock(t *testing.T) {
+	m := mustNew(t)
+	asked := make(chan string, 10)
+	m.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { return nosyError{m, asked} }))
+	failing(t, m, "a")
+	for range 2 {
+		select {
+		case <-asked:
+		case <-time.After(20 * time.Second): // no wait for something to happen: it ends a test that would hang
+			t.Fatal("a lock is held while user code runs")
+		}
+	}
+	m.SetReporter(nil)
+}

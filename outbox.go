@@ -398,6 +398,9 @@ func retryDelay(failures int) time.Duration {
 // it are delivered.
 func (o *outbox) reported(n int, err error) {
 	l := &o.manager.listeners
+	// err's methods are the user's: they are called before the lock.
+	after, asked := retryAfter(err)
+	closed := isClosed(err)
 	o.mu.Lock()
 	o.cancel()
 	hand := o.inHand // none, if Shutdown has given it up and said so
@@ -415,9 +418,8 @@ func (o *outbox) reported(n int, err error) {
 		return
 	}
 	o.failures++
-	after, asked := retryAfter(err)
 	o.notYet = after
-	if isClosed(err) {
+	if closed {
 		o.closed = true
 		rest = append(rest, o.order...)
 		o.order = nil
@@ -436,7 +438,6 @@ func (o *outbox) reported(n int, err error) {
 		}
 	}
 	l.lost.Add(lost.events)
-	closed := o.closed
 	o.mu.Unlock()
 
 	switch {
