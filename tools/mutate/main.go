@@ -3,11 +3,15 @@
 //
 //	go run ./tools/mutate -files limits.go,stop.go -max 60
 //
+// Some mutants mean the same as the original. Somebody has to look; what was found is written down in a file, for -known: those
+// that it names may survive. If any other does, the exit status is 1.
+//
 // Everything happens in a copy of the module, in a temporary directory. A mutant that makes the tests hang is killed by their
-// timeout. The exit status is 0 also if there are survivors: some mutants mean the same as the original, and somebody has to look.
+// timeout; nothing bounds the memory that it takes but the shell's ulimit.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -19,6 +23,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -40,7 +45,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	most := flags.Int("max", 0, "at most so many mutants, at random; 0 for all")
 	seed := flags.Uint64("seed", 1, "of the random choice")
 	timeout := flags.Duration("timeout", 0, "of the tests of one mutant (default 5 times what they take, and 10 s more)")
+	parallel := flags.Int("parallel", 1, "how many mutants to try at a time: those that hang need no processor")
+	known := flags.String("known", "", "a file of mutants that may survive")
 	err := flags.Parse(args)
+	if err != nil {
+		return err
+	}
+	harmless, err := readKnown(*known)
 	if err != nil {
 		return err
 	}
@@ -61,15 +72,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		random.Shuffle(len(mutants), func(i, j int) { mutants[i], mutants[j] = mutants[j], mutants[i] })
 		mutants = mutants[:*most]
 	}
-	lab, err := newLab(*dir, *tests, *skip, *timeout)
+	slices.SortFunc(mutants, func(a, b mutant) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.from, b.from)) })
+	lab, err := newLab(ctx, *dir, *tests, *skip, *timeout, mutants)
 	if err != nil {
 		return err
 	}
-	err = lab.baseline(ctx)
-	if err == nil {
-		err = try(ctx, lab, mutants, out)
-	}
-	return errors.Join(err, lab.close())
+	return errors.Join(try(ctx, lab, max(1, *parallel), harmless, out), lab.close())
 }
 
 func mutantsIn(dir, name string) ([]mutant, error) {
@@ -95,24 +103,74 @@ func sources(dir, files string) ([]string, error) {
 	return slices.DeleteFunc(paths, func(name string) bool { return strings.HasSuffix(name, "_test.go") }), nil
 }
 
-// try runs the tests against each mutant, and prints the survivors and a summary: of those that were tried, if it is interrupted.
-func try(ctx context.Context, l *lab, mutants []mutant, out io.Writer) error {
+// errSurvivors is why the exit status is not 0 if the tests have missed something.
+var errSurvivors = errors.New("some mutants survived that are not known")
+
+// try runs the tests against each mutant, several at a time, and prints the survivors and a summary: of those that were tried, if
+// it is interrupted.
+func try(ctx context.Context, l *lab, parallel int, harmless map[string]bool, out io.Writer) error {
 	began := time.Now()
-	counts := make(map[verdict]int)
-	tried := 0
-	var err error
-	for _, m := range mutants {
-		var v verdict
-		if v, err = l.try(ctx, m); err != nil {
-			break
-		}
-		tried++
-		counts[v]++
-		if v == survived {
-			fmt.Fprintf(out, "%s:%d: %s\n%s\n", m.file, m.line, m.what, m.diff())
-		}
+	var (
+		next    = make(chan int)
+		workers sync.WaitGroup
+
+		mu           sync.Mutex
+		counts       = make(map[verdict]int)
+		tried, known int
+		errs         []error
+	)
+	for range parallel {
+		workers.Go(func() {
+			for i := range next {
+				m := l.mutants[i]
+				v, err := l.try(ctx, i)
+				mu.Lock()
+				switch {
+				case err != nil:
+					errs = append(errs, err)
+				case v == survived && harmless[m.key()]:
+					known++
+				case v == survived:
+					fmt.Fprintf(out, "%s:%d: %s\n%s\n", m.file, m.line, m.what, m.diff())
+				}
+				if err == nil {
+					tried++
+					counts[v]++
+				}
+				mu.Unlock()
+			}
+		})
 	}
-	fmt.Fprintf(out, "%d mutants in %v: %d failed the tests, %d hung, %d did not build, %d survived\n", tried,
-		time.Since(began).Round(time.Second), counts[failed], counts[hung], counts[unbuilt], counts[survived])
-	return err
+	for i := range l.mutants {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	fmt.Fprintf(out, "%d mutants in %v: %d failed the tests, %d hung, %d did not build, %d survived, %d of them known\n", tried,
+		time.Since(began).Round(time.Second), counts[failed], counts[hung], counts[unbuilt], counts[survived], known)
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	if counts[survived] > known {
+		return errSurvivors
+	}
+	return nil
+}
+
+// readKnown returns the keys of the mutants in a file that was given to -known, if one was. It has a paragraph for each: the
+// name of its file, and its diff. Lines that begin with # are comments.
+func readKnown(path string) (map[string]bool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]bool)
+	for paragraph := range strings.SplitSeq(string(text), "\n\n") {
+		lines := strings.Split(paragraph, "\n")
+		keys[key(slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "#") }))] = true
+	}
+	return keys, nil
 }

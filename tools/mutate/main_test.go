@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -80,10 +79,12 @@ func write(t *testing.T, files map[string]string) (dir string) {
 	return dir
 }
 
-// Of each kind of mutants one: noticed, not noticed, without an end, without a build.
+// Of each kind of mutants one: noticed, not noticed, without an end, without a build, outside of functions.
 func TestRun(t *testing.T) {
 	files := map[string]string{
 		"p.go": `package p
+
+const limit = 3
 
 func Bigger(a, b int) int {
 	if a > b {
@@ -97,17 +98,25 @@ func Count(n int) (sum int) {
 		i++
 		sum++
 	}
-	return sum
+	return
 }
 
 func Join(a string) string { return a + "x" }
+
+func Full(n int) bool { return limit == n }
+
+func Fill(to *int) {
+	*to = 7
+}
 `,
 		"p_test.go": `package p
 
 import "testing"
 
 func TestAll(t *testing.T) {
-	if Bigger(1, 2) != 2 || Bigger(2, 1) != 2 || Count(3) != 3 || Join("a") != "ax" {
+	var n int
+	Fill(&n)
+	if Bigger(1, 2) != 2 || Bigger(2, 1) != 2 || Count(3) != 3 || Join("a") != "ax" || !Full(3) || n != 7 {
 		t.Fatal("wrong")
 	}
 }
@@ -117,14 +126,19 @@ func TestNothing(t *testing.T) {}
 	}
 	dir := write(t, files)
 	var out bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{"-dir", dir, "-files", "p.go", "-timeout", "2s"}, &out))
-	lines := strings.Split(out.String(), "\n")
-	assert.Equal(t, []string{"p.go:4: operator changed", "-\tif a > b {", "+\tif a >= b {"}, lines[:3])
-	assert.Regexp(t, `^7 mutants in \d+s: 4 failed the tests, 1 hung, 1 did not build, 1 survived$`, lines[len(lines)-2])
+	require.ErrorIs(t, run(t.Context(), []string{"-dir", dir, "-files", "p.go", "-timeout", "2s", "-parallel", "2"}, &out), errSurvivors)
+	assert.Contains(t, out.String(), "p.go:6: operator changed\n-\tif a > b {\n+\tif a >= b {\n")
+	assert.Regexp(t, `\n\n11 mutants in \d+s: 8 failed the tests, 1 hung, 1 did not build, 1 survived, 0 of them known\n$`, out.String())
+
+	known := filepath.Join(t.TempDir(), "known.txt")
+	require.NoError(t, os.WriteFile(known, []byte("# the same\n\np.go\n# of two that are equal\n- if a > b {\n+if a >= b {\n"), 0o600))
+	out.Reset()
+	require.NoError(t, run(t.Context(), []string{"-dir", dir, "-timeout", "2s", "-known", known}, &out), "all of its files")
+	assert.Regexp(t, `^11 mutants in \d+s: .* 1 survived, 1 of them known\n$`, out.String())
 
 	out.Reset()
-	require.NoError(t, run(t.Context(), []string{"-dir", dir, "-run", "Test", "-skip", "All", "-max", "2", "-seed", "7"}, &out))
-	assert.Regexp(t, `2 mutants in \d+s: 0 failed the tests, 0 hung, \d did not build, \d survived\n$`, out.String())
+	require.ErrorIs(t, run(t.Context(), []string{"-dir", dir, "-run", "Test", "-skip", "All", "-max", "2", "-seed", "7"}, &out), errSurvivors)
+	assert.Regexp(t, `\n2 mutants in \d+s: 0 failed the tests, 0 hung, \d did not build, \d survived, 0 of them known\n$`, out.String())
 
 	for name, text := range files {
 		now, err := os.ReadFile(filepath.Join(dir, name))
@@ -135,10 +149,13 @@ func TestNothing(t *testing.T) {}
 
 func TestRunRefuses(t *testing.T) {
 	failing := write(t, map[string]string{"p.go": "package p\n", "p_test.go": "package p\n\nimport \"testing\"\n\nfunc TestFail(t *testing.T) { t.Fail() }\n"})
+	unfit := write(t, map[string]string{"p.go": "package p\n\nfunc f() { if true { g() } }\n"})
 	for name, args := range map[string][]string{
 		"unknown flag":                {"-unknown"},
 		"no such file":                {"-dir", failing, "-files", "q.go"},
+		"no file of known ones":       {"-known", "none"},
 		"tests that fail in any case": {"-dir", failing},
+		"what does not build":         {"-dir", unfit},
 	} {
 		require.Error(t, run(t.Context(), args, io.Discard), name)
 	}
@@ -147,8 +164,8 @@ func TestRunRefuses(t *testing.T) {
 func TestTryIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	l := &lab{dir: write(t, map[string]string{"p.go": "package p\n"}), timeout: time.Second}
+	l := &lab{dir: t.TempDir(), timeout: time.Second, mutants: []mutant{{file: "p.go", function: &function{}}}}
 	var out bytes.Buffer
-	require.ErrorIs(t, try(ctx, l, []mutant{{file: "p.go", source: []byte("package p\n")}}, &out), context.Canceled)
-	assert.Equal(t, "0 mutants in 0s: 0 failed the tests, 0 hung, 0 did not build, 0 survived\n", out.String())
+	require.ErrorIs(t, try(ctx, l, 1, nil, &out), context.Canceled)
+	assert.Equal(t, "0 mutants in 0s: 0 failed the tests, 0 hung, 0 did not build, 0 survived, 0 of them known\n", out.String())
 }

@@ -19,6 +19,18 @@ type mutant struct {
 	with     string
 	what     string
 	line     int
+	function *function // around the place; nil outside of functions
+}
+
+// A function is where one is in a file: the body is what is between its braces.
+type function struct {
+	results          string // as in the source
+	bodyFrom, bodyTo int
+}
+
+// body is that of the mutant's function.
+func (m mutant) body() []byte {
+	return slices.Concat(m.source[m.function.bodyFrom:m.from], []byte(m.with), m.source[m.to:m.function.bodyTo])
 }
 
 func (m mutant) mutated() []byte {
@@ -42,6 +54,20 @@ func (m mutant) diff() string {
 	return b.String()
 }
 
+// key tells mutants apart, wherever in its file one is.
+func (m mutant) key() string { return key(append([]string{m.file}, strings.Split(m.diff(), "\n")...)) }
+
+// key makes one of the name of a file and the lines of a diff. Indentation and empty lines do not matter.
+func key(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		if sign := strings.TrimLeft(line, "+-"); strings.TrimSpace(line) != "" {
+			b.WriteString(line[:len(line)-len(sign)] + strings.TrimSpace(sign) + "\n")
+		}
+	}
+	return b.String()
+}
+
 // swaps are the operators that are mutated, and into what.
 var swaps = map[token.Token]token.Token{
 	token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR,
@@ -57,15 +83,28 @@ func mutantsOf(name string, source []byte) ([]mutant, error) {
 	if err != nil {
 		return nil, err
 	}
+	offset := func(p token.Pos) int { return files.Position(p).Offset }
+	text := func(n ast.Node) string { return string(source[offset(n.Pos()):offset(n.End())]) }
+	var functions []*function
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
+			fn := &function{bodyFrom: offset(f.Body.Lbrace) + 1, bodyTo: offset(f.Body.Rbrace)}
+			if f.Type.Results != nil {
+				fn.results = text(f.Type.Results)
+			}
+			functions = append(functions, fn)
+		}
+	}
 	var mutants []mutant
 	add := func(from, to token.Pos, with, what string) {
-		p := files.Position(from)
-		mutants = append(mutants, mutant{
-			file: name, source: source, from: p.Offset, to: files.Position(to).Offset, with: with, what: what, line: p.Line,
-		})
-	}
-	text := func(n ast.Node) string {
-		return string(source[files.Position(n.Pos()).Offset:files.Position(n.End()).Offset])
+		m := mutant{
+			file: name, source: source, from: offset(from), to: offset(to), with: with, what: what, line: files.Position(from).Line,
+		}
+		around := func(f *function) bool { return f.bodyFrom <= m.from && m.to <= f.bodyTo }
+		if i := slices.IndexFunc(functions, around); i >= 0 {
+			m.function = functions[i]
+		}
+		mutants = append(mutants, m)
 	}
 	for n := range ast.Preorder(file) {
 		switch n := n.(type) {
