@@ -210,17 +210,17 @@ func (l *lab) try(ctx context.Context, i int) (verdict, error) {
 }
 
 // buildAlone builds a mutant that is outside of functions.
-func (l *lab) buildAlone(ctx context.Context, m mutant) (output string, err error) {
+func (l *lab) buildAlone(ctx context.Context, m mutant) (string, error) {
 	path := filepath.Join(l.dir, m.file)
 	all, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
-	if err = os.WriteFile(path, m.mutated(), 0o600); err != nil {
+	if err := os.WriteFile(path, m.mutated(), 0o600); err != nil {
 		return "", err
 	}
-	output, err = l.build(ctx, single)
-	return output, errors.Join(err, os.WriteFile(path, all, 0o600))
+	output, failure := l.build(ctx, single)
+	return output, errors.Join(failure, os.WriteFile(path, all, 0o600))
 }
 
 // test runs the tests, with the mutant of that number; 0 for none.
