@@ -91,7 +91,8 @@ func (e *OptionError) isOption() bool { return strings.HasPrefix(e.Option, "With
 type PanicError struct {
 	Value any // what was given to panic
 
-	pcs []uintptr // taken when it happened, made into text when somebody asks
+	pcs  []uintptr  // taken when it happened, made into text when somebody asks
+	room [8]uintptr // for pcs, if the stack is not deep
 }
 
 // newPanicError is called by the deferred function that recovered value.
@@ -99,7 +100,9 @@ func newPanicError(value any) *PanicError {
 	var pcs [64]uintptr
 	const skip = 3 // runtime.Callers, newPanicError, the deferred function
 	n := runtime.Callers(skip, pcs[:])
-	return &PanicError{Value: value, pcs: append([]uintptr(nil), pcs[:n]...)}
+	e := &PanicError{Value: value}
+	e.pcs = append(e.room[:0], pcs[:n]...)
+	return e
 }
 
 func (e *PanicError) Error() string {
