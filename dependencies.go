@@ -106,8 +106,8 @@ func (m *Manager) wakeDependents(t *Task) {
 	if m.depended.Load() == 0 {
 		return
 	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for d := range m.dependents[t.name] {
 		d.mu.Lock()
 		if d.State() == StateWaiting { // any other pause is not to be ended
@@ -122,12 +122,12 @@ func (m *Manager) warnOfDependents(t *Task) {
 	if m.depended.Load() == 0 {
 		return
 	}
-	m.mu.RLock()
+	m.mu.Lock()
 	var names []string
 	for d := range m.dependents[t.name] {
 		names = append(names, strconv.Quote(d.name))
 	}
-	m.mu.RUnlock()
+	m.mu.Unlock()
 	if len(names) > 0 {
 		slices.Sort(names)
 		m.log(slog.LevelWarn, "task was stopped, though others depend on it",
@@ -183,7 +183,7 @@ func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
 				path = []string{d}
 				return true
 			}
-			if t := m.tasks[d]; t != nil && !seen[d] {
+			if t := m.tasks.find(d); t != nil && !seen[d] {
 				seen[d] = true
 				if search(t.config.dependsOn) {
 					path = append(path, d)

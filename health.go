@@ -82,9 +82,9 @@ type HealthProblem struct {
 // Health returns how the tasks are now. Like Stats, it takes time in proportion to their number, and
 // holds up none of them.
 func (m *Manager) Health() Health {
-	m.mu.RLock()
+	m.mu.Lock()
 	h := Health{Ready: !m.closedLocked()}
-	m.mu.RUnlock()
+	m.mu.Unlock()
 	now := time.Now()
 	for t := range m.Tasks() {
 		p, ready := t.problem(now)

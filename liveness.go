@@ -154,7 +154,7 @@ func (w *watchedRun) setReady() {
 	m := t.config.manager
 	m.wakeDependents(t)
 	if m.listens(EventReady) {
-		t.emit(EventReady, ending{now: time.Now()})
+		t.emit(EventReady, &ending{now: time.Now()})
 	}
 }
 

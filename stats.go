@@ -98,9 +98,9 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 	s.Runs = t.runs
 	if t.extras != nil {
 		s.Status = t.extras.status
-		if s.State.Ended() {
-			s.EndedAt = time.Unix(0, t.extras.endedAt)
-		}
+	}
+	if s.State.Ended() {
+		s.EndedAt = time.Unix(0, t.endedAt)
 	}
 	if s.State == StateWaiting {
 		s.Status = waitsFor
@@ -195,13 +195,10 @@ type ManagerStats struct {
 // Stats returns a snapshot. It takes time in proportion to the number of tasks, and holds up none
 // of them.
 func (m *Manager) Stats() ManagerStats {
-	m.mu.RLock()
-	tasks := make([]*Task, 0, len(m.tasks))
-	for _, t := range m.tasks {
-		tasks = append(tasks, t)
-	}
+	m.mu.Lock()
+	tasks := m.knownLocked()
 	retired := m.retired
-	m.mu.RUnlock()
+	m.mu.Unlock()
 
 	s := ManagerStats{
 		Name: m.config.name, Tasks: make(map[string]TaskStats, len(tasks)),

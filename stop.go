@@ -205,7 +205,7 @@ func (s *stop) expire() {
 		errs[i] = &StopTimeoutError{Task: t.name, Timeout: s.timeout, Stack: stacks[t]}
 		if e, ok := stuck[t]; ok {
 			e.err = errs[i]
-			event := t.event(EventStuck, e)
+			event := t.event(EventStuck, &e)
 			events = append(events, &event)
 			s.manager.notify(&event) // before Shutdown goes on, which delivers what waits
 		}

@@ -42,6 +42,7 @@ type Task struct {
 	// state is written by setLocked alone. It may be read without mu. It leaves and enters the
 	// ended states with the Manager's mu held as well.
 	state atomic.Uint32
+	hash  uint32 // of name, for the Manager's index
 
 	mu        sync.Mutex // may be locked with the Manager's mu held, not the other way round
 	asked     request    // what the task has been asked for and hasn't done yet
@@ -49,9 +50,14 @@ type Task struct {
 	run       *run       // from the start of a run to its end
 	runs      uint64     // started, in all lives of this Task
 	startedAt int64      // this life, in Unix nanoseconds
+	endedAt   int64      // likewise, in an ended state
 	waiters   *waiter    // the stops and restarts that wait for the task
 	extras    *extras    // nil until one of them is used
 	past      *past      // nil while there is nothing to say in it
+
+	newer, older *Task // those that ended after and before; guarded by the Manager's mu
+
+	first run // of its runs: most tasks have no other
 }
 
 // extras are what a task that just runs does without. Guarded by the task's mu.
@@ -59,11 +65,8 @@ type extras struct {
 	status     string        // of the latest run
 	watched    *watchedRun   // the latest run, if it is watched
 	done       chan struct{} // made when first asked for; closed when the end is announced
-	endedAt    int64         // in Unix nanoseconds
-	nextPassAt int64         // likewise, in a run that waits for its next pass; 0 if it doesn't
+	nextPassAt int64         // in Unix nanoseconds, in a run that waits for its next pass; 0 if it doesn't
 	group      *Manager      // of the latest run, if it is a Group
-
-	newer, older *Task // those that ended after and before; guarded by the Manager's mu
 }
 
 func (t *Task) extrasLocked() *extras {
@@ -89,6 +92,7 @@ type past struct {
 	wake      chan struct{}   // sent to by a request, to end a pause or a wait for dependencies; nil until the first
 	overdue   *OverdueError   // why the run was canceled, until it is judged
 	stuckTold chan struct{}   // closed when it has been published that the task is stuck
+	unwound   *outcome        // of the run, if it ended the goroutine that executed it; until the next one knows
 }
 
 // pastLocked returns t.past, and makes it before its first use.
@@ -135,6 +139,7 @@ func (t *Task) cause(q request) error {
 func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task, error) {
 	t := &Task{
 		name:   name,
+		hash:   hashOf(name),
 		body:   body,
 		config: config,
 		ctx:    pprof.WithLabels(m.config.ctx, m.labels(name)),
@@ -278,14 +283,12 @@ func tasksOf(ctx context.Context) (tasks []*Task) {
 func (t *Task) setLocked(s State) { t.state.Store(uint32(s)) }
 
 // supervise is the goroutine of the task, from StartTask to the end of the task.
-func (t *Task) supervise() { t.resume(nil, outcome{}) }
-
-// resume is the loop of supervise, from the given run on. Its outcome is known if the body ended
-// the goroutine that executed it.
-func (t *Task) resume(r *run, o outcome) {
+func (t *Task) supervise() {
 	pprof.SetGoroutineLabels(t.ctx)
 	var (
-		executing = o.known
+		r         *run
+		o         outcome
+		executing bool
 		ended     bool
 	)
 	defer func() {
@@ -294,12 +297,21 @@ func (t *Task) resume(r *run, o outcome) {
 		case executing:
 			// The body called runtime.Goexit and this goroutine is unwinding: another one takes
 			// over.
-			go t.resume(r, o)
+			unwound := o
+			t.mu.Lock()
+			t.pastLocked().unwound = &unwound
+			t.mu.Unlock()
+			go t.supervise()
 		case !t.State().Ended():
 			// A log handler or a backoff policy did. It would do so again.
 			go t.fail(fmt.Errorf("%w, or its log handler or backoff policy did", ErrGoexit))
 		}
 	}()
+	t.mu.Lock()
+	if p := t.past; p != nil && p.unwound != nil {
+		r, o, p.unwound = t.run, *p.unwound, nil
+	}
+	t.mu.Unlock()
 	if r == nil {
 		t.await()
 		r = t.begin()
@@ -330,17 +342,21 @@ func (t *Task) fail(err error) {
 	if r != nil {
 		r.end(err, false)
 	}
-	t.end(StateFailed, ending{now: now, failure: err, err: &GiveUpError{Task: t.name, Err: err}})
+	t.end(StateFailed, &ending{now: now, failure: err, err: &GiveUpError{Task: t.name, Err: err}})
 }
 
 // begin starts the next run. It returns nil if the task has been asked to stop, and has ended it
 // then.
 func (t *Task) begin() *run {
-	r := &run{task: t, started: time.Now()}
+	r := &t.first
+	if t.runs > 0 { // only this goroutine changes it
+		r = new(run)
+	}
+	r.task, r.started = t, time.Now()
 	t.mu.Lock()
 	if t.requestLocked() > restartRequest {
 		t.mu.Unlock()
-		t.end(StateStopped, ending{now: r.started})
+		t.end(StateStopped, &ending{now: r.started})
 		return nil
 	}
 	t.asked = noRequest
@@ -356,7 +372,7 @@ func (t *Task) begin() *run {
 		t.config.manager.wakeDependents(t)
 	}
 	if t.config.manager.listens(EventStarted) {
-		t.emit(EventStarted, ending{now: r.started})
+		t.emit(EventStarted, &ending{now: r.started})
 	}
 	waiters.resolve()
 	return r
@@ -414,12 +430,12 @@ func (t *Task) settle(r *run, o *outcome) bool {
 			end.err = nil
 		}
 		if asked != restartRequest {
-			t.end(StateStopped, end)
+			t.end(StateStopped, &end)
 			return false
 		}
 		if t.config.manager.listens(EventStopped) {
 			end.err = errors.Join(cause, end.err)
-			t.emit(EventStopped, end)
+			t.emit(EventStopped, &end)
 		}
 		return true
 	}
@@ -429,11 +445,11 @@ func (t *Task) settle(r *run, o *outcome) bool {
 		r.end(o.err, false)
 	}
 	if o.err == nil && t.config.restart != RestartAlways {
-		t.end(StateCompleted, end)
+		t.end(StateCompleted, &end)
 		return false
 	}
 	if !t.judge(o, &end) {
-		t.end(StateFailed, end)
+		t.end(StateFailed, &end)
 		return false
 	}
 	kind := EventFailed
@@ -447,7 +463,7 @@ func (t *Task) settle(r *run, o *outcome) bool {
 		t.config.manager.mu.Unlock()
 	}
 	if t.config.manager.listens(kind) {
-		t.emit(kind, end)
+		t.emit(kind, &end)
 	}
 	t.pause(end.delay)
 	return true
@@ -573,7 +589,7 @@ func (t *Task) wakeChannelLocked() <-chan struct{} {
 }
 
 // end ends the task.
-func (t *Task) end(s State, end ending) {
+func (t *Task) end(s State, end *ending) {
 	kind := EventStopped
 	switch s {
 	case StateCompleted:
@@ -584,19 +600,16 @@ func (t *Task) end(s State, end ending) {
 
 	m := t.config.manager
 	below := s == StateStopped && leavesRunning(end.err)
-	t.mu.Lock()
-	t.extrasLocked() // before the Manager's lock, for which others wait
-	t.mu.Unlock()
 	m.mu.Lock()
 	t.mu.Lock()
 	stuckTold := t.stuckToldLocked()
 	asked := t.asked
 	t.setLocked(s)
-	t.extras.endedAt = end.now.UnixNano()
+	t.endedAt = end.now.UnixNano()
 	t.run = nil
 	switch {
 	case s == StateFailed:
-		t.past.failed(&end)
+		t.past.failed(end)
 		t.past.gaveUp = end.err
 	case below:
 		t.pastLocked().below = end.err
@@ -652,13 +665,13 @@ func (t *Task) announce() {
 // every parked task larger.
 //
 //go:noinline
-func (t *Task) emit(kind EventKind, end ending) {
+func (t *Task) emit(kind EventKind, end *ending) {
 	e := t.event(kind, end)
 	t.config.manager.publish(&e)
 }
 
 // event makes the event of that kind.
-func (t *Task) event(kind EventKind, end ending) Event {
+func (t *Task) event(kind EventKind, end *ending) Event {
 	e := Event{
 		Time: end.now, Manager: t.config.manager.config.name, Task: t.path(), Kind: kind,
 		Err: end.err, Delay: end.delay, Uptime: end.uptime,

@@ -110,15 +110,15 @@ type Manager struct {
 
 	listeners listeners
 
-	mu       sync.RWMutex
-	tasks    map[string]*Task // supervised and remembered
-	alive    int              // those of tasks that have not ended
-	closed   bool             // by Shutdown, the end of the parent context or that of Run; never taken back
-	shut     bool             // by Shutdown
-	over     chan struct{}    // made by Run; closed, and nil again, when Run is to end
-	lost     []lostTask       // critical tasks that are gone
-	unwatch  func() bool      // ends the watch for the end of the parent context; non-nil while a task is alive
-	newest   *Task            // of the remembered tasks, which are linked by their extras
+	mu       sync.Mutex
+	tasks    index         // supervised and remembered
+	alive    int           // those of tasks that have not ended
+	closed   bool          // by Shutdown, the end of the parent context or that of Run; never taken back
+	shut     bool          // by Shutdown
+	over     chan struct{} // made by Run; closed, and nil again, when Run is to end
+	lost     []lostTask    // critical tasks that are gone
+	unwatch  func() bool   // ends the watch for the end of the parent context; non-nil while a task is alive
+	newest   *Task         // of the remembered tasks, which are linked
 	oldest   *Task
 	remember int    // how many those are
 	retired  counts // of the tasks that have been forgotten
@@ -141,7 +141,6 @@ func New(opts ...Option) (*Manager, error) {
 	m := &Manager{
 		config: c,
 		id:     strconv.FormatUint(managers.Add(1), 10),
-		tasks:  make(map[string]*Task),
 	}
 	if c.restartLimit != rate.Inf {
 		m.fleet = &fleet{limiter: rate.NewLimiter(c.restartLimit, c.restartBurst)}
@@ -200,15 +199,15 @@ func (m *Manager) register(t *Task) error {
 			return err
 		}
 	}
-	if old := m.tasks[t.name]; old != nil {
+	if old := m.tasks.find(t.name); old != nil {
 		if !old.State().Ended() {
 			return fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
 		}
 		m.forgetLocked(old)
 	}
 	m.foundLocked(t)
-	m.tasks[t.name] = t
 	m.startedLocked(t, now)
+	m.tasks.put(t) // at last: from now on it is found without a lock
 	return nil
 }
 
@@ -243,15 +242,15 @@ func (m *Manager) endedLocked(t *Task) {
 			continue
 		}
 		m.forgetLocked(oldest)
-		delete(m.tasks, oldest.name)
+		m.tasks.remove(oldest)
 	}
 }
 
 // linkLocked puts t at the end of the list of those that are remembered.
 func (m *Manager) linkLocked(t *Task) {
-	t.extras.older = m.newest
+	t.older = m.newest
 	if m.newest != nil {
-		m.newest.extras.newer = t
+		m.newest.newer = t
 	} else {
 		m.oldest = t
 	}
@@ -261,18 +260,18 @@ func (m *Manager) linkLocked(t *Task) {
 
 // unlinkLocked takes t out of the list of those that are remembered.
 func (m *Manager) unlinkLocked(t *Task) {
-	newer, older := t.extras.newer, t.extras.older
+	newer, older := t.newer, t.older
 	if newer != nil {
-		newer.extras.older = older
+		newer.older = older
 	} else {
 		m.newest = older
 	}
 	if older != nil {
-		older.extras.newer = newer
+		older.newer = newer
 	} else {
 		m.oldest = newer
 	}
-	t.extras.newer, t.extras.older = nil, nil
+	t.newer, t.older = nil, nil
 	m.remember--
 }
 
@@ -390,9 +389,9 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 
 // revive starts a task afresh if it has ended. It returns false if it has not.
 func (m *Manager) revive(ctx context.Context, t *Task) (bool, error) {
-	m.mu.RLock()
-	closed, known := m.closedLocked(), m.tasks[t.name] == t
-	m.mu.RUnlock()
+	m.mu.Lock()
+	closed, known := m.closedLocked(), m.tasks.find(t.name) == t
+	m.mu.Unlock()
 	switch {
 	case closed:
 		return false, ErrManagerClosed
@@ -430,7 +429,7 @@ func (m *Manager) revive(ctx context.Context, t *Task) (bool, error) {
 	switch {
 	case m.closedLocked():
 		return false, ErrManagerClosed
-	case m.tasks[t.name] != t:
+	case m.tasks.find(t.name) != t:
 		return false, ErrTaskNotFound
 	case !t.announced:
 		return false, nil // somebody else has revived it
@@ -477,9 +476,9 @@ func (m *Manager) StopAll(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
-	m.mu.RLock()
+	m.mu.Lock()
 	tasks := m.aliveLocked()
-	m.mu.RUnlock()
+	m.mu.Unlock()
 	_, err := m.stop(ctx, tasks, stopAllRequest)
 	return err
 }
@@ -513,7 +512,7 @@ func (m *Manager) close(byShutdown bool) []*Task {
 
 func (m *Manager) aliveLocked() []*Task {
 	tasks := make([]*Task, 0, m.alive)
-	for _, t := range m.tasks {
+	for t := range m.tasks.all() {
 		if !t.State().Ended() {
 			tasks = append(tasks, t)
 		}
@@ -557,8 +556,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	case <-m.config.ctx.Done():
 	}
 	err := m.Shutdown(context.WithoutCancel(ctx))
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var errs []error
 	for _, lost := range m.lost {
 		errs = append(errs, lost.err)
@@ -613,36 +612,37 @@ func (m *Manager) endRunLocked() {
 // IsRunning reports whether there is a task of that name that has not ended: one that waits in
 // backoff is running in this sense.
 func (m *Manager) IsRunning(name string) bool {
-	m.mu.RLock()
-	t := m.tasks[name]
-	m.mu.RUnlock()
+	t := m.tasks.find(name)
 	return t != nil && !t.State().Ended()
 }
 
 // Lookup returns the task of that name, supervised or remembered.
 func (m *Manager) Lookup(name string) (*Task, bool) {
-	m.mu.RLock()
-	t, ok := m.tasks[name]
-	m.mu.RUnlock()
-	return t, ok
+	t := m.tasks.find(name)
+	return t, t != nil
 }
 
 // Tasks iterates over the tasks, supervised and remembered, that there are when the iteration
 // begins. The order is undefined.
 func (m *Manager) Tasks() iter.Seq[*Task] {
 	return func(yield func(*Task) bool) {
-		m.mu.RLock()
-		tasks := make([]*Task, 0, len(m.tasks))
-		for _, t := range m.tasks {
-			tasks = append(tasks, t)
-		}
-		m.mu.RUnlock()
-		for _, t := range tasks {
+		for _, t := range m.known() {
 			if !yield(t) {
 				return
 			}
 		}
 	}
+}
+
+// known returns the tasks that are supervised or remembered.
+func (m *Manager) known() []*Task {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.knownLocked()
+}
+
+func (m *Manager) knownLocked() []*Task {
+	return slices.AppendSeq(make([]*Task, 0, m.tasks.n), m.tasks.all())
 }
 
 func checkContext(ctx context.Context) error {
