@@ -290,12 +290,8 @@ func (t *turn) take(q request, deadline time.Time) {
 	s := newStop(t.task.config.manager, q, timeout)
 	s.tasks = []*Task{t.task}
 	s.begin(time.Now())
-	select {
-	case <-s.done:
-		t.err = s.said()
-	case <-s.judged:
-		t.err = s.err
-	}
+	<-s.over
+	t.err = s.err
 }
 
 // takeTurns stops tasks of which some depend on others, each when its turn has come. bounded is

@@ -25,15 +25,15 @@ type stop struct {
 	tasks   []*Task
 
 	left    atomic.Int64  // tasks that have not done as asked yet
-	done    chan struct{} // closed when left gets to 0
-	judged  chan struct{} // closed after the deadline, when err is set
-	err     error         // a *StopTimeoutError for each task that is stuck, or nil
+	over    chan struct{} // closed when left gets to 0, or after the deadline; err is set then
+	err     error         // a *StopTimeoutError for each task that is stuck, and below; or nil
 	outcome atomic.Uint32 // of a restart, which has one task: the request that this has followed
 	overdue *overdueRun   // of an overdueRequest: what it is about
 
-	mu    sync.Mutex
-	timer *time.Timer // set by arm, unless done is closed before
-	below []error     // of tasks that have stopped, and said that something below them has not
+	mu      sync.Mutex // may be locked with a task's mu held, not the other way round
+	timer   *time.Timer // set by begin, unless left gets to 0 before
+	expired bool        // it is for expire to close over
+	below   []error     // of tasks that have stopped, and said that something below them has not
 }
 
 // A waiter is the place of a stop in the list of those that wait for a task.
@@ -61,13 +61,6 @@ func (w *waiter) tell(err error) {
 	}
 }
 
-// said returns what the tasks have said in that way.
-func (s *stop) said() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return joined(s.below)
-}
-
 // takeWaitersLocked empties the list of those that wait for the task, and leaves them the request
 // that it has followed: noRequest if it has completed or failed. At their deadline they find the
 // task no longer late, though they may not have been resolved yet.
@@ -81,11 +74,7 @@ func (t *Task) takeWaitersLocked(followed request) *waiter {
 }
 
 func newStop(m *Manager, q request, timeout time.Duration) *stop {
-	return &stop{
-		manager: m, request: q, timeout: timeout,
-		done:   make(chan struct{}),
-		judged: make(chan struct{}),
-	}
+	return &stop{manager: m, request: q, timeout: timeout, over: make(chan struct{})}
 }
 
 // begin asks every task, and arms the timer for those that have not done as asked at once. since is
@@ -114,11 +103,14 @@ func (s *stop) resolve() {
 		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.mu.Unlock()
-	close(s.done)
+	if !s.expired {
+		s.err = joined(s.below)
+		close(s.over)
+	}
 }
 
 // ask asks the task for q and lets w wait for it. It returns false if the task has ended.
@@ -169,8 +161,16 @@ func (t *Task) wakeLocked() {
 	}
 }
 
-// expire is called at the deadline, on a goroutine of its own.
+// expire is called at the deadline, on a goroutine of its own. Who has not returned by now is late,
+// also if it returns while the dump is made.
 func (s *stop) expire() {
+	s.mu.Lock()
+	if s.left.Load() == 0 { // in the nick of time
+		s.mu.Unlock()
+		return
+	}
+	s.expired = true
+	s.mu.Unlock()
 	var (
 		now   = time.Now()
 		late  []*Task
@@ -216,7 +216,7 @@ func (s *stop) expire() {
 	if s.overdue != nil && len(stuck) > 0 {
 		s.manager.lostToWatchdog(s.tasks[0], s.err)
 	}
-	close(s.judged)
+	close(s.over)
 	// The log's handler is the user's: it must not make the stop return after its deadline.
 	for _, e := range events {
 		s.manager.logEvent(e)
@@ -250,19 +250,14 @@ func (s *stop) wait(ctx context.Context, bounded bool) error {
 		return err
 	}
 	select {
-	case <-s.done:
-	case <-s.judged:
+	case <-s.over:
 	case <-ctx.Done():
 		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return context.Cause(ctx)
 		}
-		select { // both deadlines are now
-		case <-s.done:
-		case <-s.judged:
-		}
+		<-s.over // its deadline is now, too
 	}
-	err, _ := s.verdict()
-	return err
+	return s.err
 }
 
 // ask asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first;
@@ -338,20 +333,11 @@ func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int
 	return asked, joined(errs)
 }
 
-// verdict returns the error of the stop, if it is over: what was found at the deadline, whatever has
-// happened since, or else what the tasks have said.
+// verdict returns the error of the stop, if it is over.
 func (s *stop) verdict() (err error, over bool) {
 	select {
-	case <-s.judged:
-		if s.err != nil {
-			return s.err, true
-		}
-		return s.said(), true
-	default:
-	}
-	select {
-	case <-s.done:
-		return s.said(), true
+	case <-s.over:
+		return s.err, true
 	default:
 		return nil, false
 	}

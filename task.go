@@ -652,12 +652,10 @@ func (t *Task) announce() {
 		followed = t.asked
 	}
 	waiters := t.takeWaitersLocked(followed)
-	var below error
 	if t.past != nil {
-		below = t.past.below
+		waiters.tell(t.past.below) // with the lock, so that a stop whose deadline is now has heard of it
 	}
 	t.mu.Unlock()
-	waiters.tell(below)
 	waiters.resolve()
 }
 
