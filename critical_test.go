@@ -250,7 +250,8 @@ func TestACriticalTaskIsStoppedOrRestarted(t *testing.T) {
 	})
 }
 
-// The giving up decides: no task starts after it, though Shutdown may not have been called yet; and no log handler holds it up.
+// The giving up decides: no task starts after it, though Shutdown may not have been called yet. A log handler holds up the end
+// of Run for as long as a reporter may.
 func TestACriticalTaskClosesTheManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m *taskmanager.Manager
@@ -264,9 +265,28 @@ func TestACriticalTaskClosesTheManager(t *testing.T) {
 		defer cancel()
 		synctest.Wait()
 		task := start(t, m, "vital", boom, critical, noRestart)
-		assertGivenUp(t, r.err(t, 0), "vital")
+		assertGivenUp(t, r.err(t, 5*time.Second), "vital")
 		require.ErrorIs(t, <-refused, taskmanager.ErrManagerClosed)
 		require.ErrorIs(t, task.Wait(t.Context()), errBoom)
+	})
+}
+
+// Whoever ends the process when Run has returned finds the reason in the log, and with the reporter.
+func TestPromise7RunReturnsWhenItsReasonIsPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reports := newInbox(nil)
+		logged := false
+		m := newManager(t, taskmanager.WithReporter(reports), slowLog("task failed for good, gave up", func() {
+			time.Sleep(time.Second)
+			logged = true
+		}))
+		r, cancel := goRun(t, m)
+		defer cancel()
+		synctest.Wait()
+		start(t, m, "vital", boom, critical, noRestart)
+		assertGivenUp(t, r.err(t, time.Second), "vital")
+		assert.True(t, logged)
+		assert.Equal(t, []string{"0s vital gave up run=1 repeats=0"}, reports.got())
 	})
 }
 

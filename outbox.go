@@ -16,7 +16,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// listeners are those to whom events go. Publishers read without a lock.
+// listeners are those to whom events go. Who only asks whether there are any reads without a lock.
 type listeners struct {
 	subscribers atomic.Pointer[[]*subscriber]
 	outboxes    atomic.Pointer[[]*outbox]
@@ -24,7 +24,7 @@ type listeners struct {
 	// How many events reporters have been given, and how many are lost to one.
 	delivered, lost atomic.Uint64
 
-	mu sync.Mutex // for those who change the lists
+	mu sync.RWMutex // for those who change the lists; and those who report, so that all of the outboxes hear of an event
 }
 
 func (l *listeners) subscribersCopy() []*subscriber {
@@ -68,10 +68,11 @@ func (m *Manager) listens(k EventKind) bool {
 		m.logs(k.Level())
 }
 
-// publish hands e to the log, the subscribers and the reporters. It is called without locks.
+// publish hands e to the subscribers, the reporters and the log: to the latter at last, because its
+// handler is the user's and may not return. It is called without locks.
 func (m *Manager) publish(e *Event) {
-	m.logEvent(e)
 	m.notify(e)
+	m.logEvent(e)
 }
 
 // logEvent hands e to the log.
@@ -96,31 +97,20 @@ func (m *Manager) notify(e *Event) {
 	}
 }
 
-// report puts e into every outbox.
+// report puts e into every outbox. SetReporter comes before that or after it: otherwise one of
+// several reporters, and the one that replaces it, might not hear of e.
 func (m *Manager) report(e Event) {
 	l := &m.listeners
-	for p := l.outboxes.Load(); p != nil; {
-		var refused uint64
-		for _, o := range *p {
-			if !o.put(&report{event: e}) {
-				refused++
-			}
+	l.mu.RLock()
+	var overdue []time.Duration
+	for _, o := range m.outboxes() {
+		if d := o.put(&report{event: e}); d > 0 {
+			overdue = append(overdue, d)
 		}
-		if refused == 0 {
-			return
-		}
-		// SetReporter is at work, or Shutdown has run out of time for some of them.
-		l.mu.Lock()
-		current := l.outboxes.Load()
-		l.mu.Unlock()
-		if current == p {
-			l.lost.Add(refused)
-			return
-		}
-		if refused < uint64(len(*p)) {
-			return // SetReporter has passed it on from those that took it
-		}
-		p = current
+	}
+	l.mu.RUnlock()
+	for _, d := range overdue {
+		m.log(slog.LevelError, "reporter does not return, its reports wait", slog.Duration("since", d))
 	}
 }
 
@@ -174,6 +164,51 @@ func limitText(most int) string {
 		return "unlimited"
 	}
 	return strconv.Itoa(most)
+}
+
+// A tally counts what is under way, for those who wait until nothing is. The zero value is ready to
+// use.
+type tally struct {
+	n       atomic.Int64
+	awaited atomic.Bool
+
+	mu   sync.Mutex
+	zero chan struct{} // made by wait; closed, and nil again, when n gets to 0
+}
+
+func (c *tally) add() { c.n.Add(1) }
+
+func (c *tally) done() {
+	if c.n.Add(-1) > 0 || !c.awaited.Load() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.zero != nil {
+		close(c.zero)
+		c.zero = nil
+	}
+}
+
+// wait returns when nothing is under way, or when ctx is done.
+func (c *tally) wait(ctx context.Context) {
+	c.awaited.Store(true) // before n is looked at: who counts it down to 0 after that sees it
+	for {
+		c.mu.Lock()
+		if c.zero == nil {
+			c.zero = make(chan struct{})
+		}
+		zero := c.zero
+		c.mu.Unlock()
+		if c.n.Load() == 0 {
+			return
+		}
+		select {
+		case <-zero:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // A report is an event that waits for a Reporter.
@@ -247,30 +282,23 @@ func newOutbox(m *Manager, r Reporter) *outbox {
 	}
 }
 
-// put adds a report to those that wait, and sees that somebody delivers them. It returns false if
-// the outbox is retired.
-func (o *outbox) put(r *report) bool {
+// put adds a report to those that wait, and sees that somebody delivers them; it is lost if nobody
+// will. It returns for how long the Reporter has not returned, if that is too long and has yet to be
+// logged.
+func (o *outbox) put(r *report) (overdue time.Duration) {
 	o.mu.Lock()
-	switch {
-	case o.retired:
-		o.mu.Unlock()
-		return false
-	case o.closed:
-		o.mu.Unlock()
+	defer o.mu.Unlock()
+	if o.retired || o.closed {
 		o.manager.listeners.lost.Add(r.stands())
-		return true
+		return 0
 	}
 	o.addLocked(r)
 	o.deliverLocked()
-	var overdue time.Duration
 	if d := time.Since(o.since); !o.since.IsZero() && d > reportTimeout && !o.overdue {
-		o.overdue, overdue = true, d
+		o.overdue = true
+		return d
 	}
-	o.mu.Unlock()
-	if overdue > 0 {
-		o.manager.log(slog.LevelError, "reporter does not return, its reports wait", slog.Duration("since", overdue))
-	}
-	return true
+	return 0
 }
 
 // deliverLocked starts the goroutine that delivers, if there is none.
@@ -613,14 +641,15 @@ func (m *Manager) SetReporter(r Reporter) {
 	l.outboxes.Store(&outboxes)
 }
 
-// flush delivers what waits for the reporters, until ctx is done, and for 5 seconds if it has no
-// deadline.
+// flush waits until what has happened is published, and delivers what waits for the reporters, until
+// ctx is done, and for 5 seconds if it has no deadline.
 func (m *Manager) flush(ctx context.Context) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, flushTimeout)
 		defer cancel()
 	}
+	m.unpublished.wait(ctx)
 	outboxes := m.outboxes()
 	empty := make([]<-chan struct{}, len(outboxes))
 	for i, o := range outboxes {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -666,6 +667,25 @@ func TestReporterMayCallTheManager(t *testing.T) {
 	})
 }
 
+// A log handler that hangs, or ends the goroutine, keeps no failure from the reporter.
+func TestPromise7AFailureIsReportedWhateverTheLogDoes(t *testing.T) {
+	for name, handler := range map[string]func(){
+		"hangs": func() { time.Sleep(time.Hour) },
+		"exits": sync.OnceFunc(runtime.Goexit),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reports := newInbox(nil)
+				m := observed(t, taskmanager.WithReporter(reports), slowLog("task failed, will restart", handler))
+				task := start(t, m, "a", boom, taskmanager.WithMaxRestarts(1), taskmanager.WithRestartWindow(2*time.Hour))
+				synctest.Wait()
+				assert.Equal(t, "0s a failed run=1 repeats=0", reports.got()[0])
+				require.Error(t, task.Wait(t.Context()))
+			})
+		})
+	}
+}
+
 func TestSetReporterPassesOnWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -689,6 +709,59 @@ func TestSetReporterPassesOnWhatWaits(t *testing.T) {
 		assert.Equal(t, reportCount{delivered: 3, lost: 1}, reportsOf(m), "nobody retries for a former reporter")
 		assert.Len(t, former.got(), 1)
 	})
+}
+
+// However often the reporters are replaced while tasks fail, each failure reaches one of those that were first, and one of those
+// that were second.
+func TestPromise7ReportersAreReplacedWhileTasksFail(t *testing.T) {
+	const failures = 5000
+	var (
+		heard [2]sync.Map
+		m     = mustNew(t, noReportLimit(), taskmanager.WithHistory(0))
+		over  = make(chan struct{})
+		wg    sync.WaitGroup
+	)
+	replace := func() {
+		both := make([]taskmanager.Reporter, len(heard))
+		for i := range heard {
+			both[i] = taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+				heard[i].Store(e.Task, true)
+				return nil
+			})
+		}
+		m.SetReporter(taskmanager.MultiReporter(both...))
+	}
+	replace()
+	wg.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				replace()
+			}
+		}
+	})
+	var batch []*taskmanager.Task // so that few enough wait to be told apart
+	for i := range failures {
+		batch = append(batch, start(t, m, strconv.Itoa(i), boom, once()))
+		if len(batch) == 10 {
+			for _, task := range batch {
+				<-task.Done()
+			}
+			batch = batch[:0]
+		}
+	}
+	close(over)
+	wg.Wait()
+	require.NoError(t, m.Shutdown(t.Context()))
+	require.Zero(t, reportsOf(m).lost)
+	for i := range failures {
+		for which := range heard {
+			_, ok := heard[which].Load(strconv.Itoa(i))
+			require.True(t, ok, "failure %d, reporter %d", i, which)
+		}
+	}
 }
 
 func TestSetReporterToNone(t *testing.T) {

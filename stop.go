@@ -30,7 +30,7 @@ type stop struct {
 	outcome atomic.Uint32 // of a restart, which has one task: the request that this has followed
 	overdue *overdueRun   // of an overdueRequest: what it is about
 
-	mu      sync.Mutex // may be locked with a task's mu held, not the other way round
+	mu      sync.Mutex  // may be locked with a task's mu held, not the other way round
 	timer   *time.Timer // set by begin, unless left gets to 0 before
 	expired bool        // it is for expire to close over
 	below   []error     // of tasks that have stopped, and said that something below them has not
@@ -216,12 +216,14 @@ func (s *stop) expire() {
 	if s.overdue != nil && len(stuck) > 0 {
 		s.manager.lostToWatchdog(s.tasks[0], s.err)
 	}
+	s.manager.unpublished.add()
 	close(s.over)
 	// The log's handler is the user's: it must not make the stop return after its deadline.
 	for _, e := range events {
 		s.manager.logEvent(e)
 	}
 	close(told)
+	s.manager.unpublished.done()
 }
 
 // joined is errors.Join, and leaves a single error as it is. It may change errs.

@@ -648,6 +648,28 @@ func TestStuckBeforeStoppedWithASlowLog(t *testing.T) {
 	})
 }
 
+// Shutdown has time left for the log, and returns with the line that says why it has failed written.
+func TestShutdownWaitsUntilItIsLoggedThatATaskIsStuck(t *testing.T) {
+	for name, test := range map[string]struct{ log, took time.Duration }{
+		"slow":  {time.Second, 6 * time.Second},
+		"hangs": {time.Hour, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, slowLog("task stuck, its body does not return", func() { time.Sleep(test.log) }))
+				release := make(chan struct{})
+				start(t, m, "a", ignoring(release))
+				synctest.Wait()
+				began := time.Now()
+				asStuck(t, m.Shutdown(t.Context()), "a", 5*time.Second)
+				took(t, test.took, began)
+				close(release)
+				time.Sleep(test.log)
+			})
+		})
+	}
+}
+
 // A log handler that hangs at the end of a task makes the stop late, and not longer than its deadline.
 func TestStopWithALogThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

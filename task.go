@@ -657,6 +657,7 @@ func (t *Task) announce() {
 	}
 	t.mu.Unlock()
 	waiters.resolve()
+	t.config.manager.unpublished.done()
 }
 
 // emit publishes an event. It is not inlined, for what it puts on the stack would make that of

@@ -126,6 +126,7 @@ type Manager struct {
 	dependents  map[string]map[*Task]struct{} // by name, the tasks alive that depend on it
 	depended    atomic.Int64                  // how many tasks alive depend on others; may be read without mu
 	overdueRuns overdueRuns                   // has a mutex of its own
+	unpublished tally                         // ends and stuck tasks that are yet to be published
 }
 
 // managers counts them for Manager.id.
@@ -230,6 +231,7 @@ func (m *Manager) endedLocked(t *Task) {
 		m.unwatch()
 		m.unwatch = nil
 	}
+	m.unpublished.add()
 	m.linkLocked(t)
 	for range m.remember {
 		if m.remember <= m.config.history {
@@ -483,9 +485,10 @@ func (m *Manager) StopAll(ctx context.Context) error {
 	return err
 }
 
-// Shutdown closes the Manager, stops all tasks as StopAll does, with ErrShutdown as the cause, and
-// delivers the reports that wait. Without a deadline in ctx the stop timeouts bound the one and 5
-// seconds the other. What can't be delivered is counted and logged.
+// Shutdown closes the Manager, stops all tasks as StopAll does, with ErrShutdown as the cause, waits
+// until the log has been told of what has happened, and delivers the reports that wait. Without a
+// deadline in ctx the stop timeouts bound the first and 5 seconds the others. What can't be
+// delivered is counted and logged.
 //
 // From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
 // again is no error.
