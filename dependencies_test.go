@@ -18,6 +18,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -1226,6 +1227,37 @@ func TestTheOrderHoldsWhileTasksAreStarted(t *testing.T) {
 		require.NoError(t, w.manager.Shutdown(t.Context()))
 		wg.Wait()
 		w.settleUp()
+	}
+}
+
+// A dependency that becomes ready in the very moment in which the dependent finds that it is not, and begins to wait.
+func TestADependencyIsReadyWhenTheDependentBeginsToWait(t *testing.T) {
+	m := newManager(t, taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithRestartLimit(rate.Inf, 0))
+	var (
+		entered = make(chan struct{}, 2)
+		fail    = make(chan struct{})
+	)
+	body := func(ctx context.Context) error {
+		entered <- struct{}{}
+		select {
+		case <-fail:
+			return errBoom
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	start(t, m, "base", body)
+	start(t, m, "top", body, dependsOn("base"))
+	for round := range 3000 {
+		for range 2 {
+			select {
+			case <-entered:
+			case <-time.After(10 * time.Second):
+				require.FailNow(t, "a task is not restarted", "round %d: %v", round, m.Health().Problems)
+			}
+		}
+		fail <- struct{}{}
+		fail <- struct{}{}
 	}
 }
 
