@@ -25,13 +25,18 @@ const (
 	unbuilt
 )
 
+// A choice of tests, and how long they may take. The expressions are as in go test.
+type choice struct {
+	run, skip string
+	last      string // those that run against what the others have not noticed
+	timeout   time.Duration
+}
+
 // A lab is a copy of the module in which mutants are tried. Those within functions are all built at
 // once, into one test binary in which an environment variable says which of them is alive.
 type lab struct {
+	choice
 	dir     string
-	tests   string
-	skip    string
-	timeout time.Duration
 	mutants []mutant
 	unbuilt map[int]bool // by their places in mutants
 
@@ -45,12 +50,12 @@ const (
 )
 
 // newLab copies the module in dir, and builds its tests.
-func newLab(ctx context.Context, dir, tests, skip string, timeout time.Duration, mutants []mutant) (*lab, error) {
+func newLab(ctx context.Context, dir string, tests choice, mutants []mutant) (*lab, error) {
 	copied, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: copied, tests: tests, skip: skip, timeout: timeout, mutants: mutants, unbuilt: make(map[int]bool)}
+	l := &lab{choice: tests, dir: copied, mutants: mutants, unbuilt: make(map[int]bool)}
 	err = os.CopyFS(copied, os.DirFS(dir))
 	if err == nil {
 		err = l.buildAll(ctx)
@@ -225,11 +230,22 @@ func (l *lab) buildAlone(ctx context.Context, m mutant) (string, error) {
 
 // test runs the tests, with the mutant of that number; 0 for none.
 func (l *lab) test(ctx context.Context, binary string, alive int) (output string, err error) {
+	if l.last == "" {
+		return l.testOnly(ctx, binary, alive, l.run, l.skip)
+	}
+	output, err = l.testOnly(ctx, binary, alive, l.run, strings.Trim(l.skip+"|"+l.last, "|"))
+	if err != nil {
+		return output, err
+	}
+	return l.testOnly(ctx, binary, alive, l.last, l.skip)
+}
+
+func (l *lab) testOnly(ctx context.Context, binary string, alive int, run, skip string) (output string, err error) {
 	const overdue = 10 * time.Second // when they do not end by their own timeout
 	ctx, cancel := context.WithTimeout(ctx, l.timeout+overdue)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(l.dir, binary), "-test.failfast", "-test.timeout="+l.timeout.String(),
-		"-test.run="+l.tests, "-test.skip="+l.skip)
+		"-test.run="+run, "-test.skip="+skip)
 	cmd.Dir = l.dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", fmt.Sprintf("%s=%d", variable, alive))
 	cmd.WaitDelay = overdue

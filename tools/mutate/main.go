@@ -40,11 +40,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mutate", flag.ContinueOnError)
 	dir := flags.String("dir", ".", "the module, whose root package is mutated")
 	files := flags.String("files", "", "its files to mutate, separated by commas (default all but tests)")
-	tests := flags.String("run", "", "run only the tests that match, as in go test")
-	skip := flags.String("skip", "", "skip the tests that match, as in go test: the slow ones")
+	var tests choice
+	flags.StringVar(&tests.run, "run", "", "run only the tests that match, as in go test")
+	flags.StringVar(&tests.skip, "skip", "", "skip the tests that match, as in go test")
+	flags.StringVar(&tests.last, "last", "", "run the tests that match only against what the others do not notice, whatever -run says: the slow ones")
 	most := flags.Int("max", 0, "at most so many mutants, at random; 0 for all")
 	seed := flags.Uint64("seed", 1, "of the random choice")
-	timeout := flags.Duration("timeout", 0, "of the tests of one mutant (default 5 times what they take, and 10 s more)")
+	flags.DurationVar(&tests.timeout, "timeout", 0, "of the tests of one mutant (default 5 times what they take, and 10 s more)")
 	parallel := flags.Int("parallel", 1, "how many mutants to try at a time: those that hang need no processor")
 	known := flags.String("known", "", "a file of mutants that may survive")
 	err := flags.Parse(args)
@@ -73,7 +75,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		mutants = mutants[:*most]
 	}
 	slices.SortFunc(mutants, func(a, b mutant) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.from, b.from)) })
-	lab, err := newLab(ctx, *dir, *tests, *skip, *timeout, mutants)
+	lab, err := newLab(ctx, *dir, tests, mutants)
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,11 @@ func TestNothing(t *testing.T) {}
 	require.ErrorIs(t, run(t.Context(), []string{"-dir", dir, "-run", "Test", "-skip", "All", "-max", "2", "-seed", "7"}, &out), errSurvivors)
 	assert.Regexp(t, `\n2 mutants in \d+s: 0 failed the tests, 0 hung, \d did not build, \d survived, 0 of them known\n$`, out.String())
 
+	out.Reset()
+	require.ErrorIs(t, run(t.Context(), []string{"-dir", dir, "-timeout", "2s", "-last", "All"}, &out), errSurvivors)
+	assert.Regexp(t, `\n11 mutants in \d+s: 8 failed the tests, 1 hung, 1 did not build, 1 survived, 0 of them known\n$`, out.String(),
+		"those that come last count, too")
+
 	for name, text := range files {
 		now, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
@@ -164,7 +169,7 @@ func TestRunRefuses(t *testing.T) {
 func TestTryIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	l := &lab{dir: t.TempDir(), timeout: time.Second, mutants: []mutant{{file: "p.go", function: &function{}}}}
+	l := &lab{choice: choice{timeout: time.Second}, dir: t.TempDir(), mutants: []mutant{{file: "p.go", function: &function{}}}}
 	var out bytes.Buffer
 	require.ErrorIs(t, try(ctx, l, 1, nil, &out), context.Canceled)
 	assert.Equal(t, "0 mutants in 0s: 0 failed the tests, 0 hung, 0 did not build, 0 survived, 0 of them known\n", out.String())
