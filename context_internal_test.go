@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -36,4 +37,32 @@ func TestContextThatIsDoneHasAnError(t *testing.T) {
 		r.end(ErrStopped, false)
 		require.EqualError(t, <-errs, "context canceled\ntaskmanager: task was stopped", "run %d", i)
 	}
+}
+
+// Whoever sees the error of a context finds it done, though end has yet to say so.
+func TestContextThatHasAnErrorIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &run{task: &Task{ctx: context.Background()}, done: make(chan struct{}), cause: ErrStopped}
+		r.ended.Store(true)
+		seen := make(chan error, 1)
+		go func() { seen <- r.Err() }()
+		synctest.Wait()
+		require.Empty(t, seen)
+		close(r.done)
+		require.ErrorIs(t, <-seen, context.Canceled)
+	})
+}
+
+func TestAfterFuncOfARun(t *testing.T) {
+	calls := make(chan struct{}, 2)
+	call := func() { calls <- struct{}{} }
+	r := &run{task: &Task{ctx: context.Background()}}
+	stop := r.AfterFunc(call)
+	r.end(ErrStopped, false)
+	<-calls
+	require.False(t, stop(), "it has been called")
+	stop = r.AfterFunc(call)
+	<-calls
+	require.False(t, stop(), "the context had ended before")
+	<-r.Done()
 }

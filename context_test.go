@@ -577,3 +577,20 @@ func TestPromise9TimeCanBeFaked(t *testing.T) {
 		assert.Equal(t, seconds(0, 10+1), calls)
 	})
 }
+
+// A body may hear of the end of the parent context before the Manager does, and return: it has stopped, then, for that reason.
+func TestABodyHearsOfTheEndOfTheParentFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithContext(lateContext{t.Context(), time.Now().Add(time.Minute), context.DeadlineExceeded}))
+		var of context.Context
+		task := start(t, m, "a", func(ctx context.Context) error {
+			of = ctx
+			time.Sleep(2 * time.Minute)
+			return errBoom
+		})
+		require.NoError(t, task.Wait(t.Context()))
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		require.ErrorIs(t, of.Err(), context.DeadlineExceeded)
+		assert.ErrorIs(t, context.Cause(of), context.DeadlineExceeded)
+	})
+}

@@ -672,3 +672,37 @@ type badError struct{}
 func (badError) Error() string { return "bad" }
 
 func (badError) Unwrap() error { panic("bad") }
+
+// Who has asked for the end of a critical task knows that it is gone, though its watchdog would have found it stuck.
+func TestACriticalTaskIsStoppedBeforeItsWatchdogFindsItStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		deaf := newDeafBody()
+		task := start(t, m, "vital", deaf.run, critical, taskmanager.WithWatchdog(time.Second))
+		r, cancel := goRun(t, m)
+		time.Sleep(1500 * time.Millisecond)
+		ctx, cancelStop := context.WithTimeout(t.Context(), time.Second)
+		defer cancelStop()
+		asStuck(t, task.Stop(ctx), "vital", time.Second)
+		time.Sleep(time.Minute)
+		r.lives(t)
+		deaf.release()
+		require.NoError(t, task.Wait(t.Context()))
+		cancel()
+		require.NoError(t, <-r.result)
+	})
+}
+
+func TestRunAfterAShutdownThatLeftATaskStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		deaf := newDeafBody()
+		start(t, m, "a", deaf.run)
+		synctest.Wait()
+		asStuck(t, m.Shutdown(t.Context()), "a", 5*time.Second)
+		began := time.Now()
+		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
+		took(t, 0, began)
+		deaf.release()
+	})
+}

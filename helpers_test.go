@@ -171,6 +171,20 @@ func (b *deafBody) run(context.Context) error {
 
 func (b *deafBody) release() { close(b.released) }
 
+// A lateContext ends at a time, with err, and its Done comes too late to tell.
+type lateContext struct {
+	context.Context
+	end time.Time
+	err error
+}
+
+func (c lateContext) Err() error {
+	if time.Now().Before(c.end) {
+		return nil
+	}
+	return c.err
+}
+
 // A causeLog is a parked body that notes the cause of the end of each of its runs.
 type causeLog struct {
 	mu     sync.Mutex

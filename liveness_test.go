@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -640,5 +641,56 @@ func BenchmarkHeartbeat(b *testing.B) {
 				<-done
 			})
 		}
+	}
+}
+
+// The shortest announcement that there is.
+func TestHeartbeatWithinANanosecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		began := time.Now()
+		task := start(t, m, "a", func(ctx context.Context) error {
+			taskmanager.HeartbeatWithin(ctx, 1)
+			return untilStopped(ctx)
+		}, taskmanager.WithWatchdog(time.Second), once())
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+		took(t, 1, began)
+	})
+}
+
+// A run that its watchdog canceled has returned in time. At the deadline that it had for that, a later run is about to stop, in
+// time as well.
+func TestAWatchdogHasNoSayInTheStopOfALaterRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithBackoff(0, 0))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if task, _ := taskmanager.FromContext(ctx); task.Stats().Runs == 1 {
+				return untilStopped(ctx)
+			}
+			taskmanager.HeartbeatWithin(ctx, time.Hour)
+			return slowToStop(2 * time.Second)(ctx)
+		}, taskmanager.WithWatchdog(time.Second))
+		time.Sleep(5 * time.Second)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventFailed, taskmanager.EventStarted, taskmanager.EventStopped,
+		}, kinds(pending(events), "a"))
+	})
+}
+
+// Nobody hears that the run of a stuck task has failed before they hear that it is stuck, though its body returns as soon as it is.
+func TestStuckBeforeFailed(t *testing.T) {
+	m := newManager(t)
+	events := m.Subscribe(t.Context())
+	start(t, m, "a", func(ctx context.Context) error {
+		task, _ := taskmanager.FromContext(ctx)
+		for task.State() != taskmanager.StateStuck {
+			runtime.Gosched()
+		}
+		return nil
+	}, taskmanager.WithWatchdog(time.Millisecond), taskmanager.WithStopTimeout(time.Millisecond), taskmanager.WithBackoff(time.Hour, time.Hour))
+	for _, want := range []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventFailed} {
+		require.Equal(t, want, (<-events).Kind)
 	}
 }

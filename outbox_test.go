@@ -58,3 +58,32 @@ func TestShutdownAbandonsOnlyReportersThatAreLate(t *testing.T) {
 		})
 	}
 }
+
+// The second Shutdown has nothing left to deliver.
+func TestShutdownTwiceDeliversOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reports := newInbox(nil)
+		m := observed(t, taskmanager.WithReporter(reports), taskmanager.WithReportLimit(1, 1))
+		start(t, m, "a", boom, once())
+		start(t, m, "b", boom, once())
+		synctest.Wait()
+		require.NoError(t, m.Shutdown(t.Context()))
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.Len(t, reports.got(), 2)
+		assert.Equal(t, reportCount{delivered: 2}, reportsOf(m))
+	})
+}
+
+// What a reporter has started with its context ends when Report has returned.
+func TestTheContextOfAReportEndsWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var of context.Context
+		m := observed(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
+			of = ctx
+			return nil
+		})))
+		start(t, m, "a", boom, once())
+		synctest.Wait()
+		assert.ErrorIs(t, of.Err(), context.Canceled)
+	})
+}

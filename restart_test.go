@@ -631,3 +631,27 @@ func TestRestartOfANameThatIsStartedAnewMeanwhile(t *testing.T) {
 		require.NoError(t, m.StopAll(t.Context()))
 	})
 }
+
+// The parent context ends while the old run takes its time, and the Manager has yet to hear of that: there is no new run.
+func TestRestartIsOvertakenByTheEndOfTheParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithStopTimeout(time.Hour),
+			taskmanager.WithContext(lateContext{t.Context(), time.Now().Add(time.Minute), context.DeadlineExceeded}))
+		task := start(t, m, "a", slowToStop(2*time.Minute))
+		synctest.Wait()
+		require.ErrorIs(t, task.Restart(t.Context()), context.DeadlineExceeded)
+		assert.Equal(t, taskmanager.StateStopped, settled(task))
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
+// A task that has ended is started afresh, and not restarted at once because it runs.
+func TestRestartOfAnEndedTaskIsOneRun(t *testing.T) {
+	m := newManager(t)
+	task := start(t, m, "a", untilStopped)
+	for range 2000 {
+		require.NoError(t, task.Stop(t.Context()))
+		require.NoError(t, task.Restart(t.Context()))
+		require.LessOrEqual(t, task.Stats().Runs, uint64(1))
+	}
+}

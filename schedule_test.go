@@ -388,19 +388,6 @@ func TestStopOfPasses(t *testing.T) {
 	}
 }
 
-// A lateContext ends at a time, and its Done comes too late to tell.
-type lateContext struct {
-	context.Context
-	end time.Time
-}
-
-func (c lateContext) Err() error {
-	if time.Now().Before(c.end) {
-		return nil
-	}
-	return context.Canceled
-}
-
 // At the moment of a tick that is also that of the end, it is the end that counts.
 func TestNoPassBeginsAfterTheEndOfTheContext(t *testing.T) {
 	for name, body := range map[string]func(taskmanager.TaskFunc) taskmanager.TaskFunc{
@@ -411,7 +398,7 @@ func TestNoPassBeginsAfterTheEndOfTheContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx := lateContext{t.Context(), time.Now().Add(3 * time.Minute)}
+				ctx := lateContext{t.Context(), time.Now().Add(3 * time.Minute), context.Canceled}
 				passes := newPassLog()
 				require.NoError(t, body(passes.lasting())(ctx))
 				took(t, 3*time.Minute, passes.made)
@@ -629,5 +616,20 @@ func TestEveryRestartedByHand(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		require.NoError(t, task.Stop(t.Context()))
 		assert.Equal(t, seconds(0, 10, 14, 24), passes.at)
+	})
+}
+
+// The shortest interval that there is.
+func TestEveryNanosecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, passes := time.Now(), 0
+		require.ErrorIs(t, taskmanager.Every(1, func(context.Context) error {
+			passes++
+			if passes == 3 {
+				return errBoom
+			}
+			return nil
+		})(t.Context()), errBoom)
+		took(t, 2, began)
 	})
 }

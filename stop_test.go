@@ -865,3 +865,19 @@ func TestStopAllInTurnsFromInsideATask(t *testing.T) {
 		})
 	}
 }
+
+// A pastContext has a deadline that has passed, and has not noticed yet.
+type pastContext struct{ context.Context }
+
+func (pastContext) Deadline() (time.Time, bool) { return time.Now().Add(-time.Second), true }
+
+func TestStopWithADeadlineThatHasPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		deaf := newDeafBody()
+		start(t, m, "a", deaf.run)
+		synctest.Wait()
+		asStuck(t, m.StopTask(pastContext{context.Background()}, "a"), "a", 0)
+		deaf.release()
+	})
+}

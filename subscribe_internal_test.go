@@ -23,3 +23,12 @@ func TestNobodyListensAfterTheLastSubscriber(t *testing.T) {
 		assert.False(t, m.listens(EventStarted))
 	})
 }
+
+// A publisher may have read the list of subscribers before one of them was closed.
+func TestPublishToAClosedSubscriber(t *testing.T) {
+	s := &subscriber{events: make(chan Event, 1)}
+	s.close()
+	s.publish(Event{})
+	_, open := <-s.events
+	assert.False(t, open)
+}

@@ -204,3 +204,21 @@ func TestEventKind(t *testing.T) {
 		assert.Equal(t, "INFO", k.Level().String())
 	}
 }
+
+// Of a subscriber that is far too slow, an event is lost that stood for others that were lost: they still count.
+func TestMissedEventsAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t)
+		events := m.Subscribe(t.Context())
+		const tasks = 1000
+		for i := range tasks {
+			start(t, m, fmt.Sprint(i), func(context.Context) error { return nil })
+			synctest.Wait()
+		}
+		seen := 0
+		for _, e := range received(events) {
+			seen += 1 + e.Missed
+		}
+		assert.Equal(t, 2*tasks, seen, "started and completed")
+	})
+}

@@ -332,16 +332,12 @@ func (t *Task) supervise() {
 	ended = true
 }
 
-// fail ends the task wherever it is.
+// fail ends the task wherever it is, but for its body: nobody has the context of a run that it meets.
 func (t *Task) fail(err error) {
 	now := time.Now()
 	t.mu.Lock()
 	t.pastLocked()
-	r := t.run
 	t.mu.Unlock()
-	if r != nil {
-		r.end(err, false)
-	}
 	t.end(StateFailed, &ending{now: now, failure: err, err: &GiveUpError{Task: t.name, Err: err}})
 }
 

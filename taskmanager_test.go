@@ -755,6 +755,11 @@ func TestPromise2AManagerAtRestIsGarbage(t *testing.T) {
 			deaf.release()
 			require.NoError(t, task.Wait(t.Context()))
 		},
+		"watched": func(m *taskmanager.Manager) {
+			task := start(t, m, "a", func(context.Context) error { return nil },
+				taskmanager.WithReadiness(time.Hour), taskmanager.WithWatchdog(time.Hour))
+			require.NoError(t, task.Wait(t.Context()))
+		},
 		"stopped by callers who left": func(m *taskmanager.Manager) {
 			task := start(t, m, "a", untilStopped)
 			gone, leave := context.WithCancel(t.Context())
