@@ -73,22 +73,21 @@ type TaskStats struct {
 func (t *Task) Stats() TaskStats {
 	var s TaskStats
 	t.snapshot(&s, time.Now())
-	s.Group = t.groupStats()
 	return s
-}
-
-// groupStats returns the statistics of a group's tasks; nil if the task is no group.
-func (t *Task) groupStats() *ManagerStats {
-	m := t.group()
-	if m == nil {
-		return nil
-	}
-	s := m.Stats()
-	return &s
 }
 
 // snapshot fills s, which is zero, and returns the counts over all lives of the task.
 func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
+	total, group := t.snapshotAlone(s, now)
+	if group != nil {
+		inner := group.Stats()
+		s.Group = &inner
+	}
+	return total
+}
+
+// snapshotAlone is snapshot without s.Group. It returns the Manager of the group, if the task is one.
+func (t *Task) snapshotAlone(s *TaskStats, now time.Time) (total counts, group *Manager) {
 	waitsFor := t.waitsFor()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,7 +96,7 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 	s.StartedAt = time.Unix(0, t.startedAt)
 	s.Runs = t.runs
 	if t.extras != nil {
-		s.Status = t.extras.status
+		s.Status, group = t.extras.status, t.extras.group
 	}
 	if s.State.Ended() {
 		s.EndedAt = time.Unix(0, t.endedAt)
@@ -125,7 +124,7 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 	if s.Runs > 0 {
 		s.Restarts = s.Runs - 1
 	}
-	return t.totalLocked()
+	return t.totalLocked(), group
 }
 
 // MarshalJSON writes names in snake case, errors and states as text, times as RFC 3339 and
@@ -211,7 +210,6 @@ func (m *Manager) Stats() ManagerStats {
 	for _, t := range tasks {
 		var ts TaskStats
 		total := t.snapshot(&ts, now)
-		ts.Group = t.groupStats()
 		s.Tasks[ts.Name] = ts
 		states[ts.State]++
 		s.Runs += total.runs
