@@ -644,14 +644,3 @@ func TestRestartIsOvertakenByTheEndOfTheParent(t *testing.T) {
 		assert.EqualValues(t, 1, task.Stats().Runs)
 	})
 }
-
-// A task that has ended is started afresh, and not restarted at once because it runs.
-func TestRestartOfAnEndedTaskIsOneRun(t *testing.T) {
-	m := newManager(t)
-	task := start(t, m, "a", untilStopped)
-	for range 2000 {
-		require.NoError(t, task.Stop(t.Context()))
-		require.NoError(t, task.Restart(t.Context()))
-		require.LessOrEqual(t, task.Stats().Runs, uint64(1))
-	}
-}
