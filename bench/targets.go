@@ -41,7 +41,11 @@ var targets = []target{
 		why: "what is looked up is no longer in the processor's caches",
 	},
 	{text: "objects allocated for it", work: "asking/100000", key: "allocs", unit: count, limit: 0.01},
-	{text: "statistics of 1,000 tasks, for each", work: "asking/1000", key: "stats", unit: nanoseconds, limit: 200},
+	{
+		text: "statistics of 1,000 tasks, for each", work: "asking/1000", key: "stats", unit: nanoseconds, limit: 200,
+		why: "half of it is the collection of what earlier snapshots leave, 350 B for each task, in a process that has little else; " +
+			"145 ns on a day on which the machine did the floor's work in two thirds of the time",
+	},
 	{
 		text: "statistics of 100,000 tasks, for each", work: "asking/100000", key: "stats", unit: nanoseconds, limit: 200,
 		why: "what is read of each task, and the map that is filled, are no longer in the processor's caches",
