@@ -217,13 +217,14 @@ func (s *stop) expire() {
 		s.manager.lostToWatchdog(s.tasks[0], s.err)
 	}
 	s.manager.unpublished.add()
+	defer s.manager.unpublished.done()
+	defer close(told)
 	close(s.over)
-	// The log's handler is the user's: it must not make the stop return after its deadline.
+	// The log's handler is the user's: it must not make the stop return after its deadline, and may
+	// call runtime.Goexit.
 	for _, e := range events {
 		s.manager.logEvent(e)
 	}
-	close(told)
-	s.manager.unpublished.done()
 }
 
 // joined is errors.Join, and leaves a single error as it is. It may change errs.

@@ -648,6 +648,22 @@ func TestStuckBeforeStoppedWithASlowLog(t *testing.T) {
 	})
 }
 
+// A log handler that ends the goroutine on which it hears that a task is stuck does not keep the task from ending.
+func TestStuckWithALogThatExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, slowLog("task stuck, its body does not return", runtime.Goexit))
+		deaf := newDeafBody()
+		task := start(t, m, "a", deaf.run)
+		synctest.Wait()
+		asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
+		deaf.release()
+		require.NoError(t, task.Wait(t.Context()))
+		began := time.Now()
+		require.NoError(t, m.Shutdown(t.Context()))
+		took(t, 0, began)
+	})
+}
+
 // Shutdown has time left for the log, and returns with the line that says why it has failed written.
 func TestShutdownWaitsUntilItIsLoggedThatATaskIsStuck(t *testing.T) {
 	for name, test := range map[string]struct{ log, took time.Duration }{

@@ -488,7 +488,8 @@ func (m *Manager) StopAll(ctx context.Context) error {
 // Shutdown closes the Manager, stops all tasks as StopAll does, with ErrShutdown as the cause, waits
 // until the log has been told of what has happened, and delivers the reports that wait. Without a
 // deadline in ctx the stop timeouts bound the first and 5 seconds the others. What can't be
-// delivered is counted and logged.
+// delivered is counted and logged. A log handler or a Reporter that calls Shutdown waits for itself
+// until that time is over.
 //
 // From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
 // again is no error.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +119,8 @@ func (r *results) cell(w work, s side, m measure) string {
 		return dash
 	}
 	cell := m.unit.write(median(all))
-	if toFloor := r.toFloor(w.name, s.name, m.key); !m.alone && s.name != floorName && !math.IsNaN(toFloor) {
+	const absurd = 1e5 // the floor takes next to nothing
+	if toFloor := r.toFloor(w.name, s.name, m.key); !m.alone && s.name != floorName && toFloor < absurd { // nor NaN
 		cell += fmt.Sprintf(" (%s)", ratioText(toFloor))
 	}
 	return cell

@@ -25,12 +25,15 @@ var targets = []target{
 		why: "the label for profiles takes three allocations; the ratio lies below the target in some rounds, see their values",
 	},
 	{text: "stopping one of a million", work: "parked/1000000", key: "stop", ratio: true, limit: 1},
-	{text: "a restart without delay", work: "restarts/1", key: "each", unit: nanoseconds, limit: 500},
+	{
+		text: "a restart without delay", work: "restarts/1", key: "each", unit: nanoseconds, limit: 500,
+		why: "the clock is read twice, and the new context is collected; 315 ns on a day on which the floor took 71 ns",
+	},
 	{text: "objects allocated for it, the new run's context included", work: "restarts/1", key: "allocs", unit: count, limit: 1.1},
 	{text: "of 1,000 tasks that fail at once, the turns of the least, in percent of the mean", work: "restarts/1000", key: "least", unit: percent, limit: 1, atLeast: true},
 	{
 		text: "from a panic to running again, median", work: "down/panic", key: "p50", unit: nanoseconds, limit: 1000,
-		why: "the runtime takes some 45 ns for each call on the stack that the error keeps",
+		why: "the runtime takes some 45 ns for each call on the stack that the error keeps; 1.11 µs on a day on which the floor took 431 ns",
 	},
 	{text: "healthy work kept in a storm", work: "storm/10000", key: "kept", unit: percent, limit: 99, atLeast: true},
 	{text: "an unrelated start in a storm, p99", work: "storm/10000", key: "start99", unit: nanoseconds, limit: 200e3},
