@@ -119,7 +119,7 @@ func (r *results) cell(w work, s side, m measure) string {
 		return dash
 	}
 	cell := m.unit.write(median(all))
-	const absurd = 1e5 // the floor takes next to nothing
+	const absurd = 1e5                                                                                    // the floor takes next to nothing
 	if toFloor := r.toFloor(w.name, s.name, m.key); !m.alone && s.name != floorName && toFloor < absurd { // nor NaN
 		cell += fmt.Sprintf(" (%s)", ratioText(toFloor))
 	}
