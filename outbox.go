@@ -266,6 +266,7 @@ type outbox struct {
 	delivers bool               // the goroutine exists
 	flushing bool               // don't wait between reports
 	retired  bool               // nothing comes in any more, and nothing goes out
+	awaited  bool               // retired, and the call of Report that was under way then still is: it counts as unpublished
 	closed   bool               // by the Reporter: whatever comes in is lost
 	failures int                // of calls of Report, since the last success
 	notYet   time.Duration      // for how long the Reporter does not want the next call, as its last error said
@@ -431,6 +432,10 @@ func (o *outbox) reported(n int, err error) {
 	closed := isClosed(err)
 	o.mu.Lock()
 	o.cancel()
+	if o.awaited {
+		o.awaited = false
+		defer o.manager.unpublished.done()
+	}
 	hand := o.inHand // none, if Shutdown has given it up and said so
 	o.inHand, o.since, o.cancel = nil, time.Time{}, nil
 	n = min(n, len(hand))
@@ -548,11 +553,20 @@ func (o *outbox) hurry() <-chan struct{} {
 	return empty
 }
 
-// retire ends the outbox and returns what waits. The call of Report that is under way, if any, goes
-// on.
-func (o *outbox) retire() []*report {
+// replaced retires an outbox whose Reporter is replaced, and returns what waits. The call of Report
+// that is under way, if any, goes on, and Shutdown waits for it.
+func (o *outbox) replaced() []*report {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.cancel != nil {
+		o.awaited = true
+		o.manager.unpublished.add()
+	}
+	return o.retireLocked()
+}
+
+// retireLocked ends the outbox and returns what waits.
+func (o *outbox) retireLocked() []*report {
 	o.retired = true
 	waiting := o.order
 	o.order, o.waiting = nil, nil
@@ -562,9 +576,9 @@ func (o *outbox) retire() []*report {
 
 // abandon retires the outbox and counts as lost what waits and what is in hand.
 func (o *outbox) abandon() (lost uint64) {
-	lost = stand(o.retire())
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	lost = stand(o.retireLocked())
 	if o.inHand != nil {
 		lost += stand(o.inHand)
 		o.inHand = nil
@@ -603,7 +617,7 @@ func (o *outbox) unreported() uint64 {
 
 // SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
 // former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
-// way ends as it may.
+// way ends as it may; Shutdown waits for it.
 func (m *Manager) SetReporter(r Reporter) {
 	l := &m.listeners
 	l.mu.Lock()
@@ -612,7 +626,7 @@ func (m *Manager) SetReporter(r Reporter) {
 	former := make(map[reportKey]*report)
 	var order []reportKey
 	for _, o := range m.outboxes() {
-		for _, r := range o.retire() {
+		for _, r := range o.replaced() {
 			k := r.key()
 			switch old := former[k]; {
 			case old == nil:

@@ -742,7 +742,7 @@ func TestPromise7ReportersAreReplacedWhileTasksFail(t *testing.T) {
 			}
 		}
 	})
-	var batch []*taskmanager.Task // so that few enough wait to be told apart
+	var batch []*taskmanager.Task
 	for i := range failures {
 		batch = append(batch, start(t, m, strconv.Itoa(i), boom, once()))
 		if len(batch) == 10 {
@@ -750,6 +750,9 @@ func TestPromise7ReportersAreReplacedWhileTasksFail(t *testing.T) {
 				<-task.Done()
 			}
 			batch = batch[:0]
+			for reportsOf(m).waiting > 1000 { // of the two together: with 1,024 for one, they are no longer told apart
+				runtime.Gosched()
+			}
 		}
 	}
 	close(over)
@@ -761,6 +764,31 @@ func TestPromise7ReportersAreReplacedWhileTasksFail(t *testing.T) {
 			_, ok := heard[which].Load(strconv.Itoa(i))
 			require.True(t, ok, "failure %d, reporter %d", i, which)
 		}
+	}
+}
+
+// Shutdown has time for a call of a Reporter that has been replaced.
+func TestShutdownWaitsForAFormerReporter(t *testing.T) {
+	for name, test := range map[string]struct{ report, took time.Duration }{
+		"slow":  {time.Second, time.Second},
+		"hangs": {time.Hour, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := observed(t, taskmanager.WithReporter(newInbox(func(context.Context, int, taskmanager.Event) error {
+					time.Sleep(test.report)
+					return nil
+				})))
+				start(t, m, "a", boom, once())
+				synctest.Wait()
+				m.SetReporter(nil)
+				began := time.Now()
+				require.NoError(t, m.Shutdown(t.Context()))
+				took(t, test.took, began)
+				time.Sleep(test.report)
+				assert.Equal(t, reportCount{delivered: 1}, reportsOf(m))
+			})
+		})
 	}
 }
 

@@ -126,7 +126,7 @@ type Manager struct {
 	dependents  map[string]map[*Task]struct{} // by name, the tasks alive that depend on it
 	depended    atomic.Int64                  // how many tasks alive depend on others; may be read without mu
 	overdueRuns overdueRuns                   // has a mutex of its own
-	unpublished tally                         // ends and stuck tasks that are yet to be published
+	unpublished tally                         // ends, stuck tasks and reports of former Reporters that are yet to be published
 }
 
 // managers counts them for Manager.id.
