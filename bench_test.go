@@ -18,7 +18,7 @@ import (
 // Benchmarks against a floor: the least that a careful person writes by hand. The two run in one
 // process, one after the other: compare their ratio, not the figures.
 
-// quiet are the options of a Manager whose log is not looked at.
+// quiet returns a Manager whose log is not looked at.
 func quiet(opts ...Option) *Manager {
 	m, err := New(append([]Option{WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 	if err != nil {

@@ -2,7 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,8 +13,7 @@ import (
 func TestLateNewsOfAStuckCriticalTask(t *testing.T) {
 	stuck := &StopTimeoutError{Task: "a"}
 	newCritical := func() (*Manager, *Task) {
-		m, err := New(WithLogger(slog.New(slog.DiscardHandler)), WithCritical())
-		require.NoError(t, err)
+		m := quiet(WithCritical())
 		task, err := m.StartTask("a", func(ctx context.Context) error {
 			<-ctx.Done()
 			return nil

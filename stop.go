@@ -213,12 +213,12 @@ func (s *stop) expire() {
 	s.mu.Lock()
 	s.err = joined(append(errs, s.below...))
 	s.mu.Unlock()
+	s.manager.unpublished.add() // before anybody hears of it, and shuts down
+	defer s.manager.unpublished.done()
+	defer close(told)
 	if s.overdue != nil && len(stuck) > 0 {
 		s.manager.lostToWatchdog(s.tasks[0], s.err)
 	}
-	s.manager.unpublished.add()
-	defer s.manager.unpublished.done()
-	defer close(told)
 	close(s.over)
 	// The log's handler is the user's: it must not make the stop return after its deadline, and may
 	// call runtime.Goexit.

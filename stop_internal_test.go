@@ -3,7 +3,6 @@ package taskmanager
 import (
 	"context"
 	"io"
-	"log/slog"
 	"runtime/pprof"
 	"strings"
 	"testing"
@@ -129,8 +128,7 @@ func TestStacksOfNobody(t *testing.T) {
 // parked returns a Manager with one task, which runs until it is stopped, and d longer.
 func parked(t *testing.T, d time.Duration) (*Manager, *Task) {
 	t.Helper()
-	m, err := New(WithLogger(slog.New(slog.DiscardHandler)))
-	require.NoError(t, err)
+	m := quiet()
 	task, err := m.StartTask("a", func(ctx context.Context) error {
 		<-ctx.Done()
 		time.Sleep(d)

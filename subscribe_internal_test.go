@@ -2,7 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 
@@ -13,8 +12,7 @@ import (
 // When the last subscriber is gone no more events are made for it, and it is garbage.
 func TestNobodyListensAfterTheLastSubscriber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, err := New(WithLogger(slog.New(slog.DiscardHandler)))
-		require.NoError(t, err)
+		m := quiet()
 		ctx, cancel := context.WithCancel(t.Context())
 		m.Subscribe(ctx)
 		require.True(t, m.listens(EventStarted))

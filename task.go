@@ -334,11 +334,7 @@ func (t *Task) supervise() {
 
 // fail ends the task wherever it is, but for its body: nobody has the context of a run that it meets.
 func (t *Task) fail(err error) {
-	now := time.Now()
-	t.mu.Lock()
-	t.pastLocked()
-	t.mu.Unlock()
-	t.end(StateFailed, &ending{now: now, failure: err, err: &GiveUpError{Task: t.name, Err: err}})
+	t.end(StateFailed, &ending{now: time.Now(), failure: err, err: &GiveUpError{Task: t.name, Err: err}})
 }
 
 // begin starts the next run. It returns nil if the task has been asked to stop, and has ended it
@@ -605,8 +601,9 @@ func (t *Task) end(s State, end *ending) {
 	t.run = nil
 	switch {
 	case s == StateFailed:
-		t.past.failed(end)
-		t.past.gaveUp = end.err
+		p := t.pastLocked()
+		p.failed(end)
+		p.gaveUp = end.err
 	case below:
 		t.pastLocked().below = end.err
 	}

@@ -119,8 +119,9 @@ func (r *results) cell(w work, s side, m measure) string {
 		return dash
 	}
 	cell := m.unit.write(median(all))
-	const absurd = 1e5                                                                                    // the floor takes next to nothing
-	if toFloor := r.toFloor(w.name, s.name, m.key); !m.alone && s.name != floorName && toFloor < absurd { // nor NaN
+	// So large if the floor takes next to nothing; and it may be NaN, which is not less than anything.
+	const absurd = 1e5
+	if toFloor := r.toFloor(w.name, s.name, m.key); !m.alone && s.name != floorName && toFloor < absurd {
 		cell += fmt.Sprintf(" (%s)", ratioText(toFloor))
 	}
 	return cell
