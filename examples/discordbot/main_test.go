@@ -115,6 +115,7 @@ func TestWebhook(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, d.Wait(ctx, 1))
+	out.shows(t, "task=mailer") // in the log, and so on its way: the first message may be about others alone
 	require.NoError(t, end())
 	assert.Contains(t, d.Text("20"), "mailer")
 	assert.NotContains(t, out.String(), "local fake")
