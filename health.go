@@ -122,7 +122,7 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool) {
 	p = HealthProblem{Task: t.path(), Critical: c.critical, State: t.State()}
 	restarts := 0
 	if t.past != nil {
-		restarts = t.past.restarts.count(now, c.window)
+		restarts = t.past.restarts.Count(now, c.window)
 	}
 	asked := c.readiness > 0 || c.critical // whether it is ready
 	ready = !asked || t.readyLocked() || p.State == StateCompleted || p.State == StateStopped

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/internal/window"
 )
 
 // wallClockSet returns the time at which the clock that t was taken from shows d more (or less), because somebody has set it: its
@@ -53,9 +55,9 @@ func TestAWallClockJumpMovesNothing(t *testing.T) {
 	require.NoError(t, m.StopAll(t.Context()))
 
 	// Within the window before a jump, within it after; and out of it not by the jump, but by time.
-	var w window
-	w.add(now, 5)
-	w.add(wallClockSet(now.Add(time.Minute-1), -time.Hour), 5)
-	assert.Equal(t, 2, w.count(wallClockSet(now.Add(time.Minute-1), time.Hour), time.Minute))
-	assert.Equal(t, 1, w.count(wallClockSet(now.Add(time.Minute), -time.Hour), time.Minute))
+	var w window.Window
+	w.Add(now, 5)
+	w.Add(wallClockSet(now.Add(time.Minute-1), -time.Hour), 5)
+	assert.Equal(t, 2, w.Count(wallClockSet(now.Add(time.Minute-1), time.Hour), time.Minute))
+	assert.Equal(t, 1, w.Count(wallClockSet(now.Add(time.Minute), -time.Hour), time.Minute))
 }

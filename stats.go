@@ -118,7 +118,7 @@ func (t *Task) snapshotAlone(s *TaskStats, now time.Time) (total counts, group *
 		s.Runs -= p.before.runs
 		s.Failures = p.failures - p.before.failures
 		s.Panics = p.panics - p.before.panics
-		s.RestartsInWindow = p.restarts.count(now, t.config.window)
+		s.RestartsInWindow = p.restarts.Count(now, t.config.window)
 		s.LastError, s.LastErrorAt = p.lastErr, p.lastErrAt
 	}
 	if s.Runs > 0 {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/go-taskmanager/taskmanager/internal/window"
 )
 
 // A TaskFunc is the body of a task. It should run until ctx is done and then return soon. How its
@@ -87,7 +89,7 @@ type past struct {
 	nextRunAt int64 // in Unix nanoseconds
 	gaveUp    error // why this life has failed
 	below     error // what the body has left running when it was stopped
-	restarts  window
+	restarts  window.Window
 	delays    backoff.BackOff // nil: no delay
 	wake      chan struct{}   // sent to by a request, to end a pause or a wait for dependencies; nil until the first
 	overdue   *OverdueError   // why the run was canceled, until it is judged
@@ -495,7 +497,7 @@ func (t *Task) judge(o *outcome, end *ending) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	end.failure, end.panicked = o.err, o.panicked
-	end.restarts = p.restarts.count(end.now, c.window)
+	end.restarts = p.restarts.Count(end.now, c.window)
 	switch {
 	case final:
 		end.delay, end.err = 0, &GiveUpError{Task: t.name, Err: last}
@@ -506,8 +508,8 @@ func (t *Task) judge(o *outcome, end *ending) bool {
 	}
 	p.failed(end)
 	t.run = nil
-	p.restarts.add(end.now, c.counted())
-	end.restarts = p.restarts.n
+	p.restarts.Add(end.now, c.windowCapacity())
+	end.restarts = p.restarts.Len()
 	if t.asked == overdueRequest {
 		t.asked = noRequest
 		overdue = t.takeWaitersLocked(noRequest)

@@ -1,7 +1,7 @@
 // Mutate says what the tests of a package do not notice. It changes the package in a small way, a condition negated, a boundary
 // moved, a statement removed, a constant changed, and runs its tests: if they pass, the mutant has survived, and is printed.
 //
-//	go run ./tools/mutate -files limits.go,stop.go -max 60
+//	go run ./tools/mutate -files backoff.go,stop.go -max 60
 //
 // Some mutants mean the same as the original. Somebody has to look; what was found is written down in a file, for -known: those
 // that it names may survive. If any other does, the exit status is 1.

@@ -12,54 +12,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A window counts the restarts of one task within a sliding span of time, exactly. The zero value
-// is ready to use. It is guarded by the task's mutex.
-type window struct {
-	origin time.Time       // of the times below, so that each takes 8 bytes and is monotonic
-	at     []time.Duration // a ring: oldest at first
-	first  int
-	n      int
-}
+// maxWindow bounds the memory of a window that nothing else bounds.
+const maxWindow = 1000
 
-// add records a restart at now. It keeps at most the latest `most` of them.
-func (w *window) add(now time.Time, most int) {
-	if w.origin.IsZero() {
-		w.origin = now
-	}
-	if w.n == most {
-		w.drop()
-	}
-	if w.n == len(w.at) {
-		grown := make([]time.Duration, min(max(4, 2*len(w.at)), most))
-		for i := range w.n {
-			grown[i] = w.at[(w.first+i)%len(w.at)]
-		}
-		w.at, w.first = grown, 0
-	}
-	w.at[(w.first+w.n)%len(w.at)] = now.Sub(w.origin)
-	w.n++
-}
-
-// count returns how many of the restarts are less than span ago, and forgets the others.
-func (w *window) count(now time.Time, span time.Duration) int {
-	for w.n > 0 && now.Sub(w.origin)-w.at[w.first] >= span {
-		w.drop()
-	}
-	return w.n
-}
-
-func (w *window) drop() {
-	w.first = (w.first + 1) % len(w.at)
-	w.n--
-}
-
-// mostCounted bounds the memory of a window that nothing else bounds.
-const mostCounted = 1000
-
-// counted is how many restarts a window must remember under this configuration.
-func (c *taskConfig) counted() int {
+// windowCapacity is how many restarts a window must remember under this configuration.
+func (c *taskConfig) windowCapacity() int {
 	if c.maxRestarts == Unlimited {
-		return mostCounted
+		return maxWindow
 	}
 	return c.maxRestarts
 }
@@ -92,15 +51,15 @@ func (c *taskConfig) newDelays() (_ backoff.BackOff, err error) {
 		Clock:               backoff.SystemClock,
 	}
 	exponential.Reset()
-	return capped{exponential}, nil
+	return cappedBackOff{exponential}, nil
 }
 
-// capped keeps the delays of an ExponentialBackOff between 1 ns and its MaxInterval. By itself it
-// adds jitter on top of MaxInterval, and near the largest Duration the sum overflows and is
-// negative.
-type capped struct{ *backoff.ExponentialBackOff }
+// A cappedBackOff keeps the delays of an ExponentialBackOff between 1 ns and its MaxInterval. By
+// itself that adds jitter on top of MaxInterval, and near the largest Duration the sum overflows
+// and is negative.
+type cappedBackOff struct{ *backoff.ExponentialBackOff }
 
-func (c capped) NextBackOff() time.Duration {
+func (c cappedBackOff) NextBackOff() time.Duration {
 	switch d := c.ExponentialBackOff.NextBackOff(); {
 	case d < 0 || d > c.MaxInterval:
 		return c.MaxInterval

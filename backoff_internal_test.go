@@ -3,12 +3,13 @@ package taskmanager
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/internal/window"
 )
 
 // It takes a million failures in a row to see that no delay is out of bounds: these are white-box tests
@@ -55,44 +56,14 @@ func TestBackoffGrowsToTheCapAndStaysThere(t *testing.T) {
 	}
 }
 
-// The ring is compared with a slice of which nothing is ever forgotten.
-func TestWindowCountsExactly(t *testing.T) {
-	for _, most := range []int{1, 2, 3, 5, 8, 100, mostCounted} {
-		t.Run(fmt.Sprint(most), func(t *testing.T) {
-			random := rand.New(rand.NewPCG(1, uint64(most)))
-			var (
-				w    window
-				all  []time.Time
-				now  = time.Now()
-				span = time.Minute
-			)
-			for range 10_000 {
-				if random.IntN(3) > 0 {
-					now = now.Add(time.Duration(random.Int64N(int64(3 * span / time.Duration(most)))))
-				}
-				if random.IntN(2) > 0 {
-					w.add(now, most)
-					all = append(all, now)
-				}
-				want := 0
-				for i := len(all) - 1; i >= 0 && want < most && now.Sub(all[i]) < span; i-- {
-					want++
-				}
-				require.Equal(t, want, w.count(now, span))
-				require.LessOrEqual(t, len(w.at), most)
-			}
-			assert.Greater(t, len(all), 4000)
-		})
-	}
-}
-
-func TestWindowKeepsLittleForAnUnlimitedTask(t *testing.T) {
+// What a task without a limit remembers of its restarts is bounded all the same.
+func TestWindowOfAnUnlimitedTaskIsBounded(t *testing.T) {
 	c := taskConfig{maxRestarts: Unlimited}
-	var w window
+	var w window.Window
 	now := time.Now()
-	for range 1_000_000 {
-		w.add(now, c.counted())
+	for range 10_000 {
+		w.Add(now, c.windowCapacity())
 	}
-	assert.Equal(t, mostCounted, w.count(now, time.Minute))
-	assert.LessOrEqual(t, cap(w.at), 2*mostCounted)
+	assert.Equal(t, 1000, w.Count(now, time.Minute))
+	assert.Equal(t, 3, (&taskConfig{maxRestarts: 3}).windowCapacity())
 }
