@@ -1,15 +1,12 @@
 package taskmanager
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"golang.org/x/time/rate"
 )
 
 // maxWindow bounds the memory of a window that nothing else bounds.
@@ -122,63 +119,4 @@ func (c *taskConfig) limitUnreachable() bool {
 	}
 	// Runs that last long enough to reset the backoff may still come often enough.
 	return float64(c.maxRestarts)*(float64(c.healthy())+float64(c.initial)*shorter) >= float64(c.window)
-}
-
-// A fleet grants the restarts of all tasks of a Manager, in the order in which they ask and no
-// faster than its limiter allows. At rest it owns nothing: the task that is first in line waits for
-// all of them.
-type fleet struct {
-	limiter *rate.Limiter
-
-	mu   sync.Mutex
-	line list.List // of chan struct{}: who waits; each is sent to when it becomes the first
-}
-
-// take returns true when it is the caller's turn, and false if wake was sent to before that.
-func (f *fleet) take(wake <-chan struct{}) bool {
-	f.mu.Lock()
-	if f.line.Len() == 0 && f.limiter.Allow() {
-		f.mu.Unlock()
-		return true
-	}
-	first := make(chan struct{}, 1)
-	place := f.line.PushBack(first)
-	if f.line.Front() == place {
-		first <- struct{}{}
-	}
-	f.mu.Unlock()
-	defer f.leave(place)
-
-	select {
-	case <-first:
-	case <-wake:
-		return false
-	}
-	// Only the first in line holds a reservation. So nothing is reserved after it, and to cancel it
-	// gives all of it back.
-	r := f.limiter.Reserve()
-	delay := r.Delay()
-	if delay == 0 {
-		return true
-	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-wake:
-		r.Cancel()
-		return false
-	}
-}
-
-// leave takes a place out of the line and lets the next one advance, if it was the first.
-func (f *fleet) leave(place *list.Element) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	wasFirst := f.line.Front() == place
-	f.line.Remove(place)
-	if next := f.line.Front(); wasFirst && next != nil {
-		next.Value.(chan struct{}) <- struct{}{} // never blocks: its buffer is for this one value
-	}
 }

@@ -540,8 +540,8 @@ const aCentury = 100 * 365 * 24 * time.Hour
 // pause waits until the delay is over and it is this task's turn to restart, or somebody asks the
 // task for something.
 func (t *Task) pause(delay time.Duration) {
-	fleet := t.config.manager.fleet
-	if delay == 0 && fleet == nil {
+	limiter := t.config.manager.restartLimiter
+	if delay == 0 && limiter == nil {
 		// Let others run first: without this, tasks that crash at once starve everything else.
 		runtime.Gosched()
 		return
@@ -564,8 +564,8 @@ func (t *Task) pause(delay time.Duration) {
 	} else {
 		runtime.Gosched()
 	}
-	if fleet != nil {
-		fleet.take(wake)
+	if limiter != nil {
+		limiter.Wait(wake)
 	}
 }
 

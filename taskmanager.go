@@ -100,13 +100,16 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/go-taskmanager/taskmanager/internal/fairlimit"
 )
 
 // A Manager supervises tasks. It is made by [New].
 type Manager struct {
 	config config // never changes
 	id     string // unique in the process; a pprof label
-	fleet  *fleet // nil: no fleet-wide limit
+
+	restartLimiter *fairlimit.Limiter // of all tasks; nil: no fleet-wide limit
 
 	listeners listeners
 
@@ -144,7 +147,7 @@ func New(opts ...Option) (*Manager, error) {
 		id:     strconv.FormatUint(managers.Add(1), 10),
 	}
 	if c.restartLimit != rate.Inf {
-		m.fleet = &fleet{limiter: rate.NewLimiter(c.restartLimit, c.restartBurst)}
+		m.restartLimiter = fairlimit.New(c.restartLimit, c.restartBurst)
 	}
 	m.config.task.manager = m
 	m.SetReporter(c.reporter)
