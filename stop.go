@@ -1,15 +1,11 @@
 package taskmanager
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"math"
-	"runtime/pprof"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -344,123 +340,4 @@ func (s *stop) verdict() (err error, over bool) {
 	default:
 		return nil, false
 	}
-}
-
-// The pprof labels by which the goroutines of a task are found. Two Managers may have tasks of the
-// same name. The first one of a process, most often the only one, does without the second label,
-// which takes memory for each task.
-const (
-	taskLabel    = "task"
-	managerLabel = "taskmanager"
-)
-
-func (m *Manager) labels(task string) pprof.LabelSet {
-	if m.id == "1" {
-		return pprof.Labels(taskLabel, task)
-	}
-	return pprof.Labels(taskLabel, task, managerLabel, m.id)
-}
-
-// stacks returns for each of tasks where its goroutines are. It makes one dump of all goroutines of
-// the process for all of them.
-func (m *Manager) stacks(tasks []*Task) map[*Task][]byte {
-	if len(tasks) == 0 {
-		return nil
-	}
-	f := stackFilter{manager: m.id, wanted: make(map[string]*Task), found: make(map[*Task][]byte)}
-	for _, t := range tasks {
-		f.wanted[t.name] = t
-	}
-	_ = pprof.Lookup("goroutine").WriteTo(&f, 1) // f returns no errors
-	f.flush()
-	return f.found
-}
-
-// A stackFilter picks the goroutines of some tasks out of a goroutine profile in its text form:
-// paragraphs of a header line, a line "# labels: {"task":"a", "taskmanager":"1"}" where there are
-// labels, and a line for each call.
-type stackFilter struct {
-	manager string
-	wanted  map[string]*Task
-	found   map[*Task][]byte
-
-	line      []byte // begun, not ended
-	paragraph []byte
-	owner     *Task // of the paragraph, once its labels were read
-}
-
-func (f *stackFilter) Write(p []byte) (int, error) {
-	n := len(p)
-	for {
-		line, rest, ended := bytes.Cut(p, []byte("\n"))
-		f.line = append(f.line, line...)
-		if !ended {
-			return n, nil
-		}
-		f.endLine()
-		p = rest
-	}
-}
-
-func (f *stackFilter) endLine() {
-	if len(f.line) == 0 {
-		f.flush()
-		return
-	}
-	if bytes.HasPrefix(f.line, []byte("goroutine profile: ")) { // of the whole, in its first paragraph
-		f.line = f.line[:0]
-		return
-	}
-	if labels, ok := bytes.CutPrefix(f.line, []byte("# labels: ")); ok {
-		f.owner = f.ownerOf(string(labels))
-	}
-	f.paragraph = append(append(f.paragraph, f.line...), '\n')
-	f.line = f.line[:0]
-}
-
-func (f *stackFilter) flush() {
-	if f.owner != nil {
-		f.found[f.owner] = append(f.found[f.owner], f.paragraph...)
-	}
-	f.owner, f.paragraph, f.line = nil, f.paragraph[:0], f.line[:0]
-}
-
-// ownerOf finds the task in labels.
-func (f *stackFilter) ownerOf(labels string) *Task {
-	manager, ok := labelIn(labels, managerLabel)
-	if !ok {
-		manager = "1"
-	}
-	name, ok := labelIn(labels, taskLabel)
-	if !ok || manager != f.manager {
-		return nil
-	}
-	return f.wanted[name]
-}
-
-// labelIn returns the value of key in labels: {"key":"value", "another":"value"}. They are read one
-// by one, because each of them may contain what looks like another.
-func labelIn(labels, key string) (string, bool) {
-	rest := strings.TrimPrefix(labels, "{")
-	for {
-		k, afterKey, ok := cutQuoted(rest)
-		if !ok {
-			return "", false
-		}
-		value, afterValue, ok := cutQuoted(strings.TrimPrefix(afterKey, ":"))
-		if !ok || k == key {
-			return value, ok
-		}
-		rest = strings.TrimPrefix(afterValue, ", ")
-	}
-}
-
-// cutQuoted returns the text whose quoted form s begins with, and what follows that.
-func cutQuoted(s string) (text, rest string, ok bool) {
-	quoted, err := strconv.QuotedPrefix(s)
-	if err != nil {
-		return "", "", false
-	}
-	text, err = strconv.Unquote(quoted)
-	return text, s[len(quoted):], err == nil
 }

@@ -2,9 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"io"
-	"runtime/pprof"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,118 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-const profile = `goroutine profile: total 7
-1 @ 0x1 0x2
-# labels: {"task":"a", "taskmanager":"2"}
-#	0x1	main.ofA+0x1	/a.go:1
-
-3 @ 0x1 0x2
-# labels: {"more":"b", "task":"a", "taskmanager":"2"}
-#	0x1	main.childrenOfA+0x1	/a.go:2
-
-1 @ 0x3
-# labels: {"task":"a", "taskmanager":"3"}
-#	0x1	main.ofAnotherManager+0x1	/a.go:3
-
-1 @ 0x3
-# labels: {"task":"a"}
-#	0x1	main.ofTheFirstManager+0x1	/a.go:3
-
-1 @ 0x3
-# labels: {"task":"b", "taskmanager":"2"}
-#	0x1	main.ofAnotherTask+0x1	/a.go:3
-
-1 @ 0x3
-#	0x1	main.ofNoTask+0x1	/a.go:3
-
-1 @ 0x4
-# labels: {"a\"task":"a", "taskmanager":"2", "zz":"\"task\":\"a\""}
-#	0x1	main.oddLabels+0x1	/a.go:4
-
-1 @ 0x4
-# labels: {"task":"\"a\" \\ \x00", "taskmanager":"2"}
-#	0x1	main.oddName+0x1	/a.go:4
-
-1 @ 0x4
-# labels: {"task":
-#	0x1	main.cutOff+0x1	/a.go:4
-
-1 @ 0x4
-# labels: {"task":"a", "taskmanager":"2"}
-#	0x1	main.last+0x1	/a.go:5`
-
-// However the profile comes in pieces, the paragraphs of the wanted tasks come out, each whole and once.
-func TestStackFilter(t *testing.T) {
-	a, odd := &Task{name: "a"}, &Task{name: "\"a\" \\ \x00"}
-	for size := 1; size <= len(profile); size++ {
-		f := stackFilter{
-			manager: "2", wanted: map[string]*Task{a.name: a, odd.name: odd}, found: make(map[*Task][]byte),
-		}
-		for rest := []byte(profile + "\n"); len(rest) > 0; {
-			piece := rest[:min(size, len(rest))]
-			n, err := f.Write(piece)
-			require.NoError(t, err)
-			require.Equal(t, len(piece), n)
-			rest = rest[len(piece):]
-		}
-		f.flush()
-		paragraphs := strings.Split(profile, "\n\n")
-		_, first, _ := strings.Cut(paragraphs[0], "\n")
-		require.Len(t, f.found, 2)
-		want := first + "\n" + paragraphs[1] + "\n" + paragraphs[len(paragraphs)-1] + "\n"
-		require.Equal(t, want, string(f.found[a]), "in pieces of %d", size)
-		require.Equal(t, paragraphs[7]+"\n", string(f.found[odd]))
-	}
-}
-
-// The first Manager of a process does without the label that tells its tasks from those of others.
-func TestStackFilterOfTheFirstManager(t *testing.T) {
-	a := &Task{name: "a"}
-	f := stackFilter{manager: "1", wanted: map[string]*Task{"a": a}, found: make(map[*Task][]byte)}
-	_, err := io.WriteString(&f, profile)
-	require.NoError(t, err)
-	f.flush()
-	require.Len(t, f.found, 1)
-	assert.Contains(t, string(f.found[a]), "ofTheFirstManager")
-	assert.Equal(t, 1, strings.Count(string(f.found[a]), "# labels:"))
-
-	value := func(m *Manager, label string) string {
-		v, _ := pprof.Label(pprof.WithLabels(context.Background(), m.labels("a")), label)
-		return v
-	}
-	assert.Equal(t, "a", value(&Manager{id: "1"}, taskLabel))
-	assert.Empty(t, value(&Manager{id: "1"}, managerLabel))
-	assert.Equal(t, "a", value(&Manager{id: "2"}, taskLabel))
-	assert.Equal(t, "2", value(&Manager{id: "2"}, managerLabel))
-}
-
-func TestLabelIn(t *testing.T) {
-	for labels, want := range map[string]string{
-		`{"task":"a"}`:                          "a",
-		`{"a":"b", "task":"c", "x":"y"}`:        "c",
-		`{"task":"\"task\":\"b\""}`:             `"task":"b"`,
-		`{"a\"task":"b", "task":"c"}`:           "c",
-		`{"a\", \"task":"b", "zz":"\"task\":"}`: "",
-		`{"subtask":"b"}`:                       "",
-		`{}`:                                    "",
-		`{"task"}`:                              "",
-		`{"task":}`:                             "",
-		`{"task":"cut off`:                      "",
-		`{"task":"\q"}`:                         "",
-		``:                                      "",
-		`"`:                                     "",
-	} {
-		got, ok := labelIn(labels, "task")
-		assert.Equal(t, want, got, labels)
-		assert.Equal(t, want != "", ok, labels)
-	}
-}
-
-// No task is stuck: no dump.
-func TestStacksOfNobody(t *testing.T) {
-	assert.Nil(t, (&Manager{}).stacks(nil))
-}
 
 // parked returns a Manager with one task, which runs until it is stopped, and d longer.
 func parked(t *testing.T, d time.Duration) (*Manager, *Task) {

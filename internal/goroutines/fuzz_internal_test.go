@@ -1,4 +1,4 @@
-package taskmanager
+package goroutines
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func FuzzStackFilter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, key, value string, size int) {
 		labels := func(name, manager string) string {
 			all := map[string]string{key: value}
-			all[taskLabel], all[managerLabel] = name, manager
+			all[TaskLabel], all[ManagerLabel] = name, manager
 			var written []string
 			for _, k := range slices.Sorted(maps.Keys(all)) {
 				written = append(written, fmt.Sprintf("%q:%q", k, all[k]))
@@ -32,8 +32,7 @@ func FuzzStackFilter(f *testing.F) {
 		wanted := paragraph(labels(name, "2"))
 		profile := "goroutine profile: total 3\n" + paragraph(labels(name, "3")) + "\n" + wanted + "\n" + paragraph(labels(name+"x", "2"))
 
-		task := &Task{name: name}
-		s := stackFilter{manager: "2", wanted: map[string]*Task{name: task}, found: make(map[*Task][]byte)}
+		s := newFilter("2", []string{name})
 		for rest := []byte(profile); len(rest) > 0; {
 			piece := rest[:min(max(1, size), len(rest))]
 			n, err := s.Write(piece)
@@ -41,13 +40,12 @@ func FuzzStackFilter(f *testing.F) {
 			require.Equal(t, len(piece), n)
 			rest = rest[len(piece):]
 		}
-		s.flush()
-		assert.Equal(t, map[*Task]string{task: wanted}, map[*Task]string{task: string(s.found[task])})
-		assert.Len(t, s.found, 1)
+		assert.Equal(t, map[string][]byte{name: []byte(wanted)}, s.stacks())
 	})
 }
 
-// Text that is no labels at all harms nobody.
+// Text that is no labels at all harms nobody. Whatever follows it, a label is found; and what is found in a text is found behind
+// another label, too.
 func FuzzLabelIn(f *testing.F) {
 	for _, labels := range []string{`{"task":"a"}`, `{"a":"b", "task":"c"}`, `{"task"`, `{"task":"\q"}`, "", `"`, "{`task`:`a`}", `{"a":"b"`} {
 		f.Add(labels, "task")
@@ -56,5 +54,13 @@ func FuzzLabelIn(f *testing.F) {
 		value, ok := labelIn(labels, key)
 		assert.True(t, ok || value == "", "%q", value)
 		assert.True(t, !ok || len(value) <= 3*len(labels), "%q", value)
+
+		rest := strings.TrimPrefix(labels, "{")
+		first, found := labelIn(fmt.Sprintf("{%q:%q, %s", key, labels, rest), key)
+		assert.True(t, found)
+		assert.Equal(t, labels, first)
+		second, found := labelIn(fmt.Sprintf("{%q:%q, %s", key+"x", labels, rest), key)
+		assert.Equal(t, ok, found)
+		assert.Equal(t, value, second)
 	})
 }

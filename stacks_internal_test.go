@@ -1,0 +1,12 @@
+package taskmanager
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// No task is stuck: no dump.
+func TestStacksOfNobody(t *testing.T) {
+	assert.Nil(t, (&Manager{}).stacks(nil))
+}
