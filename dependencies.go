@@ -130,7 +130,7 @@ func (m *Manager) warnOfDependents(t *Task) {
 	m.mu.Unlock()
 	if len(names) > 0 {
 		slices.Sort(names)
-		m.log(slog.LevelWarn, "task was stopped, though others depend on it",
+		m.bus.log(slog.LevelWarn, "task was stopped, though others depend on it",
 			slog.String("task", t.path()), slog.String("dependents", strings.Join(names, ", ")))
 	}
 }

@@ -4,75 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
+	"reflect"
 	"time"
 )
-
-// An EventKind says what has happened to a task. The zero value is EventStarted.
-type EventKind int
-
-// The kinds of events, with the level at which each is logged.
-const (
-	EventStarted   EventKind = iota // debug: a run begins
-	EventReady                      // debug: a run has announced that it is ready
-	EventFailed                     // warn: a run failed, and will be restarted
-	EventGaveUp                     // error: a run failed, and there will be no other
-	EventCompleted                  // info: a run returned nil
-	EventStopped                    // info: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted
-	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
-)
-
-var eventKinds = [...]struct {
-	name    string
-	message string // of the log line
-	level   slog.Level
-}{
-	EventStarted:   {"started", "task started", slog.LevelDebug},
-	EventReady:     {"ready", "task ready", slog.LevelDebug},
-	EventFailed:    {"failed", "task failed, will restart", slog.LevelWarn},
-	EventGaveUp:    {"gave up", "task failed for good, gave up", slog.LevelError},
-	EventCompleted: {"completed", "task completed", slog.LevelInfo},
-	EventStopped:   {"stopped", "task stopped", slog.LevelInfo},
-	EventStuck:     {"stuck", "task stuck, its body does not return", slog.LevelError},
-}
-
-func (k EventKind) valid() bool { return k >= 0 && int(k) < len(eventKinds) }
-
-// String returns the kind in lower case: "gave up".
-func (k EventKind) String() string {
-	if k.valid() {
-		return eventKinds[k].name
-	}
-	return "unknown"
-}
-
-// Level returns the level at which events of this kind are logged. Those from [slog.LevelWarn] on
-// go to reporters.
-func (k EventKind) Level() slog.Level {
-	if k.valid() {
-		return eventKinds[k].level
-	}
-	return slog.LevelInfo
-}
-
-// An Event is something that happened to a task. Fields that don't apply to its kind are zero.
-type Event struct {
-	Time        time.Time
-	Manager     string // see WithName
-	Task        string // empty in a report that stands for events of several tasks
-	Kind        EventKind
-	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted
-	Delay       time.Duration // until the next run, before the fleet-wide limit
-	Restarts    int           // within Window, the coming one included
-	MaxRestarts int           // that are allowed within Window; or Unlimited
-	Window      time.Duration
-	Uptime      time.Duration // how long that run lasted
-	Repeats     int           // reports: further events of this task and kind that this one, the latest of them, stands for
-	Since       time.Time     // reports: when the first of the events happened that this one stands for; zero without Repeats
-	Missed      int           // subscribers: events lost before this one
-}
 
 // A Reporter hears of failures: of events of the kinds EventFailed, EventGaveUp and EventStuck.
 //
@@ -83,13 +17,17 @@ type Event struct {
 // merged by kind alone, with an empty Task.
 //
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
-// is not that of the task. If Report returns an error or panics, the event waits again, for a
-// second at first, and longer after each further failure. After the third attempt it is given up,
-// which is logged and counted in [ManagerStats]. An error with a method RetryAfter() time.Duration
-// says when to try again, within an hour, and its attempt doesn't count: a service has said that it
-// is called too often, say. An error that is [ErrReporterClosed] says that the Reporter will never
-// deliver anything again: it is logged once, the Reporter is not called any more, and its events
-// are lost until [Manager.SetReporter] replaces it.
+// has the values of the context given to [WithContext], and is not that of a task: in a [Group], it
+// is that of the Manager around all groups. If Report returns an error or panics, the event waits
+// again, for a second at first, and longer after each further failure. After the third attempt it
+// is given up, which is logged and counted in [ManagerStats]. An error with a method RetryAfter()
+// time.Duration says when to try again, within an hour, and its attempt doesn't count: a service has
+// said that it is called too often, say. Shutdown gives it that time if it has it, and otherwise
+// gives up the events that wait. An error that is [ErrReporterClosed] says that the Reporter will
+// never deliver anything again: it is logged once, the Reporter is not called any more, and its
+// events are lost until [Manager.SetReporter] replaces it, or sets it again.
+//
+// The methods of the error are part of the call: the next one is not made before they have returned.
 type Reporter interface {
 	// Report delivers e, or returns why it could not.
 	Report(ctx context.Context, e Event) error
@@ -179,66 +117,58 @@ func deliverTo(ctx context.Context, r Reporter, events []Event) (n int, err erro
 	return n, err
 }
 
-// Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
-// that is slower than that the oldest events are lost, and the Missed of the next one counts them.
-// The channel is closed when ctx is done. A nil ctx is never done.
-func (m *Manager) Subscribe(ctx context.Context) <-chan Event {
-	const buffer = 256
-	s := &subscriber{events: make(chan Event, buffer)}
-	l := &m.listeners
-	l.mu.Lock()
-	l.setSubscribersLocked(append(l.subscribersCopy(), s))
-	l.mu.Unlock()
-	if ctx != nil {
-		context.AfterFunc(ctx, func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			var others []*subscriber
-			for _, other := range l.subscribersCopy() {
-				if other != s {
-					others = append(others, other)
-				}
-			}
-			l.setSubscribersLocked(others)
-			s.close()
-		})
-	}
-	return s.events
+// A callResult is what is known of how a call of a Reporter has ended.
+type callResult struct {
+	delivered  int    // of the events that it was given, the first so many
+	failed     bool   // it has returned an error, has panicked or has called runtime.Goexit
+	text       string // of the error
+	closed     bool   // the error says that the Reporter is closed
+	asked      bool   // the error says how long the Reporter wants to be left alone:
+	retryAfter time.Duration
 }
 
-// A subscriber is one call of Subscribe.
-type subscriber struct {
-	mu     sync.Mutex // makes publishers take turns; nothing blocks while it is held
-	events chan Event
-	missed int
-	closed bool
-}
-
-func (s *subscriber) publish(e Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+// call calls the Reporter, and asks its error what has to be known of it. All of that is the user's
+// code, which may not return, and may call runtime.Goexit: c says at any time what is known by then.
+func (c *callResult) call(ctx context.Context, r Reporter, events []Event) {
+	*c = callResult{failed: true, text: ErrGoexit.Error()}
+	var err error
+	c.delivered, err = deliverTo(ctx, r, events)
+	if err == nil {
+		c.failed, c.text = false, ""
 		return
 	}
-	for {
-		e.Missed = s.missed
-		select {
-		case s.events <- e:
-			s.missed = 0
-			return
-		default:
-		}
-		select {
-		case oldest := <-s.events:
-			s.missed += 1 + oldest.Missed
-		default: // the subscriber was faster
-		}
-	}
+	c.closed = isClosed(err)
+	c.retryAfter, c.asked = retryAfter(err)
+	c.text = errorText(err)
 }
 
-func (s *subscriber) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	close(s.events)
+// retryAfter returns how long the Reporter wants to be left alone, if its error says so.
+func retryAfter(err error) (d time.Duration, ok bool) {
+	defer func() {
+		if recover() != nil { // err's own methods may panic
+			d, ok = 0, false
+		}
+	}()
+	var asks interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &asks) {
+		return 0, false
+	}
+	return min(asks.RetryAfter(), time.Hour), true
 }
+
+// isClosed reports whether err says that the Reporter is closed.
+func isClosed(err error) bool {
+	defer func() { _ = recover() }() // err's own Is and Unwrap methods may panic
+	return errors.Is(err, ErrReporterClosed)
+}
+
+// sameReporter reports whether a and b are one and the same. Functions can't be compared, nor can
+// structs with a slice, say: for them it is the identity of the value that counts, which for a
+// function is its closure.
+func sameReporter(a, b Reporter) bool {
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	return identical(va, vb) || va.Comparable() && vb.Comparable() && a == b
+}
+
+// identical is ==, which for values of package reflect tells whether they are at the same place.
+func identical[T comparable](a, b T) bool { return a == b }

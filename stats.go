@@ -219,10 +219,7 @@ func (m *Manager) Stats() ManagerStats {
 	s.Waiting, s.Running = states[StateWaiting], states[StateRunning]
 	s.Backoff, s.Stopping, s.Stuck = states[StateBackoff], states[StateStopping], states[StateStuck]
 	s.Completed, s.Failed, s.Stopped = states[StateCompleted], states[StateFailed], states[StateStopped]
-	s.ReportsDelivered, s.ReportsLost = m.listeners.delivered.Load(), m.listeners.lost.Load()
-	for _, o := range m.outboxes() {
-		s.ReportsWaiting += o.unreported()
-	}
+	s.ReportsDelivered, s.ReportsWaiting, s.ReportsLost = m.bus.counts()
 	return s
 }
 

@@ -203,14 +203,14 @@ func (s *stop) expire() {
 			e.err = errs[i]
 			event := t.event(EventStuck, &e)
 			events = append(events, &event)
-			s.manager.notify(&event) // before Shutdown goes on, which delivers what waits
+			s.manager.bus.deliver(&event) // before Shutdown goes on, which delivers what waits
 		}
 	}
 	s.mu.Lock()
 	s.err = joined(append(errs, s.below...))
 	s.mu.Unlock()
-	s.manager.unpublished.add() // before anybody hears of it, and shuts down
-	defer s.manager.unpublished.done()
+	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
+	defer s.manager.bus.pending.Done()
 	defer close(told)
 	if s.overdue != nil && len(stuck) > 0 {
 		s.manager.lostToWatchdog(s.tasks[0], s.err)
@@ -219,7 +219,7 @@ func (s *stop) expire() {
 	// The log's handler is the user's: it must not make the stop return after its deadline, and may
 	// call runtime.Goexit.
 	for _, e := range events {
-		s.manager.logEvent(e)
+		s.manager.bus.logEvent(e)
 	}
 }
 

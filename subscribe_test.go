@@ -63,13 +63,14 @@ func TestSubscribe(t *testing.T) {
 		want.Time, want.Kind, want.Run, want.Uptime = at(12*time.Second), taskmanager.EventStopped, 1, time.Second
 		got = next()
 		require.ErrorIs(t, got.Err, taskmanager.ErrRestarted)
-		want.Err = got.Err
+		want.Err, want.Cause = got.Err, taskmanager.ErrRestarted
 		assert.Equal(t, want, got)
 		assert.EqualValues(t, 2, next().Run)
 		time.Sleep(time.Second)
 		require.NoError(t, task.Stop(t.Context()))
 		want = e
 		want.Time, want.Kind, want.Run, want.Uptime = at(13*time.Second), taskmanager.EventStopped, 2, time.Second
+		want.Cause = taskmanager.ErrStopped
 		assert.Equal(t, want, next())
 
 		start(t, m, "b", func(context.Context) error { time.Sleep(time.Second); return nil })

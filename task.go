@@ -349,8 +349,9 @@ func (t *Task) begin() *run {
 	r.task, r.started = t, time.Now()
 	t.mu.Lock()
 	if t.requestLocked() > restartRequest {
+		asked := t.asked
 		t.mu.Unlock()
-		t.end(StateStopped, &ending{now: r.started})
+		t.end(StateStopped, &ending{now: r.started, cause: t.cause(asked)})
 		return nil
 	}
 	t.asked = noRequest
@@ -386,6 +387,7 @@ type ending struct {
 	now      time.Time
 	uptime   time.Duration
 	err      error
+	cause    error         // of a stop
 	delay    time.Duration // until the next run
 	restarts int           // within the window
 	failure  error         // of a run after which the task was given up; not counted yet
@@ -419,6 +421,7 @@ func (t *Task) settle(r *run, o *outcome) bool {
 	failed := asked <= overdueRequest || asked == restartRequest && leavesRunning(o.err)
 	if !failed {
 		cause := t.cause(asked)
+		end.cause = cause
 		r.end(cause, asked == parentEnded)
 		if !isOwn(o.err, cause) && !leavesRunning(o.err) {
 			end.err = nil
@@ -652,7 +655,7 @@ func (t *Task) announce() {
 	}
 	t.mu.Unlock()
 	waiters.resolve()
-	t.config.manager.unpublished.done()
+	t.config.manager.bus.pending.Done()
 }
 
 // emit publishes an event. It is not inlined, for what it puts on the stack would make that of
@@ -668,7 +671,7 @@ func (t *Task) emit(kind EventKind, end *ending) {
 func (t *Task) event(kind EventKind, end *ending) Event {
 	e := Event{
 		Time: end.now, Manager: t.config.manager.config.name, Task: t.path(), Kind: kind,
-		Err: end.err, Delay: end.delay, Uptime: end.uptime,
+		Err: end.err, Cause: end.cause, Delay: end.delay, Uptime: end.uptime,
 		Restarts: end.restarts, MaxRestarts: t.config.maxRestarts, Window: t.config.window,
 	}
 	t.mu.Lock()

@@ -111,7 +111,7 @@ type Manager struct {
 
 	restartLimiter *fairlimit.Limiter // of all tasks; nil: no fleet-wide limit
 
-	listeners listeners
+	bus *eventBus // takes what happens to those who want to know
 
 	mu       sync.Mutex
 	tasks    index         // supervised and remembered
@@ -129,7 +129,6 @@ type Manager struct {
 	dependents  map[string]map[*Task]struct{} // by name, the tasks alive that depend on it
 	depended    atomic.Int64                  // how many tasks alive depend on others; may be read without mu
 	overdueRuns overdueRuns                   // has a mutex of its own
-	unpublished tally                         // ends, stuck tasks and reports of former Reporters that are yet to be published
 }
 
 // managers counts them for Manager.id.
@@ -150,7 +149,12 @@ func New(opts ...Option) (*Manager, error) {
 		m.restartLimiter = fairlimit.New(c.restartLimit, c.restartBurst)
 	}
 	m.config.task.manager = m
-	m.SetReporter(c.reporter)
+	var outer *eventBus
+	if c.outer != nil {
+		outer = c.outer.bus
+	}
+	m.bus = newEventBus(outermost(c.ctx), &c, outer)
+	m.bus.setReporter(c.reporter)
 	return m, nil
 }
 
@@ -184,7 +188,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 		return nil, err
 	}
 	if tc.unreachable {
-		m.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
+		m.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
 			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
 	}
 	go t.supervise()
@@ -234,7 +238,7 @@ func (m *Manager) endedLocked(t *Task) {
 		m.unwatch()
 		m.unwatch = nil
 	}
-	m.unpublished.add()
+	m.bus.pending.Add()
 	m.linkLocked(t)
 	for range m.remember {
 		if m.remember <= m.config.history {
@@ -490,8 +494,11 @@ func (m *Manager) StopAll(ctx context.Context) error {
 
 // Shutdown closes the Manager, stops all tasks as StopAll does, with ErrShutdown as the cause, waits
 // until the log has been told of what has happened, and delivers the reports that wait. Without a
-// deadline in ctx the stop timeouts bound the first and 5 seconds the others. What can't be
-// delivered is counted and logged. A log handler or a Reporter that calls Shutdown waits for itself
+// deadline in ctx the stop timeouts bound the first and 5 seconds the others. With one the others
+// have until then, and a second at least after the tasks have stopped or are stuck, for that is
+// what is to be reported; they have none once ctx is canceled. A Reporter that fails meanwhile is
+// tried again, after a second or less. What can't be delivered is counted and logged, for which the
+// log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for itself
 // until that time is over.
 //
 // From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
@@ -504,7 +511,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config.manager == m }) {
 		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
 	}
-	m.flush(ctx)
+	m.bus.flush(ctx)
 	return err
 }
 
@@ -614,6 +621,36 @@ func (m *Manager) endRunLocked() {
 		m.over = nil
 		m.closed = true
 	}
+}
+
+// SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
+// former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
+// way ends as it may; Shutdown waits for it. A Reporter that is set again, alone or as a part of a
+// [MultiReporter], goes on as it was: with what waits for it, and from one goroutine at a time.
+func (m *Manager) SetReporter(r Reporter) { m.bus.setReporter(r) }
+
+// Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
+// that is slower than that the oldest events are lost, and the Missed of the next one counts them.
+// The channel is closed when ctx is done. A nil ctx is never done.
+func (m *Manager) Subscribe(ctx context.Context) <-chan Event { return m.bus.subscribe(ctx) }
+
+// listens reports whether anybody wants events of this kind.
+func (m *Manager) listens(k EventKind) bool { return m.bus.wants(k) || m.bus.logs(k.Level()) }
+
+// publish hands e to the subscribers, the reporters and the log: to the latter at last, because its
+// handler is the user's and may not return. It is called without locks.
+func (m *Manager) publish(e *Event) {
+	m.bus.deliver(e)
+	m.bus.logEvent(e)
+}
+
+// outermost returns the context of the Manager around all tasks that ctx is of: the first one that is
+// not that of a task. Reporters get its values, and must not be taken for a task's.
+func outermost(ctx context.Context) context.Context {
+	for r := runOf(ctx); r != nil; r = runOf(ctx) {
+		ctx = r.task.config.manager.config.ctx
+	}
+	return ctx
 }
 
 // IsRunning reports whether there is a task of that name that has not ended: one that waits in

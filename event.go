@@ -1,0 +1,141 @@
+package taskmanager
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An EventKind says what has happened to a task. The zero value is EventStarted.
+type EventKind int
+
+// The kinds of events, with the level at which each is logged.
+const (
+	EventStarted   EventKind = iota // debug: a run begins
+	EventReady                      // debug: a run has announced that it is ready
+	EventFailed                     // warn: a run failed, and will be restarted
+	EventGaveUp                     // error: a run failed, and there will be no other
+	EventCompleted                  // info: a run returned nil
+	EventStopped                    // info: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted
+	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
+)
+
+var eventKinds = [...]struct {
+	name    string
+	message string // of the log line
+	level   slog.Level
+}{
+	EventStarted:   {"started", "task started", slog.LevelDebug},
+	EventReady:     {"ready", "task ready", slog.LevelDebug},
+	EventFailed:    {"failed", "task failed, will restart", slog.LevelWarn},
+	EventGaveUp:    {"gave up", "task failed for good, gave up", slog.LevelError},
+	EventCompleted: {"completed", "task completed", slog.LevelInfo},
+	EventStopped:   {"stopped", "task stopped", slog.LevelInfo},
+	EventStuck:     {"stuck", "task stuck, its body does not return", slog.LevelError},
+}
+
+func (k EventKind) valid() bool { return k >= 0 && int(k) < len(eventKinds) }
+
+// String returns the kind in lower case: "gave up".
+func (k EventKind) String() string {
+	if k.valid() {
+		return eventKinds[k].name
+	}
+	return "unknown"
+}
+
+// Level returns the level at which events of this kind are logged. Those from [slog.LevelWarn] on
+// go to reporters.
+func (k EventKind) Level() slog.Level {
+	if k.valid() {
+		return eventKinds[k].level
+	}
+	return slog.LevelInfo
+}
+
+// An Event is something that happened to a task. Fields that don't apply to its kind are zero.
+type Event struct {
+	Time        time.Time
+	Manager     string // see WithName
+	Task        string // empty in a report that stands for events of several tasks
+	Kind        EventKind
+	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
+	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted
+	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted, or the cause of the parent context
+	Delay       time.Duration // until the next run, before the fleet-wide limit
+	Restarts    int           // within Window, the coming one included
+	MaxRestarts int           // that are allowed within Window; or Unlimited
+	Window      time.Duration
+	Uptime      time.Duration // how long that run lasted
+	Repeats     int           // reports: further events of this task and kind that this one, the latest of them, stands for
+	Since       time.Time     // reports: when the first of the events happened that this one stands for; zero without Repeats
+	Missed      int           // subscribers: events lost before this one
+}
+
+// firstTime is when the first of the events happened that e stands for.
+func (e *Event) firstTime() time.Time {
+	if e.Repeats == 0 {
+		return e.Time
+	}
+	return e.Since
+}
+
+// attrs are what a log line says of e.
+func (e *Event) attrs() []slog.Attr {
+	attrs := make([]slog.Attr, 0, 10)
+	if e.Manager != "" {
+		attrs = append(attrs, slog.String("manager", e.Manager))
+	}
+	attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
+	if e.Cause != nil {
+		attrs = append(attrs, slog.String("cause", errorText(e.Cause)))
+	}
+	if err := e.bodyError(); err != nil {
+		attrs = append(attrs, slog.String("error", errorText(err)))
+	}
+	if e.Kind > EventReady && (e.Kind != EventStopped || e.Uptime > 0) {
+		attrs = append(attrs, slog.Duration("uptime", e.Uptime))
+	}
+	restarts := e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0
+	if restarts {
+		attrs = append(attrs, slog.Duration("restart_in", e.Delay))
+	}
+	if restarts || e.Kind == EventGaveUp {
+		attrs = append(attrs,
+			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, limitText(e.MaxRestarts))),
+			slog.Duration("window", e.Window))
+	}
+	if stack := stackOf(e.Err); len(stack) > 0 {
+		attrs = append(attrs, slog.String("stack", strings.TrimSpace(string(stack))))
+	}
+	return attrs
+}
+
+// bodyError is what Err has of the body: without what the message and the other attributes of a line
+// say already.
+func (e *Event) bodyError() error {
+	if gaveUp, ok := e.Err.(*GiveUpError); ok { //nolint:errorlint // the event's own
+		return gaveUp.Err
+	}
+	if e.Cause != ErrRestarted { //nolint:errorlint // the cause itself
+		return e.Err
+	}
+	// After a restart by hand Err is the cause, joined with what the body has returned.
+	if joined, ok := e.Err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the event's own
+		if parts := joined.Unwrap(); len(parts) > 0 && parts[0] == ErrRestarted { //nolint:errorlint // likewise
+			return errors.Join(parts[1:]...)
+		}
+	}
+	return e.Err
+}
+
+// limitText is a limit of restarts in words.
+func limitText(limit int) string {
+	if limit == Unlimited {
+		return "unlimited"
+	}
+	return strconv.Itoa(limit)
+}

@@ -1,0 +1,421 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/pprof"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/go-taskmanager/taskmanager/internal/inflight"
+)
+
+const (
+	flushTimeout   = 5 * time.Second        // of a flush whose context has no deadline
+	flushLeast     = time.Second            // of one whose context has a deadline, which the stops may have used up
+	lastLineTime   = 100 * time.Millisecond // for the log, after a flush, to be told what is lost
+	linesWaiting   = 100                    // of a bus, for a log handler that hangs
+	reportTimeout  = 10 * time.Second       // for one call of Report
+	reportLateness = time.Second            // beyond reportTimeout, before it is logged that a call does not return
+	reportAttempts = 3
+	reportsWaiting = 1024                   // pairs of task and kind
+	leastPause     = 100 * time.Millisecond // between two attempts while flushing
+)
+
+// An eventBus takes what happens in a Manager to those who want to know: the subscribers and the
+// reporters, the log, and the bus of the Manager around a group.
+type eventBus struct {
+	logger      *slog.Logger // nil: that of outer, and at last slog.Default()
+	manager     string       // the name of the Manager
+	reportLimit rate.Limit
+	reportBurst int
+	outer       *eventBus       // of a group's Manager: the bus around it; otherwise nil
+	origin      string          // where among the groups it is; tells tasks of equal path apart
+	ctx         context.Context // for reporters: never done, and with the pprof labels of no task
+
+	pending inflight.Count // what is yet to be logged or told, for flush
+
+	// Lists that never change, so that they are read without a lock; nil if empty. Changed with mu.
+	subscribers atomic.Pointer[[]*subscriber]
+	outboxes    atomic.Pointer[[]*outbox]
+
+	// How many events reporters have been given, and how many are lost to one.
+	delivered, lost atomic.Uint64
+
+	// mu is held by those who change the lists; and, for reading, by those who report, so that all of
+	// the outboxes hear of an event. The mutexes of outboxes may be locked while it is held.
+	mu         sync.RWMutex
+	replaced   []*outbox // are out of the list, and their call of Report is under way
+	flushes    int       // under way
+	flushUntil time.Time // the latest of their deadlines; zero if there is none
+	closed     bool      // closeSubscribers has been called
+
+	lines lineQueue
+}
+
+// newEventBus returns the bus of a Manager with that configuration. ctx is the context whose values
+// and pprof labels its reporters get, unless there is a bus around it: then they get those of that.
+func newEventBus(ctx context.Context, c *config, outer *eventBus) *eventBus {
+	b := &eventBus{
+		logger: c.logger, manager: c.name, reportLimit: c.reportLimit, reportBurst: c.reportBurst, outer: outer,
+	}
+	if outer != nil {
+		b.origin, b.ctx = outer.origin+c.prefix+"\x00", outer.ctx // no name has a control character
+		return b
+	}
+	// With the labels as they are now, so that a goroutine can take them from b.ctx without a call of
+	// ctx, which may be the user's.
+	b.ctx = context.WithoutCancel(pprof.WithLabels(ctx, pprof.Labels()))
+	return b
+}
+
+// wants reports whether anybody but the log wants events of this kind. It takes no lock and calls no
+// user code: it keeps the making of events that nobody sees out of a restart's way.
+func (b *eventBus) wants(k EventKind) bool {
+	reported := k.Level() >= slog.LevelWarn
+	for ; b != nil; b = b.outer {
+		if b.subscribers.Load() != nil || reported && b.outboxes.Load() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// deliver hands e to the subscribers and the reporters, here and in the buses around. It never
+// blocks, calls no user code and logs nothing, so it may be called with mutexes held.
+func (b *eventBus) deliver(e *Event) {
+	origin := b.origin
+	for ; b != nil; b = b.outer {
+		for _, s := range b.subscriberList() {
+			s.publish(*e)
+		}
+		if e.Kind.Level() >= slog.LevelWarn && b.outboxes.Load() != nil {
+			b.report(e, origin)
+		}
+	}
+}
+
+// report puts e into every outbox. SetReporter comes before that or after it: otherwise one of
+// several reporters, and the one that replaces it, might not hear of e.
+func (b *eventBus) report(e *Event, origin string) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, o := range b.outboxList() {
+		o.put(&report{event: *e, origin: origin})
+	}
+}
+
+// outboxList returns a list that never changes: it may be read without a lock.
+func (b *eventBus) outboxList() []*outbox {
+	if p := b.outboxes.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// logs asks the log's handler, which is the user's, whether it wants lines of this level. A panic is
+// a no; it may also hang, or call runtime.Goexit.
+func (b *eventBus) logs(level slog.Level) bool {
+	defer func() { _ = recover() }() // what can't be logged must not end the task
+	return b.slog().Enabled(context.Background(), level)
+}
+
+// logEvent hands e to the log. What is said of logs holds for it, and for the methods of the event's
+// errors, which are the user's as well.
+func (b *eventBus) logEvent(e *Event) {
+	defer func() { _ = recover() }() // as in logs
+	level := e.Kind.Level()
+	if b.logs(level) {
+		b.log(level, eventKinds[e.Kind].message, e.attrs()...)
+	}
+}
+
+// log calls the log's handler. What is said of logs holds for it.
+func (b *eventBus) log(level slog.Level, message string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }()                                  // as in logs
+	b.slog().LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller's is a constant
+}
+
+func (b *eventBus) slog() *slog.Logger {
+	for ; b != nil; b = b.outer {
+		if b.logger != nil {
+			return b.logger
+		}
+	}
+	return slog.Default()
+}
+
+// A lineQueue holds what the bus itself has to say in the log: about its reporters. The log's handler
+// may hang, or call runtime.Goexit, so no goroutine that has anything else to do calls it: one of its
+// own does, which exists while there are lines.
+type lineQueue struct {
+	mu      sync.Mutex // nothing else is locked while it is held
+	waiting []line     // the oldest first
+	dropped int        // lines that found the queue full, and have yet to be mentioned
+	writing bool       // the goroutine exists
+}
+
+type line struct {
+	level   slog.Level
+	message string
+	attrs   []slog.Attr
+}
+
+// logLater has a line logged, after those that wait, and returns at once. It is pending until then.
+func (b *eventBus) logLater(level slog.Level, message string, attrs ...slog.Attr) {
+	if b.manager != "" {
+		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
+	}
+	q := &b.lines
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) >= linesWaiting {
+		q.dropped++
+		return
+	}
+	b.pending.Add()
+	q.waiting = append(q.waiting, line{level, message, attrs})
+	if !q.writing {
+		q.writing = true
+		go b.writeLines()
+	}
+}
+
+// next returns the line that is to be logged now. It returns false if there is none; writeLines must
+// return then.
+func (q *lineQueue) next() (line, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.writing, q.waiting = false, nil
+		return line{}, false
+	}
+	l := q.waiting[0]
+	q.waiting = q.waiting[1:]
+	if q.dropped > 0 {
+		l.attrs = append(l.attrs, slog.Int("lines_dropped", q.dropped))
+		q.dropped = 0
+	}
+	return l, true
+}
+
+// writeLines is the goroutine of the lineQueue.
+func (b *eventBus) writeLines() {
+	// It may have been started by a task's goroutine, and must not be taken for one of the task's.
+	pprof.SetGoroutineLabels(b.ctx)
+	finished := false
+	defer func() {
+		if !finished { // the handler has called runtime.Goexit
+			b.pending.Done()
+			go b.writeLines()
+		}
+	}()
+	for {
+		l, ok := b.lines.next()
+		if !ok {
+			finished = true
+			return
+		}
+		b.log(l.level, l.message, l.attrs...)
+		b.pending.Done()
+	}
+}
+
+// setReporter sets who hears of failures from now on, nil for nobody.
+//
+// A Reporter that is set again keeps its outbox, with what waits in it: otherwise it would be called
+// from two goroutines, and beyond its limit. What waits for one that is replaced goes to those that
+// are new. It is lost if nobody is left; one that stays has been given it, too.
+func (b *eventBus) setReporter(r Reporter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	former := b.outboxList()
+	known := append(former[:len(former):len(former)], b.replaced...)
+	var outboxes []*outbox
+	for _, single := range flatten(r) {
+		if findOutbox(outboxes, single) != nil {
+			continue // given twice
+		}
+		o := findOutbox(known, single)
+		if o == nil {
+			o = newOutbox(b, single)
+		}
+		outboxes = append(outboxes, o)
+	}
+	waiting := unionOf(former)
+	b.replaced = nil
+	for _, o := range known {
+		if !slices.Contains(outboxes, o) && o.retire() {
+			b.replaced = append(b.replaced, o)
+		}
+	}
+	for _, o := range outboxes {
+		if o.enlist(b.flushUntil) {
+			o.takeOver(waiting)
+		}
+	}
+	if len(outboxes) == 0 {
+		b.lost.Add(countEvents(waiting))
+		b.outboxes.Store(nil)
+		return
+	}
+	b.outboxes.Store(&outboxes)
+}
+
+// findOutbox returns the first outbox of that Reporter; nil if there is none.
+func findOutbox(outboxes []*outbox, r Reporter) *outbox {
+	for _, o := range outboxes {
+		if sameReporter(o.reporter, r) {
+			return o
+		}
+	}
+	return nil
+}
+
+// forget drops a retired outbox whose call of Report has ended.
+func (b *eventBus) forget(o *outbox) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replaced = slices.DeleteFunc(b.replaced, func(other *outbox) bool { return other == o })
+}
+
+// counts returns how many events reporters have been given, how many wait for one, and how many are
+// lost to one.
+func (b *eventBus) counts() (delivered, waiting, lost uint64) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, o := range b.outboxList() {
+		waiting += o.unreported()
+	}
+	return b.delivered.Load(), waiting, b.lost.Load()
+}
+
+// flush waits until what has happened is published: until nothing is pending and nothing waits for a
+// reporter. The limit of the reports does not hold meanwhile. What its time is not enough for is
+// lost, counted and logged.
+//
+// Its time is that of ctx: until its deadline, and a second at least, for the stops may have used it
+// up, and what they have found is to be reported; none at all once ctx is canceled; and 5 seconds if
+// it has no deadline.
+func (b *eventBus) flush(ctx context.Context) {
+	ctx, cancel := flushContext(ctx)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	b.beginFlush(deadline)
+	defer b.endFlush()
+	for !b.published() {
+		if ctx.Err() != nil {
+			b.giveUp()
+			return
+		}
+		b.pending.Wait(ctx)
+		for _, o := range b.outboxList() {
+			select {
+			case <-o.idle():
+			case <-ctx.Done():
+			}
+		}
+		// Something may have come since, or another Reporter.
+	}
+}
+
+// flushContext returns the context that bounds a flush, which has a deadline.
+func flushContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	now := time.Now()
+	deadline, ok := ctx.Deadline()
+	switch least := now.Add(flushLeast); {
+	case !ok:
+		deadline = now.Add(flushTimeout)
+	case deadline.Before(least):
+		deadline = least
+	}
+	bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	cancelIfCanceled := func() {
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			cancel()
+		}
+	}
+	if ctx.Err() != nil {
+		cancelIfCanceled()
+		return bounded, cancel
+	}
+	stop := context.AfterFunc(ctx, cancelIfCanceled)
+	return bounded, func() { stop(); cancel() }
+}
+
+func (b *eventBus) beginFlush(deadline time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.flushes++
+	if deadline.After(b.flushUntil) {
+		b.flushUntil = deadline
+	}
+	for _, o := range b.outboxList() {
+		o.hurry(b.flushUntil)
+	}
+}
+
+func (b *eventBus) endFlush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.flushes--; b.flushes > 0 {
+		return
+	}
+	b.flushUntil = time.Time{}
+	for _, o := range b.outboxList() {
+		o.unhurry()
+	}
+}
+
+// published reports whether nothing is pending and nothing waits for a reporter.
+func (b *eventBus) published() bool {
+	// What is pending may still put something into an outbox; an outbox, before it becomes idle, may
+	// have something to log: so what is pending is looked at before and after.
+	if b.pending.N() > 0 {
+		return false
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, o := range b.outboxList() {
+		select {
+		case <-o.idle():
+		default:
+			return false
+		}
+	}
+	return b.pending.N() == 0
+}
+
+// giveUp ends the outboxes that are not idle, and has it logged what is lost.
+func (b *eventBus) giveUp() {
+	if !b.abandon() {
+		return
+	}
+	// The process may be about to end: the log's handler gets a moment.
+	ctx, cancel := context.WithTimeout(context.Background(), lastLineTime)
+	defer cancel()
+	b.pending.Wait(ctx)
+}
+
+// abandon is giveUp without the wait. It returns whether anything is lost. SetReporter comes before
+// that or after it, so that what waits is counted once.
+func (b *eventBus) abandon() (lost bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.outboxList() {
+		if n := o.abandon(); n > 0 {
+			lost = true
+			b.logNoTime(n)
+		}
+	}
+	return lost
+}
+
+func (b *eventBus) logNoTime(events uint64, attrs ...slog.Attr) {
+	b.logLater(slog.LevelError, "no time left to report events", append([]slog.Attr{slog.Uint64("events", events)}, attrs...)...)
+}

@@ -1,0 +1,137 @@
+package taskmanager
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"weak"
+)
+
+// subscriberBuffer is how many events wait for a subscriber before the oldest are lost.
+const subscriberBuffer = 256
+
+// A subscriber is one call of Subscribe.
+type subscriber struct {
+	mu     sync.Mutex // makes publishers take turns; nothing blocks while it is held
+	events chan Event
+	missed int
+	closed bool        // events is; set once
+	unbind func() bool // ends the wait for the end of the subscriber's context; nil without one
+}
+
+// subscribe returns a channel of all events from now on, which is closed when ctx is done, and when
+// closeSubscribers is called. A nil ctx is never done.
+func (b *eventBus) subscribe(ctx context.Context) <-chan Event {
+	s := &subscriber{events: make(chan Event, subscriberBuffer)}
+	b.addSubscriber(s)
+	if ctx != nil {
+		// ctx may last for longer than anybody needs the bus, and with it the Manager.
+		bus := weak.Make(b)
+		s.bind(context.AfterFunc(ctx, func() {
+			if b := bus.Value(); b != nil {
+				b.removeSubscriber(s)
+			}
+			s.close()
+		}))
+	}
+	return s.events
+}
+
+// closeSubscribers ends all subscriptions, and those that are still to come: it is for a Manager
+// whose life is over, so that nobody waits for an event that can't come.
+func (b *eventBus) closeSubscribers() {
+	b.mu.Lock()
+	b.closed = true
+	subscribers := b.subscriberList()
+	b.subscribers.Store(nil)
+	b.mu.Unlock()
+	unbind := make([]func() bool, len(subscribers))
+	for i, s := range subscribers {
+		unbind[i] = s.close()
+	}
+	for _, f := range unbind {
+		if f != nil {
+			f() // of a context that may be the user's: at last, and without a lock
+		}
+	}
+}
+
+func (b *eventBus) addSubscriber(s *subscriber) {
+	b.mu.Lock()
+	closed := b.closed
+	if !closed {
+		b.setSubscribersLocked(append(slices.Clone(b.subscriberList()), s))
+	}
+	b.mu.Unlock()
+	if closed {
+		s.close()
+	}
+}
+
+func (b *eventBus) removeSubscriber(s *subscriber) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.setSubscribersLocked(slices.DeleteFunc(slices.Clone(b.subscriberList()), func(other *subscriber) bool { return other == s }))
+}
+
+// subscriberList returns a list that never changes: it may be read without a lock.
+func (b *eventBus) subscriberList() []*subscriber {
+	if p := b.subscribers.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (b *eventBus) setSubscribersLocked(s []*subscriber) {
+	if len(s) == 0 {
+		b.subscribers.Store(nil)
+		return
+	}
+	b.subscribers.Store(&s)
+}
+
+// publish puts e into the channel, in which the oldest events make room for it.
+func (s *subscriber) publish(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for {
+		e.Missed = s.missed
+		select {
+		case s.events <- e:
+			s.missed = 0
+			return
+		default:
+		}
+		select {
+		case oldest := <-s.events:
+			s.missed += 1 + oldest.Missed
+		default: // the subscriber was faster
+		}
+	}
+}
+
+// bind hands over what ends the wait for the end of the subscriber's context.
+func (s *subscriber) bind(unbind func() bool) {
+	s.mu.Lock()
+	closed := s.closed
+	s.unbind = unbind
+	s.mu.Unlock()
+	if closed {
+		unbind()
+	}
+}
+
+// close closes the channel, unless that has been done. It returns what is to be called if it is not
+// the end of the subscriber's context that has led here.
+func (s *subscriber) close() (unbind func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		close(s.events)
+	}
+	return s.unbind
+}
