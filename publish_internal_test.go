@@ -1,0 +1,139 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// wants is about subscribers for all events, and about reporters for those of which they hear, here and in the buses around. It
+// doesn't ask the log.
+func TestBusWants(t *testing.T) {
+	asked := false
+	c := newConfig()
+	c.logger = slog.New(enabledHandler{slog.DiscardHandler, func() { asked = true }})
+	outer := newEventBus(t.Context(), &c, nil)
+	inner := newEventBus(t.Context(), &c, outer)
+	wanted := func(b *eventBus) (kinds []EventKind) {
+		for k := EventStarted; k.valid(); k++ {
+			if b.wants(k) {
+				kinds = append(kinds, k)
+			}
+		}
+		return kinds
+	}
+	assert.Empty(t, wanted(inner))
+	r := ReporterFunc(func(context.Context, Event) error { return nil })
+	outer.setReporter(r)
+	assert.Equal(t, []EventKind{EventFailed, EventGaveUp, EventStuck}, wanted(inner))
+	outer.setReporter(nil)
+	inner.setReporter(r)
+	assert.Equal(t, []EventKind{EventFailed, EventGaveUp, EventStuck}, wanted(inner))
+	assert.Empty(t, wanted(outer))
+	outer.subscribe(t.Context())
+	assert.Len(t, wanted(inner), len(eventKinds))
+	assert.Len(t, wanted(outer), len(eventKinds))
+	assert.False(t, asked)
+	assert.True(t, inner.logs(slog.LevelDebug))
+	assert.True(t, asked)
+}
+
+type enabledHandler struct {
+	slog.Handler
+	asked func()
+}
+
+func (h enabledHandler) Enabled(context.Context, slog.Level) bool { h.asked(); return true }
+
+// While the log's handler hangs, lines about reporters wait up to a limit. Those beyond it are counted.
+func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var dropped, lines int64
+		c := newConfig()
+		c.logger = slog.New(handlerFunc(func(r slog.Record) {
+			<-release
+			lines++
+			r.Attrs(func(a slog.Attr) bool {
+				if a.Key == "lines_dropped" {
+					dropped += a.Value.Int64()
+				}
+				return true
+			})
+		}))
+		b := newEventBus(t.Context(), &c, nil)
+		b.logLater(slog.LevelError, "first")
+		synctest.Wait() // it is in the handler
+		for range 149 {
+			b.logLater(slog.LevelError, "another")
+		}
+		assert.Equal(t, 101, b.pending.N())
+		close(release)
+		b.pending.Wait(t.Context())
+		assert.EqualValues(t, 101, lines)
+		assert.EqualValues(t, 49, dropped)
+		b.logLater(slog.LevelError, "last")
+		b.pending.Wait(t.Context())
+		assert.EqualValues(t, 102, lines)
+		assert.EqualValues(t, 49, dropped)
+	})
+}
+
+type handlerFunc func(r slog.Record)
+
+func (h handlerFunc) Enabled(context.Context, slog.Level) bool      { return true }
+func (h handlerFunc) Handle(_ context.Context, r slog.Record) error { h(r); return nil }
+func (h handlerFunc) WithAttrs([]slog.Attr) slog.Handler            { return h }
+func (h handlerFunc) WithGroup(string) slog.Handler                 { return h }
+
+// What is pending may put something into an outbox, and a flush waits for that as well; an outbox may have something to log.
+func TestBusFlushWaitsForWhatIsPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConfig()
+		logged := 0
+		c.logger = slog.New(handlerFunc(func(slog.Record) { time.Sleep(time.Second); logged++ }))
+		b := newEventBus(t.Context(), &c, nil)
+		b.setReporter(ReporterFunc(func(context.Context, Event) error { time.Sleep(time.Second); return ErrReporterClosed }))
+		b.pending.Add()
+		time.AfterFunc(time.Second, func() {
+			b.deliver(&Event{Kind: EventFailed, Task: "a", Err: errors.New("boom")})
+			b.pending.Done()
+		})
+		began := time.Now()
+		b.flush(t.Context())
+		assert.Equal(t, 3*time.Second, time.Since(began))
+		assert.Equal(t, 1, logged)
+	})
+}
+
+// An outbox that was replaced stays with the bus while its call is under way, and no longer.
+func TestBusForgetsReporters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConfig()
+		b := newEventBus(t.Context(), &c, nil)
+		outbox := func() weak.Pointer[outbox] {
+			b.setReporter(ReporterFunc(func(context.Context, Event) error { time.Sleep(time.Second); return nil }))
+			b.deliver(&Event{Kind: EventFailed, Task: "a"})
+			synctest.Wait()
+			o := weak.Make(b.outboxList()[0])
+			b.setReporter(nil)
+			return o
+		}()
+		runtime.GC()
+		require.NotNil(t, outbox.Value(), "it is being called")
+		time.Sleep(time.Minute) // the runtime keeps a timer until its time, also one that was stopped
+		for range 10 {
+			runtime.GC()
+		}
+		assert.Nil(t, outbox.Value())
+		runtime.KeepAlive(b)
+	})
+}
