@@ -192,20 +192,6 @@ func TestSubscribeWhileEventsArePublished(t *testing.T) {
 	wg.Wait()
 }
 
-func TestEventKind(t *testing.T) {
-	names, levels := []string{}, []string{}
-	for k := taskmanager.EventStarted; k <= taskmanager.EventStuck; k++ {
-		names = append(names, k.String())
-		levels = append(levels, k.Level().String())
-	}
-	assert.Equal(t, []string{"started", "ready", "failed", "gave up", "completed", "stopped", "stuck"}, names)
-	assert.Equal(t, []string{"DEBUG", "DEBUG", "WARN", "ERROR", "INFO", "INFO", "ERROR"}, levels)
-	for _, k := range []taskmanager.EventKind{-1, taskmanager.EventStuck + 1} {
-		assert.Equal(t, "unknown", k.String())
-		assert.Equal(t, "INFO", k.Level().String())
-	}
-}
-
 // Of a subscriber that is far too slow, an event is lost that stood for others that were lost: they still count.
 func TestMissedEventsAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

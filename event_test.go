@@ -1,0 +1,118 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+func TestEventKind(t *testing.T) {
+	names, levels := []string{}, []string{}
+	for k := taskmanager.EventStarted; k <= taskmanager.EventStuck; k++ {
+		names = append(names, k.String())
+		levels = append(levels, k.Level().String())
+	}
+	assert.Equal(t, []string{"started", "ready", "failed", "gave up", "completed", "stopped", "stuck"}, names)
+	assert.Equal(t, []string{"DEBUG", "DEBUG", "WARN", "ERROR", "INFO", "INFO", "ERROR"}, levels)
+	for _, k := range []taskmanager.EventKind{-1, taskmanager.EventStuck + 1} {
+		assert.Equal(t, "unknown", k.String())
+		assert.Equal(t, "INFO", k.Level().String())
+	}
+}
+
+// A stop says why, to subscribers and in the log, beside what the body itself has returned.
+func TestEventCauseOfAStop(t *testing.T) {
+	errParent := errors.New("the parent has ended")
+	for name, test := range map[string]struct {
+		stop  func(m *taskmanager.Manager, cancel context.CancelCauseFunc) error
+		cause error
+		text  string
+	}{
+		"StopTask": {
+			func(m *taskmanager.Manager, _ context.CancelCauseFunc) error {
+				return m.StopTask(context.Background(), "a")
+			},
+			taskmanager.ErrStopped, "taskmanager: task was stopped",
+		},
+		"Shutdown": {
+			func(m *taskmanager.Manager, _ context.CancelCauseFunc) error { return m.Shutdown(context.Background()) },
+			taskmanager.ErrShutdown, "taskmanager: manager is shutting down",
+		},
+		"RestartTask": {
+			func(m *taskmanager.Manager, _ context.CancelCauseFunc) error {
+				return m.RestartTask(context.Background(), "a")
+			},
+			taskmanager.ErrRestarted, "taskmanager: task was restarted by hand",
+		},
+		"the parent context": {
+			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(errParent); return nil },
+			errParent, "the parent has ended",
+		},
+		"the parent context, without a cause": {
+			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(nil); return nil },
+			context.Canceled, "context canceled",
+		},
+		"an awkward cause": {
+			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(mute{}); return nil },
+			mute{}, "taskmanager_test.mute, whose Error method panicked",
+		},
+	} {
+		for what, own := range map[string]error{"nothing": nil, "an error": errBoom, "two": errors.Join(errBoom, errDeaf)} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					parent, cancel := context.WithCancelCause(t.Context())
+					defer cancel(nil)
+					lines := newLines(slog.LevelInfo)
+					m := observed(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithContext(parent))
+					events := m.Subscribe(t.Context())
+					start(t, m, "a", func(ctx context.Context) error { <-ctx.Done(); return own })
+					time.Sleep(time.Second)
+					require.NoError(t, test.stop(m, cancel))
+					stopped := ofKind(taskmanager.EventStopped, pending(events))
+					require.Len(t, stopped, 1)
+					assert.Equal(t, test.cause, stopped[0].Cause)
+					if own != nil {
+						require.ErrorIs(t, stopped[0].Err, errBoom)
+					}
+					text := ""
+					if own != nil {
+						text = " error=boom"
+					}
+					assert.Equal(t, []string{
+						fmt.Sprintf("INFO task stopped | task=a run=1 cause=%s%s uptime=1s", test.text, text),
+					}, lines.about("task stopped"))
+					require.NoError(t, m.StopAll(t.Context()))
+				})
+			})
+		}
+	}
+}
+
+// One that was stopped before its first run has a cause, too; what was not stopped has none.
+func TestEventCauseWithoutARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t)
+		events := m.Subscribe(t.Context())
+		start(t, m, "a", untilStopped, taskmanager.WithDependsOn("b"))
+		start(t, m, "c", boom, once())
+		start(t, m, "d", func(context.Context) error { return nil })
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		for _, e := range pending(events) {
+			if e.Kind == taskmanager.EventStopped {
+				assert.Equal(t, taskmanager.ErrStopped, e.Cause)
+			} else {
+				assert.NoError(t, e.Cause)
+			}
+		}
+	})
+}
