@@ -242,14 +242,19 @@ type uncomparable struct {
 }
 
 // named is a Reporter that is equal to others made of the same.
-type named struct{ *inbox }
+type named struct {
+	*inbox
+	name string
+}
 
 // A Reporter that is set again while it is called, in whatever company, is called from one goroutine at a time: it has what waited
 // for it, retries what was under way, and keeps to its limit.
 func TestReporterThatIsSetAgain(t *testing.T) {
 	for kind, reporterOf := range map[string]func(b *inbox) func() taskmanager.Reporter{
-		"a pointer":         func(b *inbox) func() taskmanager.Reporter { return func() taskmanager.Reporter { return b } },
-		"an equal struct":   func(b *inbox) func() taskmanager.Reporter { return func() taskmanager.Reporter { return named{b} } },
+		"a pointer": func(b *inbox) func() taskmanager.Reporter { return func() taskmanager.Reporter { return b } },
+		"an equal struct": func(b *inbox) func() taskmanager.Reporter {
+			return func() taskmanager.Reporter { return named{b, "bot"} }
+		},
 		"the same function": func(b *inbox) func() taskmanager.Reporter { return same(taskmanager.ReporterFunc(b.Report)) },
 		"the same value":    func(b *inbox) func() taskmanager.Reporter { return same(uncomparable{inbox: b}) },
 	} {
@@ -423,10 +428,10 @@ func TestSetReporterPassesOnTheLargerReport(t *testing.T) {
 				})
 				more := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Hour); return nil })
 				m := observed(t, taskmanager.WithReporter(order(some, more)), noReportLimit())
-				start(t, m, "a", boom, append(everyTime(time.Second, 1), taskmanager.WithMaxRestarts(taskmanager.Unlimited))...)
-				time.Sleep(3500 * time.Millisecond)
-				failing(t, m, "b") // before what some has of a
-				time.Sleep(time.Second)
+				start(t, m, "a", boom, everyTime(time.Second, 10)...)
+				time.Sleep(2700 * time.Millisecond)
+				failing(t, m, "b") // before what some has of a, and after what more has of it
+				time.Sleep(1800 * time.Millisecond)
 				next := newInbox(nil)
 				m.SetReporter(next)
 				synctest.Wait()

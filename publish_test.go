@@ -277,7 +277,7 @@ func TestShutdownPausesForAReporterThatFails(t *testing.T) {
 			"ERROR no time left to report events | events=3 error=busy",
 		},
 		"it asks for all that is left": {
-			busyError(2500 * time.Millisecond), 1000, []string{"0s a", "2.5s a b c", "5s a b c"}, 4500 * time.Millisecond, reportCount{lost: 3},
+			busyError(2750 * time.Millisecond), 1000, []string{"0s a", "2.75s a b c"}, 2250 * time.Millisecond, reportCount{lost: 3},
 			"ERROR no time left to report events | events=3 error=busy",
 		},
 		"it asks for none, for ever": {
