@@ -3,16 +3,20 @@ package taskmanager
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"testing"
-	"testing/synctest"
+	"time"
+	"unsafe"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // Whoever sees that a context is done must find an error in it: package context panics if it doesn't. The moment in
 // which that could go wrong is short, so this ends more runs than tasks could.
 func TestContextThatIsDoneHasAnError(t *testing.T) {
-	task := &Task{ctx: context.Background()}
+	task := &Task{}
 	const runs = 10_000
 	next, errs := make(chan *run), make(chan error)
 	defer close(next)
@@ -25,6 +29,7 @@ func TestContextThatIsDoneHasAnError(t *testing.T) {
 				case <-done:
 					ended = true
 				default:
+					runtime.Gosched() // on one core it is ended while this waits for its turn
 				}
 			}
 			errs <- errors.Join(r.Err(), context.Cause(r))
@@ -34,35 +39,190 @@ func TestContextThatIsDoneHasAnError(t *testing.T) {
 		r := &run{task: task}
 		next <- r
 		<-next
-		r.end(ErrStopped, false)
+		r.end(ErrStopped)
 		require.EqualError(t, <-errs, "context canceled\ntaskmanager: task was stopped", "run %d", i)
 	}
 }
 
-// Whoever sees the error of a context finds it done, though end has yet to say so.
-func TestContextThatHasAnErrorIsDone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &run{task: &Task{ctx: context.Background()}, done: make(chan struct{}), cause: ErrStopped}
-		r.ended.Store(true)
-		seen := make(chan error, 1)
-		go func() { seen <- r.Err() }()
-		synctest.Wait()
-		require.Empty(t, seen)
-		close(r.done)
-		require.ErrorIs(t, <-seen, context.Canceled)
-	})
+// taskOf returns a task that has what its runs' contexts need.
+func taskOf(parent context.Context) *Task {
+	return &Task{config: &taskConfig{manager: &Manager{values: context.WithoutCancel(parent)}}}
 }
 
-func TestAfterFuncOfARun(t *testing.T) {
-	calls := make(chan struct{}, 2)
-	call := func() { calls <- struct{}{} }
-	r := &run{task: &Task{ctx: context.Background()}}
-	stop := r.AfterFunc(call)
-	r.end(ErrStopped, false)
-	<-calls
-	require.False(t, stop(), "it has been called")
-	stop = r.AfterFunc(call)
-	<-calls
-	require.False(t, stop(), "the context had ended before")
-	<-r.Done()
+// Whoever sees the error of a context finds it done, with its cause, whether anybody had called Done before or does so at
+// this moment; and of two ends the first counts.
+func TestContextThatHasAnErrorIsDone(t *testing.T) {
+	asking := map[string]func(r *run){
+		"nobody asks":       func(*run) {},
+		"Done is called":    func(r *run) { r.Done() },
+		"a child is made":   func(r *run) { context.AfterFunc(r, func() {}) },
+		"Cause is called":   func(r *run) { _ = context.Cause(r) },
+		"a value is wanted": func(r *run) { r.Value("any") },
+	}
+	for title, ask := range asking {
+		t.Run(title, func(t *testing.T) {
+			const runs = 1000
+			task := taskOf(context.Background())
+			for range runs {
+				r := &run{task: task}
+				var all sync.WaitGroup
+				all.Go(func() { ask(r) })
+				all.Go(func() {
+					for r.Err() == nil {
+						runtime.Gosched()
+					}
+					assert.Equal(t, context.Canceled, r.Err())
+					assert.Equal(t, ErrStopped, context.Cause(r))
+					select {
+					case <-r.Done():
+					default:
+						assert.Fail(t, "it has an error and is not done")
+					}
+				})
+				r.end(ErrStopped)
+				r.end(ErrShutdown)
+				all.Wait()
+				require.Equal(t, ErrStopped, context.Cause(r))
+			}
+		})
+	}
+}
+
+// Between two calls of package context something else may happen: at each moment there are both, an error and a cause, or
+// neither, whichever is asked first.
+func TestContextErrAndCauseAgreeWhileItEnds(t *testing.T) {
+	const runs = 10_000
+	task := taskOf(context.Background())
+	for i := range runs {
+		r := &run{task: task}
+		if i%2 == 0 {
+			r.Done()
+		}
+		go func() {
+			runtime.Gosched()
+			r.end(ErrStopped)
+		}()
+		for {
+			cause, err := context.Cause(r), r.Err()
+			require.False(t, cause != nil && err == nil, "a cause without an error")
+			if err == nil {
+				runtime.Gosched()
+				continue
+			}
+			require.Equal(t, ErrStopped, context.Cause(r))
+			break
+		}
+	}
+}
+
+// Many goroutines of a body may look at its context in their inner loops.
+func TestContextTakesNoLockOnceDoneWasCalled(t *testing.T) {
+	r := &run{task: taskOf(context.Background())}
+	done := r.Done()
+	answered := make(chan struct{})
+	r.task.mu.Lock()
+	go func() {
+		defer close(answered)
+		assert.Equal(t, done, r.Done())
+		assert.NoError(t, r.Err())
+		assert.NoError(t, context.Cause(r))
+		assert.Nil(t, r.Value("any"))
+	}()
+	select {
+	case <-answered:
+	case <-time.After(time.Minute): // if the test fails
+		t.Error("it waits for the task's lock")
+	}
+	r.task.mu.Unlock()
+	<-answered
+}
+
+// The memory of a parked task is that of its Task, to which the first run belongs, and of the context of package context
+// that it makes.
+func TestContextIsSmall(t *testing.T) {
+	require.LessOrEqual(t, unsafe.Sizeof(run{}), uintptr(64))
+	require.LessOrEqual(t, unsafe.Sizeof(Task{}), uintptr(224))
+
+	task := taskOf(context.Background())
+	var r *run
+	unasked := testing.AllocsPerRun(100, func() {
+		r = &run{task: task}
+		r.end(ErrStopped)
+	})
+	assert.InDelta(t, 1, unasked, 0, "the run")
+	asked := testing.AllocsPerRun(100, func() {
+		r = &run{task: task}
+		r.Done()
+		r.end(ErrStopped)
+	})
+	std := testing.AllocsPerRun(100, func() {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		ctx.Done()
+		cancel(ErrStopped)
+	})
+	assert.InDelta(t, 1+std, asked, 0, "the run, and what package context needs")
+}
+
+// A hostileContext is a parent whose methods must not be called.
+type hostileContext struct{ t *testing.T }
+
+func (c hostileContext) Deadline() (deadline time.Time, ok bool) {
+	c.t.Error("Deadline has been called")
+	return
+}
+
+func (c hostileContext) Done() <-chan struct{} {
+	c.t.Error("Done has been called")
+	return nil
+}
+
+func (c hostileContext) Err() error {
+	c.t.Error("Err has been called")
+	return nil
+}
+
+func (c hostileContext) Value(key any) any {
+	c.t.Errorf("Value has been called for %v", key)
+	return nil
+}
+
+// A run's context calls nothing of its parent's but Value, for a key that is not the library's or package context's: so
+// the methods of a foreign parent stand in nobody's way.
+func TestContextCallsNothingOfItsParent(t *testing.T) {
+	for title, early := range map[string]bool{"asked before its end": true, "asked after its end": false} {
+		t.Run(title, func(t *testing.T) {
+			r := &run{task: taskOf(hostileContext{t})}
+			ask := func() {
+				r.Deadline()
+				require.Nil(t, context.WithoutCancel(r).Done())
+				_, _ = r.Err(), context.Cause(r)
+				require.Same(t, r, runOf(r))
+				require.Nil(t, watchedRunOf(r))
+				ctx, cancel := context.WithTimeout(r, time.Hour)
+				defer cancel()
+				r.Done()
+				context.AfterFunc(ctx, func() {})()
+				require.Same(t, r, runOf(ctx))
+			}
+			if early {
+				ask()
+			}
+			r.end(ErrStopped)
+			ask()
+			require.Equal(t, ErrStopped, context.Cause(r))
+		})
+	}
+}
+
+func TestContextEndedWithoutACause(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		r := &run{task: taskOf(context.Background())}
+		if asked {
+			r.Done()
+		}
+		r.end(nil)
+		require.Equal(t, context.Canceled, r.Err())
+		require.Equal(t, context.Canceled, context.Cause(r))
+		<-r.Done()
+	}
 }

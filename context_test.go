@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync/atomic"
@@ -20,13 +19,13 @@ import (
 )
 
 // contextOf starts a task that runs until it is stopped, and returns it with the context of its run.
-func contextOf(t *testing.T, m *taskmanager.Manager) (*taskmanager.Task, context.Context) {
+func contextOf(t *testing.T, m *taskmanager.Manager, opts ...taskmanager.TaskOption) (*taskmanager.Task, context.Context) {
 	t.Helper()
 	given := make(chan context.Context, 1)
 	task := start(t, m, "a", func(ctx context.Context) error {
 		given <- ctx
 		return untilStopped(ctx)
-	})
+	}, opts...)
 	return task, <-given
 }
 
@@ -43,8 +42,7 @@ type contextKey struct{}
 
 func TestContextOfARunThatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		deadline := time.Now().Add(time.Hour)
-		parent, cancel := context.WithDeadline(context.WithValue(context.Background(), contextKey{}, "value"), deadline)
+		parent, cancel := context.WithTimeout(context.WithValue(context.Background(), contextKey{}, "value"), time.Hour)
 		defer cancel()
 		m := newManager(t, taskmanager.WithContext(parent))
 		task, ctx := contextOf(t, m)
@@ -54,9 +52,9 @@ func TestContextOfARunThatGoesOn(t *testing.T) {
 		assert.False(t, isDone(ctx))
 		done := ctx.Done()
 		assert.Equal(t, done, ctx.Done(), "the same channel each time")
-		got, ok := ctx.Deadline()
-		assert.True(t, ok)
-		assert.Equal(t, deadline, got)
+		deadline, ok := ctx.Deadline()
+		assert.False(t, ok, "the task would end in its turn, perhaps later than its parent")
+		assert.Zero(t, deadline)
 		assert.Equal(t, "value", ctx.Value(contextKey{}))
 		assert.Nil(t, ctx.Value("nothing"))
 		assert.Equal(t, "taskmanager.Task(a)", fmt.Sprint(ctx))
@@ -66,6 +64,13 @@ func TestContextOfARunThatGoesOn(t *testing.T) {
 		assert.Same(t, task, found)
 	})
 }
+
+func withValue(parent context.Context) context.Context {
+	return context.WithValue(parent, contextKey{}, "a child's")
+}
+
+// A foreignContext is one of a type that package context doesn't know.
+type foreignContext struct{ context.Context }
 
 func withCancel(t *testing.T, parent context.Context) context.Context {
 	t.Helper()
@@ -150,21 +155,316 @@ func TestContextEndsWithTheDeadlineOfTheParent(t *testing.T) {
 				begin := time.Now()
 				<-ctx.Done()
 				assert.Equal(t, time.Minute, time.Since(begin))
-				assert.Equal(t, context.DeadlineExceeded, ctx.Err())
+				assert.Equal(t, context.Canceled, ctx.Err(), "the deadline is the parent's; the task was asked to stop")
 				want := cause
 				if cause == nil {
 					want = context.DeadlineExceeded
 				}
 				assert.Equal(t, want, context.Cause(ctx))
 				<-child.Done()
-				assert.Equal(t, context.DeadlineExceeded, child.Err())
+				assert.Equal(t, context.Canceled, child.Err())
 				assert.Equal(t, want, context.Cause(child))
 				<-task.Done()
 				assert.Equal(t, taskmanager.StateStopped, task.State())
-				assert.Equal(t, context.DeadlineExceeded, ctx.Err(), "what it has once said holds")
+				assert.Equal(t, context.Canceled, ctx.Err(), "what it has once said holds")
 				assert.Equal(t, want, context.Cause(ctx))
 			})
 		})
+	}
+}
+
+// A view is what can be seen of a context.
+type view struct {
+	done, hasDeadline bool
+	deadline          time.Time
+	err, cause        error
+	value             any
+}
+
+func viewOf(ctx context.Context) view {
+	v := view{cause: context.Cause(ctx)} // first, for an error must be there when its cause is
+	v.err, v.done, v.value = ctx.Err(), isDone(ctx), ctx.Value(contextKey{})
+	v.deadline, v.hasDeadline = ctx.Deadline()
+	return v
+}
+
+// A keyFinder finds the key by which package context asks for a context of its own.
+type keyFinder struct {
+	context.Context
+	key any
+}
+
+func (f *keyFinder) Err() error { return context.Canceled }
+
+func (f *keyFinder) Value(key any) any {
+	f.key = key
+	return nil
+}
+
+// standardError is the error of that context of package context from which ctx has its cause. Up to Go 1.25, Cause asks it
+// before ctx.
+func standardError(ctx context.Context) error {
+	var f keyFinder
+	_ = context.Cause(&f)
+	if standard, ok := ctx.Value(f.key).(context.Context); ok {
+		return standard.Err()
+	}
+	return nil
+}
+
+// withTimeout returns a child that would end d from now.
+func withTimeout(t *testing.T, parent context.Context, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(parent, d, errBoom)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// descendants returns a context, and children of all kinds, by their kind.
+func descendants(t *testing.T, ctx context.Context) map[string]context.Context {
+	t.Helper()
+	canceled, cancel := context.WithCancelCause(ctx)
+	cancel(errBoom)
+	return map[string]context.Context{
+		"itself":                              ctx,
+		"WithValue":                           withValue(ctx),
+		"WithCancel":                          withCancel(t, ctx),
+		"WithCancel, canceled":                canceled,
+		"WithCancel of WithValue":             withCancel(t, withValue(ctx)),
+		"WithValue of WithCancel":             withValue(withCancel(t, ctx)),
+		"WithTimeout, in time":                withTimeout(t, ctx, time.Second),
+		"WithTimeout, before the parent's":    withTimeout(t, ctx, 30*time.Minute),
+		"WithTimeout, after the parent's":     withTimeout(t, ctx, 2*time.Hour),
+		"WithTimeout of WithValue":            withTimeout(t, withValue(ctx), 2*time.Hour),
+		"WithoutCancel":                       context.WithoutCancel(ctx),
+		"WithCancel of WithoutCancel":         withCancel(t, context.WithoutCancel(ctx)),
+		"WithoutCancel of WithCancel":         context.WithoutCancel(withCancel(t, ctx)),
+		"of a foreign type":                   foreignContext{ctx},
+		"WithCancel of one of a foreign type": withCancel(t, foreignContext{ctx}),
+	}
+}
+
+// A subject is a context in a comparison, and what ends it.
+type subject struct {
+	ctx context.Context
+	end func()
+}
+
+// story returns what can be seen of a context and its children before its end and after it. The children are made before
+// the end if early, and after the end besides.
+func story(t *testing.T, s subject, early bool) []map[string]view {
+	t.Helper()
+	var (
+		views []map[string]view
+		all   []map[string]context.Context
+		calls atomic.Int64 // of functions given to AfterFunc
+	)
+	look := func() {
+		synctest.Wait()
+		for _, contexts := range all {
+			of := make(map[string]view)
+			for kind, ctx := range contexts {
+				of[kind] = viewOf(ctx)
+			}
+			views = append(views, of)
+		}
+		views = append(views, map[string]view{"calls": {value: calls.Load()}})
+	}
+	descend := func() {
+		all = append(all, descendants(t, s.ctx))
+		context.AfterFunc(s.ctx, func() { calls.Add(1) })
+		context.AfterFunc(withValue(s.ctx), func() { calls.Add(10) })
+		stop := context.AfterFunc(s.ctx, func() { calls.Add(100) })
+		synctest.Wait()
+		if stop() {
+			calls.Add(1000)
+		}
+	}
+	if early {
+		descend()
+		look()
+		time.Sleep(time.Minute)
+		look()
+	}
+	s.end()
+	look()
+	descend()
+	look()
+	return views
+}
+
+// A run's context is to be told from one of package context by its String at most.
+func TestContextLooksLikeOneOfPackageContext(t *testing.T) {
+	type endFunc func(m *taskmanager.Manager, returns chan<- error, endParent context.CancelCauseFunc) error
+	// The body doesn't ask its context, so it has to be made to return when a stop has been asked for.
+	asking := func(ask func(*taskmanager.Manager, context.Context) error) endFunc {
+		return func(m *taskmanager.Manager, returns chan<- error, _ context.CancelCauseFunc) error {
+			result := make(chan error, 1)
+			go func() { result <- ask(m, context.Background()) }()
+			synctest.Wait()
+			returns <- nil
+			return <-result
+		}
+	}
+	ends := map[string]struct {
+		cause error
+		end   endFunc
+	}{
+		"stopped": {taskmanager.ErrStopped, asking((*taskmanager.Manager).StopAll)},
+		"restarted": {taskmanager.ErrRestarted, asking(func(m *taskmanager.Manager, ctx context.Context) error {
+			return m.RestartTask(ctx, "a")
+		})},
+		"shut down": {taskmanager.ErrShutdown, asking((*taskmanager.Manager).Shutdown)},
+		"completed": {nil, func(_ *taskmanager.Manager, returns chan<- error, _ context.CancelCauseFunc) error {
+			returns <- nil
+			return nil
+		}},
+		"failed": {errBoom, func(_ *taskmanager.Manager, returns chan<- error, _ context.CancelCauseFunc) error {
+			returns <- errBoom
+			return nil
+		}},
+		"the parent canceled": {errWhy, func(_ *taskmanager.Manager, _ chan<- error, endParent context.CancelCauseFunc) error {
+			endParent(errWhy)
+			return nil
+		}},
+		"the parent's deadline": {context.DeadlineExceeded, func(*taskmanager.Manager, chan<- error, context.CancelCauseFunc) error {
+			time.Sleep(time.Hour)
+			return nil
+		}},
+	}
+	for title, test := range ends {
+		for _, early := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, asked early %v", title, early), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					// Each has a bubble's hour to itself; the times are made comparable.
+					tell := func(subjectOf func(parent context.Context, endParent context.CancelCauseFunc) subject) []map[string]view {
+						parent, endParent := context.WithCancelCause(context.WithValue(context.Background(), contextKey{}, "the parent's"))
+						defer endParent(nil)
+						parent, cancel := context.WithTimeout(parent, time.Hour)
+						defer cancel()
+						begin := time.Now()
+						views := story(t, subjectOf(parent, endParent), early)
+						for _, of := range views {
+							for kind, v := range of {
+								if v.hasDeadline {
+									v.deadline = time.Time{}.Add(v.deadline.Sub(begin))
+									of[kind] = v
+								}
+							}
+						}
+						return views
+					}
+					standard := tell(func(parent context.Context, _ context.CancelCauseFunc) subject {
+						ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+						return subject{ctx, func() {
+							if test.cause == context.DeadlineExceeded { //nolint:errorlint // it comes from the table
+								time.Sleep(time.Hour)
+							}
+							cancel(test.cause)
+						}}
+					})
+					ours := tell(func(parent context.Context, endParent context.CancelCauseFunc) subject {
+						m := newManager(t, taskmanager.WithContext(parent), taskmanager.WithMaxRestarts(0))
+						given, returns := make(chan context.Context, 1), make(chan error, 1)
+						restarted := false
+						start(t, m, "a", func(ctx context.Context) error {
+							if restarted {
+								return untilStopped(ctx)
+							}
+							restarted = true
+							given <- ctx
+							select {
+							case err := <-returns:
+								return err
+							case <-parent.Done():
+								return nil
+							}
+						})
+						return subject{<-given, func() { require.NoError(t, test.end(m, returns, endParent)) }}
+					})
+					require.NotEmpty(t, ours)
+					assert.Equal(t, standard, ours)
+				})
+			})
+		}
+	}
+}
+
+// While a task waits for its turn to stop, its parent has ended and its context has not: nothing of that end shows.
+func TestContextWhileTheRunWaitsForItsTurn(t *testing.T) {
+	const turn, late = time.Hour, 10 * time.Minute
+	for title, parentOf := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+		"the parent is canceled": func(parent context.Context) (context.Context, context.CancelFunc) {
+			parent, cancel := context.WithCancelCause(parent)
+			timer := time.AfterFunc(time.Minute, func() { cancel(errWhy) })
+			return parent, func() { timer.Stop() }
+		},
+		"its deadline passes": func(parent context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeoutCause(parent, time.Minute, errWhy)
+		},
+	} {
+		for _, early := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, asked early %v", title, early), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					begin := time.Now()
+					parent, cancel := parentOf(t.Context())
+					defer cancel()
+					m := newManager(t, taskmanager.WithContext(parent), taskmanager.WithStopTimeout(2*turn))
+					given, release := make(chan context.Context, 1), make(chan struct{})
+					task := start(t, m, "a", func(ctx context.Context) error {
+						given <- ctx
+						<-release
+						return nil
+					})
+					start(t, m, "dependent", slowToStop(turn), taskmanager.WithDependsOn("a"))
+					ctx := <-given
+					all := func() map[string]context.Context {
+						return map[string]context.Context{
+							"itself": ctx, "WithValue": withValue(ctx), "foreign": foreignContext{ctx}, "WithCancel": withCancel(t, ctx),
+							"WithCancel of WithValue": withCancel(t, withValue(ctx)), "WithTimeout": withTimeout(t, ctx, 24*time.Hour),
+						}
+					}
+					made := map[string]context.Context{}
+					if early {
+						made = all()
+					}
+					if early {
+						child := withTimeout(t, ctx, time.Minute+late)
+						defer func() { assert.Equal(t, context.DeadlineExceeded, child.Err()) }()
+						context.AfterFunc(child, func() {
+							assert.Equal(t, time.Minute+late, time.Since(begin), "a child has its own deadline and not its grandparent's")
+							assert.Equal(t, errBoom, context.Cause(child))
+						})
+					}
+					time.Sleep(time.Minute + late + time.Second)
+					synctest.Wait()
+					require.Error(t, parent.Err())
+					look := func(contexts map[string]context.Context, want, cause error) {
+						t.Helper()
+						for kind, ctx := range contexts {
+							v := viewOf(ctx)
+							assert.Equal(t, cause, v.cause, kind)
+							assert.Equal(t, want, v.err, kind)
+							assert.Equal(t, want != nil, v.done, kind)
+							assert.Equal(t, want, standardError(ctx), kind)
+						}
+					}
+					look(made, nil, nil)
+					if early {
+						look(all(), nil, nil)
+					} else {
+						require.NoError(t, standardError(ctx))
+						require.NoError(t, context.Cause(ctx))
+						require.NoError(t, ctx.Err())
+					}
+					time.Sleep(turn - late)
+					look(made, context.Canceled, errWhy)
+					look(all(), context.Canceled, errWhy)
+					close(release)
+					<-task.Done()
+				})
+			})
+		}
 	}
 }
 
@@ -237,32 +537,49 @@ func TestContextFirstAskedAfterItsEnd(t *testing.T) {
 	})
 }
 
-// A run's context is a type of our own; that must not cost a goroutine for each child.
+// A run's context is a type of our own; that must not cost a goroutine for each child, be it a child of the context itself
+// or of one that lies between.
 func TestContextChildrenEndWithItWithoutAGoroutine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		task, ctx := contextOf(t, m)
-		var children []context.Context
-		for range 100 {
-			timeout, cancel := context.WithTimeout(ctx, time.Hour)
-			t.Cleanup(cancel)
-			withCause, cancelCause := context.WithCancelCause(ctx)
-			t.Cleanup(func() { cancelCause(nil) })
-			children = append(children, withCancel(t, ctx), timeout, withCause, withCancel(t, timeout))
+	between := map[string]func(context.Context) context.Context{
+		"itself":             func(ctx context.Context) context.Context { return ctx },
+		"WithValue":          withValue,
+		"WithValue twice":    func(ctx context.Context) context.Context { return withValue(withValue(ctx)) },
+		"a foreign context":  func(ctx context.Context) context.Context { return foreignContext{ctx} },
+		"of both, and again": func(ctx context.Context) context.Context { return foreignContext{withValue(foreignContext{ctx})} },
+	}
+	for title, between := range between {
+		for watched, opts := range map[string][]taskmanager.TaskOption{"": nil, ", watched": {taskmanager.WithWatchdog(time.Hour)}} {
+			t.Run(title+watched, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					task, ctx := contextOf(t, m, opts...)
+					before := goroutines()
+					ctx = between(ctx)
+					var children []context.Context
+					for range 100 {
+						timeout, cancel := context.WithTimeout(ctx, time.Hour)
+						t.Cleanup(cancel)
+						withCause, cancelCause := context.WithCancelCause(ctx)
+						t.Cleanup(func() { cancelCause(nil) })
+						children = append(children, withCancel(t, ctx), timeout, withCause, withCancel(t, timeout))
+						t.Cleanup(func() { context.AfterFunc(ctx, func() {})() })
+					}
+					assert.Equal(t, before, goroutines())
+					assert.Empty(t, labelsOf(t, "propagateCancel"), "where package context waits for a context that it can't attach to")
+					for _, child := range children {
+						require.NoError(t, child.Err())
+					}
+					time.Sleep(time.Minute)
+					require.NoError(t, task.Stop(context.Background()))
+					for _, child := range children {
+						assert.True(t, isDone(child))
+						assert.Equal(t, context.Canceled, child.Err())
+						assert.Equal(t, taskmanager.ErrStopped, context.Cause(child))
+					}
+				})
+			})
 		}
-		synctest.Wait()
-		assert.Empty(t, labelsOf(t, "propagateCancel"), "where package context waits for a context that it can't attach to")
-		for _, child := range children {
-			require.NoError(t, child.Err())
-		}
-		time.Sleep(time.Minute)
-		require.NoError(t, task.Stop(context.Background()))
-		for _, child := range children {
-			assert.True(t, isDone(child))
-			assert.Equal(t, context.Canceled, child.Err())
-			assert.Equal(t, taskmanager.ErrStopped, context.Cause(child))
-		}
-	})
+	}
 }
 
 func TestContextChildrenEndOfTheirOwn(t *testing.T) {
@@ -285,8 +602,7 @@ func TestContextChildrenEndOfTheirOwn(t *testing.T) {
 	})
 }
 
-// A context that hides the run's own, as context.WithValue makes, costs a goroutine for a cancellable child, which
-// must end with the run: the bubble would not end otherwise.
+// What is found in a context is found through one between, such as context.WithValue makes.
 func TestContextChildrenOfAContextBetween(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
@@ -297,7 +613,7 @@ func TestContextChildrenOfAContextBetween(t *testing.T) {
 		assert.True(t, ok)
 		assert.Same(t, task, found)
 		require.NoError(t, task.Stop(context.Background()))
-		<-child.Done()
+		assert.True(t, isDone(child), "it has ended when the stop returns, and not some time later")
 		assert.Equal(t, taskmanager.ErrStopped, context.Cause(child))
 	})
 }
@@ -330,28 +646,6 @@ func TestContextAfterFunc(t *testing.T) {
 		synctest.Wait()
 		assert.EqualValues(t, 3, called.Load())
 		assert.False(t, stop())
-	})
-}
-
-// Package context calls this method; a caller of its own is served the same way.
-func TestContextAfterFuncOfTheRunItself(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		task, ctx := contextOf(t, m)
-		run, ok := ctx.(interface{ AfterFunc(func()) func() bool })
-		require.True(t, ok)
-		called := make(chan string, 3)
-		run.AfterFunc(func() { called <- "at the end" })
-		stop := run.AfterFunc(func() { called <- "stopped" })
-		assert.True(t, stop())
-		assert.False(t, stop())
-		require.NoError(t, task.Stop(context.Background()))
-		assert.Equal(t, "at the end", <-called)
-		stop = run.AfterFunc(func() { called <- "after the end" })
-		assert.Equal(t, "after the end", <-called)
-		assert.False(t, stop())
-		synctest.Wait()
-		assert.Empty(t, called)
 	})
 }
 
@@ -426,25 +720,62 @@ func TestContextKeepsTheTaskLabel(t *testing.T) {
 	})
 }
 
-// The goroutine after a Goexit, and a run after one that set labels and did not take them back, have the task's own.
+// A run has the task's labels, whatever the one before has set on the goroutine that they share, or on that which it exited.
 func TestContextLabelsOfLaterRuns(t *testing.T) {
+	labels := map[string]func(context.Context) context.Context{
+		"none": func(context.Context) context.Context { return context.Background() },
+		"others": func(context.Context) context.Context {
+			return pprof.WithLabels(context.Background(), pprof.Labels("task", "b"))
+		},
+		"further ones": func(ctx context.Context) context.Context { return pprof.WithLabels(ctx, pprof.Labels("step", "1")) },
+	}
+	for title, labelled := range labels {
+		for _, end := range ends() {
+			if end.final {
+				continue
+			}
+			t.Run(title+", "+end.title, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t, taskmanager.WithBackoff(0, 0))
+					ran := false
+					start(t, m, "a", func(ctx context.Context) error {
+						if ran {
+							parkedAfterDo(ctx)
+							return nil
+						}
+						ran = true
+						pprof.SetGoroutineLabels(labelled(ctx))
+						return end.body()
+					}, taskmanager.WithRestart(taskmanager.RestartAlways))
+					synctest.Wait()
+					labels := labelsOf(t, "parkedAfterDo")
+					require.Len(t, labels, 1)
+					assert.Contains(t, labels[0], `"task":"a"`)
+					assert.NotContains(t, labels[0], "step")
+				})
+			})
+		}
+	}
+}
+
+// So its stack is found, too, when it is stuck.
+func TestContextLabelsShowTheStackOfALaterRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoff(0, 0))
-		ran := false
-		start(t, m, "a", func(ctx context.Context) error {
+		ran, release := false, make(chan struct{})
+		task := start(t, m, "a", func(ctx context.Context) error {
 			if ran {
-				parkedAfterDo(ctx)
-				return nil
+				return ignoring(release)(ctx)
 			}
 			ran = true
 			pprof.SetGoroutineLabels(context.Background())
-			runtime.Goexit()
-			return nil
+			return errBoom
 		})
 		synctest.Wait()
-		labels := labelsOf(t, "parkedAfterDo")
-		require.Len(t, labels, 1)
-		assert.Contains(t, labels[0], `"task":"a"`)
+		stuck := asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
+		assert.Contains(t, string(stuck.Stack), "ignoring")
+		close(release)
+		<-task.Done()
 	})
 }
 
@@ -580,17 +911,27 @@ func TestPromise9TimeCanBeFaked(t *testing.T) {
 
 // A body may hear of the end of the parent context before the Manager does, and return: it has stopped, then, for that reason.
 func TestABodyHearsOfTheEndOfTheParentFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithContext(lateContext{t.Context(), time.Now().Add(time.Minute), context.DeadlineExceeded}))
+	endOfTheParent(t, func(t *testing.T, p *parentThatEnds) {
+		m := mustNew(t, taskmanager.WithContext(p.ctx))
+		events := m.Subscribe(t.Context())
 		var of context.Context
 		task := start(t, m, "a", func(ctx context.Context) error {
 			of = ctx
-			time.Sleep(2 * time.Minute)
+			time.Sleep(time.Minute)
+			p.end()
 			return errBoom
 		})
+		began := time.Now()
 		require.NoError(t, task.Wait(t.Context()))
+		took(t, time.Minute, began)
 		assert.Equal(t, taskmanager.StateStopped, task.State())
-		require.ErrorIs(t, of.Err(), context.DeadlineExceeded)
-		assert.ErrorIs(t, context.Cause(of), context.DeadlineExceeded)
+		assert.Equal(t, context.Canceled, of.Err())
+		assert.Equal(t, p.cause, context.Cause(of))
+		got := ofKind(taskmanager.EventStopped, pending(events))
+		require.Len(t, got, 1)
+		assert.Equal(t, p.cause, got[0].Cause)
+		assert.Equal(t, errBoom, got[0].Err, "what the body returned is kept")
+		assert.Zero(t, task.Stats().Failures)
+		time.Sleep(time.Minute) // so that a context that takes its time ends before the bubble does
 	})
 }

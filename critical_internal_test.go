@@ -10,35 +10,63 @@ import (
 
 // A critical task whose body returns at the very moment that it is found to be stuck: no test can make that happen from
 // outside, so what the one goroutine does after the other is done here.
-func TestLateNewsOfAStuckCriticalTask(t *testing.T) {
-	stuck := &StopTimeoutError{Task: "a"}
+func TestCriticalTaskThatIsNotStuckAnyMore(t *testing.T) {
+	err := &StopTimeoutError{Task: "a"}
 	newCritical := func() (*Manager, *Task) {
 		m := quiet(WithCritical())
+		entered := make(chan struct{})
 		task, err := m.StartTask("a", func(ctx context.Context) error {
+			close(entered)
 			<-ctx.Done()
 			return nil
 		})
 		require.NoError(t, err)
+		<-entered
 		return m, task
 	}
+	// publishStuck is what the watchdog does when it knows where the body is.
+	publishStuck := func(m *Manager, task *Task, o *occurrence) {
+		s := newStopOp(m, overdueRequest, 0)
+		s.overdue = &overdueRun{}
+		s.publishStuck(task, o, err)
+	}
+	// found is what the watchdog does at the deadline.
+	found := func(task *Task) *occurrence {
+		o := &occurrence{kind: EventStuck}
+		task.mu.Lock()
+		defer task.mu.Unlock()
+		task.recordLocked().stuckEvent = o
+		return o
+	}
+	t.Run("it is", func(t *testing.T) {
+		m, task := newCritical()
+		publishStuck(m, task, found(task))
+		assert.Equal(t, map[string]criticalExit{"a": {1, err}}, m.criticalExits)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Empty(t, m.criticalExits)
+	})
 	t.Run("it has ended", func(t *testing.T) {
 		m, task := newCritical()
+		o := found(task)
+		task.mu.Lock()
+		task.unstickLocked(&decision{}) // as when its body returns
+		task.mu.Unlock()
+		publishStuck(m, task, o)
+		assert.Empty(t, m.criticalExits)
 		require.NoError(t, task.Stop(t.Context()))
-		m.lostToWatchdog(task, stuck)
-		assert.Empty(t, m.lost)
 	})
 	t.Run("it runs again before Run could shut down", func(t *testing.T) {
 		m, task := newCritical()
-		over := make(chan struct{})
+		quit := make(chan struct{})
 		m.mu.Lock()
-		m.over = over // as Run does
+		m.runQuit = quit // as Run does
 		m.mu.Unlock()
-		m.lostToWatchdog(task, stuck)
-		<-over
+		publishStuck(m, task, found(task))
+		<-quit
 		m.mu.Lock()
-		m.foundLocked(task)
+		m.clearCriticalExitLocked(task)
 		m.mu.Unlock()
 		require.NoError(t, m.Shutdown(t.Context()))
-		assert.Equal(t, []lostTask{{"a", stuck}}, m.lost)
+		assert.Equal(t, map[string]criticalExit{"a": {1, err}}, m.criticalExits)
 	})
 }

@@ -1,93 +1,214 @@
 package taskmanager
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// await returns when all tasks that t depends on are ready, or when t was asked to stop. Until then
-// t is in StateWaiting.
-func (t *Task) await() {
-	names := t.config.dependsOn
-	if len(names) == 0 {
-		return
-	}
-	t.mu.Lock()
-	wake := t.wakeChannelLocked()
-	t.mu.Unlock()
-	for announced := false; ; {
-		if t.config.manager.missing(names) == "" || !t.wait() {
-			return
+// awaitDependencies returns true when all tasks that this one depends on are ready. If one is not, it waits until that may
+// have changed, or until somebody asks the task for something, and returns false. Meanwhile the task is in StateWaiting.
+func (d *driver) awaitDependencies() bool {
+	t := d.task
+	m := t.config.manager
+	for {
+		name := m.firstUnready(t.config.dependsOn)
+		if name == "" {
+			return true
 		}
-		if announced {
-			<-wake
+		c := m.watchReadiness(name)
+		if m.firstUnready([]string{name}) == "" {
+			m.unwatchReadiness(name, c)
+			continue // it has become ready just now
 		}
-		announced = true // what became ready before that has woken nobody: look again
-	}
-}
-
-// wait notes that t waits for its dependencies. It returns false if t must not, because it was
-// asked to stop.
-func (t *Task) wait() bool {
-	var restarts *waiter
-	defer func() { restarts.resolve() }()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.requestLocked() > restartRequest {
+		d.hold(c)
+		m.unwatchReadiness(name, c)
 		return false
 	}
-	if t.asked == restartRequest {
-		t.asked = noRequest
-		restarts = t.takeWaitersLocked(restartRequest) // the old run is over; the new one begins in time
-	}
-	t.setLocked(StateWaiting)
-	t.run = nil // of a restart by hand
-	return true
 }
 
-// waitsFor says for whom t waits, in words; it is empty if t doesn't wait. It is called without
+// hold waits for c.
+func (d *driver) hold(c *readinessChange) {
+	t := d.task
+	n := decision{input: holdNow, driver: d.id, now: time.Now()}
+	t.decide(&n)
+	if n.phase != waiting {
+		return
+	}
+	d.checkDoomed()
+	t.mu.Lock()
+	if t.driver != d.id || t.machine.phase != waiting {
+		t.mu.Unlock()
+		return
+	}
+	wake := t.parkLocked()
+	t.mu.Unlock()
+	select {
+	case <-c.happened:
+	case <-wake:
+	}
+}
+
+// checkDoomed notes whether the task waits for one that was given up: it will wait until somebody restarts that.
+func (d *driver) checkDoomed() {
+	t := d.task
+	m := t.config.manager
+	err := m.doomOf(t)
+	m.mu.Lock()
+	t.mu.Lock()
+	current := t.driver == d.id && t.machine.phase == waiting
+	changed := current && (err == nil) != (t.lazy == nil || t.lazy.doomed == nil)
+	if changed {
+		t.lazyLocked().doomed = err
+		switch {
+		case !t.config.critical:
+		case err != nil:
+			m.recordCriticalExitLocked(t, err)
+		default:
+			m.clearCriticalExitLocked(t)
+		}
+	}
+	t.mu.Unlock()
+	m.mu.Unlock()
+	if changed {
+		m.readinessChanged(t) // who waits for this one is doomed, too, or not any more
+	}
+}
+
+// doomOf returns an error that names the tasks because of which t will wait until somebody restarts one; nil if there is
+// none.
+func (m *Manager) doomOf(t *Task) error {
+	for _, name := range t.config.dependsOn {
+		d, ok := m.Lookup(name)
+		if !ok {
+			continue
+		}
+		d.mu.Lock()
+		is, err := d.machine.phase, d.errLocked()
+		if is == waiting && d.lazy != nil {
+			err = d.lazy.doomed
+		}
+		d.mu.Unlock()
+		switch {
+		case is == failed:
+			return fmt.Errorf("taskmanager: task %q waits for task %q, which was given up: %w", t.name, name, err)
+		case is == waiting && err != nil:
+			return fmt.Errorf("taskmanager: task %q waits for task %q: %w", t.name, name, err)
+		}
+	}
+	return nil
+}
+
+// A readinessChange is what those wait for who wait for a task to be ready.
+type readinessChange struct {
+	happened chan struct{} // closed when they should look again
+	waiters  int           // guarded by the Manager's mu
+}
+
+// watchReadiness returns what happens when the task of that name may have become ready.
+func (m *Manager) watchReadiness(name string) *readinessChange {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.changes[name]
+	if c == nil {
+		c = &readinessChange{happened: make(chan struct{})}
+		if m.changes == nil {
+			m.changes = make(map[string]*readinessChange)
+		}
+		m.changes[name] = c
+	}
+	c.waiters++
+	return c
+}
+
+// unwatchReadiness takes watchReadiness back.
+func (m *Manager) unwatchReadiness(name string, c *readinessChange) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.waiters--
+	if c.waiters == 0 && m.changes[name] == c {
+		delete(m.changes, name)
+	}
+}
+
+// readinessChanged has those who wait for t look whether it is ready. It is called without locks.
+func (m *Manager) readinessChanged(t *Task) {
+	if m.config.groupTask != nil {
+		m.groupReadinessChanged()
+	}
+	if m.dependentCount.Load() == 0 {
+		return
+	}
+	m.mu.Lock()
+	c := m.changes[t.name]
+	delete(m.changes, t.name)
+	m.mu.Unlock()
+	if c != nil {
+		close(c.happened)
+	}
+}
+
+// waitingStatus says for whom t waits, in words; it is empty if t doesn't wait. It is called without
 // locks.
-func (t *Task) waitsFor() string {
+func (t *Task) waitingStatus() string {
 	if len(t.config.dependsOn) == 0 || t.State() != StateWaiting {
 		return ""
 	}
-	missing := t.config.manager.missing(t.config.dependsOn)
-	if missing == "" {
+	unready := t.config.manager.describeUnready(t.config.dependsOn)
+	if unready == "" {
 		return "" // it is about to run
 	}
-	return "waiting for " + missing
+	return "waiting for " + unready
 }
 
-// missing lists those of names that are no task which is ready: `"a" (not started), "b" (backoff)`.
-func (m *Manager) missing(names []string) string {
-	var missing []string
+// firstUnready returns the first of names that is no task which is ready; "" if all are ready.
+func (m *Manager) firstUnready(names []string) string {
+	for _, name := range names {
+		t, ok := m.Lookup(name)
+		if !ok {
+			return name
+		}
+		if _, ready := t.checkReady(); !ready {
+			return name
+		}
+	}
+	return ""
+}
+
+// describeUnready lists those of names that are no task which is ready: `"a" (not started), "b" (backoff)`.
+func (m *Manager) describeUnready(names []string) string {
+	var unready []string
 	for _, name := range names {
 		why := "not started"
 		if t, ok := m.Lookup(name); ok {
 			var ready bool
-			if why, ready = t.readiness(); ready {
+			if why, ready = t.checkReady(); ready {
 				continue
 			}
 		}
-		missing = append(missing, fmt.Sprintf("%q (%s)", name, why))
+		unready = append(unready, fmt.Sprintf("%q (%s)", name, why))
 	}
-	return strings.Join(missing, ", ")
+	return strings.Join(unready, ", ")
 }
 
-// readiness reports whether those that depend on t may run, or else why not.
-func (t *Task) readiness() (why string, ready bool) {
+// checkReady reports whether those that depend on t may run, or else why not. It is called without locks.
+func (t *Task) checkReady() (why string, ready bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	s := t.State()
+	ready = s == StateCompleted || t.readyLocked()
+	group := t.groupLocked()
+	t.mu.Unlock()
 	switch {
-	case s == StateCompleted, t.readyLocked():
+	case ready && s == StateRunning && t.isGroup:
+		ready = group.groupReady()
+	case s == StateCompleted:
+		return "", true
+	}
+	switch {
+	case ready:
 		return "", true
 	case s == StateRunning:
 		return "not ready", false
@@ -95,85 +216,100 @@ func (t *Task) readiness() (why string, ready bool) {
 	return s.String(), false
 }
 
-// readyLocked reports whether t runs and has said that it is ready, if it has to say so.
+// readyLocked reports whether t runs and has said that it is ready, if it has to say so. A group has to be asked besides.
 func (t *Task) readyLocked() bool {
-	return t.State() == StateRunning &&
-		(t.config.readiness == 0 || t.extras != nil && t.extras.watched != nil && t.extras.watched.ready)
+	return t.machine.phase == running &&
+		(t.config.readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready)
 }
 
-// wakeDependents has those who wait for t look whether it is ready.
-func (m *Manager) wakeDependents(t *Task) {
-	if m.depended.Load() == 0 {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for d := range m.dependents[t.name] {
-		d.mu.Lock()
-		if d.State() == StateWaiting { // any other pause is not to be ended
-			d.wakeLocked()
-		}
-		d.mu.Unlock()
-	}
-}
-
-// warnOfDependents warns that t was stopped alone, if others depend on it.
+// warnOfDependents warns that t was stopped alone, if others that have not ended depend on it.
 func (m *Manager) warnOfDependents(t *Task) {
-	if m.depended.Load() == 0 {
+	if m.dependentCount.Load() == 0 {
 		return
 	}
-	m.mu.Lock()
+	const most = 20 // names in the line
 	var names []string
+	n := 0
+	m.mu.Lock()
 	for d := range m.dependents[t.name] {
-		names = append(names, strconv.Quote(d.name))
+		if d.State().Ended() {
+			continue
+		}
+		if n++; len(names) < most {
+			names = append(names, strconv.Quote(d.name))
+		}
 	}
 	m.mu.Unlock()
-	if len(names) > 0 {
-		slices.Sort(names)
-		m.bus.log(slog.LevelWarn, "task was stopped, though others depend on it",
-			slog.String("task", t.path()), slog.String("dependents", strings.Join(names, ", ")))
+	if n == 0 {
+		return
 	}
+	slices.Sort(names)
+	text := strings.Join(names, ", ")
+	if n > most {
+		text += fmt.Sprintf(" and %d more", n-most)
+	}
+	m.bus.log(slog.LevelWarn, "task was stopped, though others depend on it",
+		slog.String("task", t.path()), slog.String("dependents", text))
 }
 
-// dependLocked notes what t, which is about to be alive, depends on.
-func (m *Manager) dependLocked(t *Task) {
+// addDependentLocked notes what t, which is about to be known, depends on.
+func (m *Manager) addDependentLocked(t *Task) {
 	if len(t.config.dependsOn) == 0 {
 		return
 	}
-	m.depended.Add(1)
+	m.dependentCount.Add(1)
 	if m.dependents == nil {
 		m.dependents = make(map[string]map[*Task]struct{})
 	}
 	for _, name := range t.config.dependsOn {
-		if m.dependents[name] == nil {
-			m.dependents[name] = make(map[*Task]struct{})
+		if dependents := m.dependents[name]; dependents != nil {
+			dependents[t] = struct{}{}
+			continue
 		}
-		m.dependents[name][t] = struct{}{}
+		d := m.tasks.find(name)
+		completed := d != nil && d.State() == StateCompleted
+		if completed {
+			m.removeEndedLocked(d)
+		}
+		m.dependents[name] = map[*Task]struct{}{t: {}}
+		if completed {
+			m.keepLocked(d) // where those are that others need
+		}
 	}
 }
 
-// undependLocked takes back dependLocked.
-func (m *Manager) undependLocked(t *Task) {
+// removeDependentLocked takes addDependentLocked back.
+func (m *Manager) removeDependentLocked(t *Task) {
 	if len(t.config.dependsOn) == 0 {
 		return
 	}
-	m.depended.Add(-1)
+	m.dependentCount.Add(-1)
 	for _, name := range t.config.dependsOn {
-		delete(m.dependents[name], t)
-		if len(m.dependents[name]) == 0 {
-			delete(m.dependents, name)
+		dependents := m.dependents[name]
+		if dependents == nil {
+			continue // it was given twice
+		}
+		d := m.tasks.find(name)
+		unlisted := d != nil && d.State().Ended() && m.listLocked(d) == nil
+		delete(dependents, t)
+		if len(dependents) > 0 {
+			continue
+		}
+		delete(m.dependents, name)
+		if unlisted {
+			m.listLocked(d).insert(d) // nobody needs it any more
 		}
 	}
 }
 
-// neededLocked reports whether others run because t has completed: if it were forgotten, they would
-// wait for it at their next restart.
-func (m *Manager) neededLocked(t *Task) bool {
-	return t.State() == StateCompleted && len(m.dependents[t.name]) > 0
-}
-
 // checkCycleLocked refuses a task of that name that would depend on itself, be it by way of others.
+//
+// A path to name ends with a task that depends on it. Most often there is none, and then there is nothing to search: a long
+// chain that is started from its beginning is not searched again for each of its tasks.
 func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
+	if !slices.Contains(dependsOn, name) && !m.hasLiveDependentLocked(name) {
+		return nil
+	}
 	seen := make(map[string]bool)
 	var path []string // from a dependency of name to name, when it has been found
 	var search func(dependsOn []string) bool
@@ -183,7 +319,7 @@ func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
 				path = []string{d}
 				return true
 			}
-			if t := m.tasks.find(d); t != nil && !seen[d] {
+			if t := m.tasks.find(d); t != nil && !t.State().Ended() && !seen[d] {
 				seen[d] = true
 				if search(t.config.dependsOn) {
 					path = append(path, d)
@@ -204,146 +340,20 @@ func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
 	return &OptionError{Option: "WithDependsOn", Value: quoted(dependsOn), Reason: "makes a cycle: " + cycle.String()}
 }
 
+// hasLiveDependentLocked reports whether a task that has not ended depends on the one of that name.
+func (m *Manager) hasLiveDependentLocked(name string) bool {
+	for d := range m.dependents[name] {
+		if !d.State().Ended() {
+			return true
+		}
+	}
+	return false
+}
+
 func quoted(names []string) string {
 	q := make([]string, len(names))
 	for i, name := range names {
 		q[i] = strconv.Quote(name)
 	}
 	return strings.Join(q, ", ")
-}
-
-// A turn is the stop of one task among others: it comes when those that depend on the task have
-// stopped, or are stuck.
-type turn struct {
-	task      *Task
-	after     []*turn       // its dependents
-	before    []*turn       // what it depends on
-	length    int           // of the longest chain of dependencies that begins with it, itself included
-	unawaited bool          // the caller is this task, or is in the way of it: nobody waits for it
-	done      chan struct{} // closed when the task has stopped or is stuck; err is set then
-	err       error
-}
-
-// inTurns divides tasks into those that neither depend on another one of them nor have dependents
-// among them, and the others.
-func inTurns(tasks []*Task) (free []*Task, turns []*turn) {
-	byName := make(map[string]*turn)
-	turnOf := func(t *Task) *turn {
-		if byName[t.name] == nil {
-			byName[t.name] = &turn{task: t, done: make(chan struct{})}
-		}
-		return byName[t.name]
-	}
-	alive := make(map[string]*Task, len(tasks))
-	for _, t := range tasks {
-		alive[t.name] = t
-	}
-	for _, t := range tasks {
-		for _, name := range t.config.dependsOn {
-			if d := alive[name]; d != nil {
-				dependent, dependency := turnOf(t), turnOf(d)
-				dependent.before = append(dependent.before, dependency)
-				dependency.after = append(dependency.after, dependent)
-			}
-		}
-	}
-	for _, t := range tasks {
-		if byName[t.name] == nil {
-			free = append(free, t)
-		}
-	}
-	return free, slices.Collect(maps.Values(byName))
-}
-
-// measure sets length.
-func (t *turn) measure() int {
-	if t.length == 0 {
-		for _, d := range t.before {
-			t.length = max(t.length, d.measure())
-		}
-		t.length++
-	}
-	return t.length
-}
-
-// disown says that nobody waits for t, nor for what comes after it.
-func (t *turn) disown() {
-	if !t.unawaited {
-		t.unawaited = true
-		for _, d := range t.before {
-			d.disown()
-		}
-	}
-}
-
-// take waits for the turn, asks the task for q, and waits for that. A deadline that is not zero is
-// for all of the chain: each takes at most its share of what is left.
-func (t *turn) take(q request, deadline time.Time) {
-	defer close(t.done)
-	for _, d := range t.after {
-		<-d.done
-	}
-	timeout := t.task.config.stopTimeout
-	if !deadline.IsZero() {
-		timeout = min(timeout, max(0, time.Until(deadline))/time.Duration(t.length))
-	}
-	s := newStop(t.task.config.manager, q, timeout)
-	s.tasks = []*Task{t.task}
-	s.begin(time.Now())
-	<-s.over
-	t.err = s.err
-}
-
-// takeTurns stops tasks of which some depend on others, each when its turn has come. bounded is
-// that of Manager.ask.
-func takeTurns(ctx context.Context, turns []*turn, q request, bounded bool) {
-	var deadline time.Time
-	if bounded {
-		deadline, _ = ctx.Deadline()
-	}
-	callers := tasksOf(ctx)
-	for _, t := range turns {
-		t.measure()
-		if slices.Contains(callers, t.task) {
-			t.disown()
-		}
-	}
-	for _, t := range turns {
-		go t.take(q, deadline)
-	}
-}
-
-// waitForTurns returns when all of turns are over, but for those that nobody waits for, or when ctx
-// is done; over says which. bounded is that of stop.wait.
-func waitForTurns(ctx context.Context, turns []*turn, bounded bool) (errs []error, over bool) {
-	over = true
-	for _, t := range turns {
-		if !t.unawaited {
-			if t.wait(ctx, bounded) {
-				errs = append(errs, t.err)
-			} else {
-				over = false // look at the others nevertheless: they may be over
-			}
-		}
-	}
-	return errs, over
-}
-
-// wait returns true when t is over, or false when ctx is done before.
-func (t *turn) wait(ctx context.Context, bounded bool) bool {
-	select {
-	case <-t.done:
-		return true
-	default:
-	}
-	select {
-	case <-t.done:
-		return true
-	case <-ctx.Done():
-		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return false
-		}
-	}
-	<-t.done // its deadline is now, too
-	return true
 }

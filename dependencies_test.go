@@ -186,7 +186,7 @@ func TestADependencyHasCompletedLongAgo(t *testing.T) {
 			start(t, m, fmt.Sprint(i), done)
 			synctest.Wait()
 		}
-		assert.Equal(t, []string{"migration", "3", "first"}, known())
+		assert.Equal(t, []string{"migration", "2", "3", "first"}, known(), "it takes the place of no other")
 		require.NoError(t, first.Restart(t.Context()))
 		require.Equal(t, taskmanager.StateRunning, settled(first))
 
@@ -195,21 +195,30 @@ func TestADependencyHasCompletedLongAgo(t *testing.T) {
 		require.Equal(t, taskmanager.StateRunning, settled(stopped))
 		second := start(t, m, "second", untilStopped, dependsOn("stopped", "0", "1"))
 		require.NoError(t, stopped.Stop(t.Context()))
-		for i := range 2 {
+		assert.Equal(t, `waiting for "stopped" (stopped), "0" (not started), "1" (not started)`, statusOf(second))
+		for i := range 4 {
 			start(t, m, fmt.Sprint(i), done)
 			synctest.Wait()
 		}
 		assert.Equal(t, `waiting for "stopped" (not started)`, statusOf(second))
-		assert.Equal(t, []string{"migration", "0", "1", "first"}, known(), "three that are needed, and no place for others")
-		assert.EqualValues(t, 10, m.Stats().Runs)
+		assert.Equal(t, []string{"migration", "0", "1", "2", "3", "first"}, known(), "three that are needed, and two others")
+		assert.EqualValues(t, 12, m.Stats().Runs)
 
+		// Those who depend on them have ended, and are remembered: they can be restarted.
 		require.NoError(t, m.StopAll(t.Context()))
-		assert.Len(t, m.Stats().Tasks, 2, "nobody needs any of them")
-		assert.EqualValues(t, 10, m.Stats().Runs)
+		assert.Equal(t, []string{"migration", "0", "1", "first"}, known())
+		require.NoError(t, first.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(first))
+		require.NoError(t, first.Stop(t.Context()))
+
+		// They are forgotten, and nobody needs any of the others.
 		for i := range 2 {
-			start(t, m, fmt.Sprint(i), done)
+			start(t, m, fmt.Sprint(i+2), done)
 			synctest.Wait()
 		}
+		assert.Equal(t, []string{"2", "3"}, known())
+		assert.Len(t, m.Stats().Tasks, 2)
+		assert.EqualValues(t, 15, m.Stats().Runs)
 		third := start(t, m, "third", untilStopped, dependsOn("migration"))
 		assert.Equal(t, `waiting for "migration" (not started)`, statusOf(third))
 	})
@@ -559,25 +568,51 @@ func TestNoCycleAmongManyWays(t *testing.T) {
 	})
 }
 
-// An ended task can be restarted by hand, with the dependencies that it was started with.
+// What an ended task depended on is in nobody's way, until it is to be restarted by hand: that is refused if it would make a
+// cycle then.
 func TestACycleByWayOfAnEndedTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, taskmanager.WithHistory(1))
+		m := newManager(t)
 		a := start(t, m, "a", untilStopped, dependsOn("b"))
 		require.NoError(t, a.Stop(t.Context()))
-		_, err := m.StartTask("b", untilStopped, dependsOn("a"))
-		require.ErrorContains(t, err, `makes a cycle: "b" -> "a" -> "b"`)
-
-		start(t, m, "a", untilStopped) // with other dependencies: none
 		b := start(t, m, "b", untilStopped, dependsOn("a"))
+		require.Equal(t, `waiting for "a" (stopped)`, statusOf(b))
+		for _, restart := range []func() error{
+			func() error { return a.Restart(t.Context()) },
+			func() error { return m.RestartTask(t.Context(), "a") },
+		} {
+			require.ErrorContains(t, restart(), `makes a cycle: "a" -> "b" -> "a"`)
+			assert.Equal(t, taskmanager.StateStopped, settled(a))
+		}
+
+		// When the other one has ended as well, whichever is restarted first is right.
+		require.NoError(t, b.Stop(t.Context()))
+		require.NoError(t, a.Restart(t.Context()))
+		assert.Equal(t, `waiting for "b" (stopped)`, statusOf(a))
+		require.ErrorContains(t, b.Restart(t.Context()), `makes a cycle: "b" -> "a" -> "b"`)
+		require.NoError(t, a.Stop(t.Context()))
+
+		anew := start(t, m, "a", untilStopped) // with other dependencies: none
+		require.NoError(t, b.Restart(t.Context()))
 		require.Equal(t, taskmanager.StateRunning, settled(b))
 		require.ErrorIs(t, a.Restart(t.Context()), taskmanager.ErrTaskNotFound)
-		require.NoError(t, m.StopAll(t.Context()))
+		require.NoError(t, anew.Stop(t.Context()))
+		require.NoError(t, anew.Restart(t.Context()))
+	})
+}
 
-		// Only one of them is remembered, and b is the one that depends on the other.
-		_, known := m.Lookup("a")
-		require.True(t, known)
-		start(t, m, "a", untilStopped, dependsOn("b"))
+// The path to an ended task may lead by way of others, and one that has ended on the way is no part of it.
+func TestACycleByWayOfSeveralTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		a := start(t, m, "a", untilStopped, dependsOn("b"))
+		require.NoError(t, a.Stop(t.Context()))
+		start(t, m, "c", untilStopped, dependsOn("a"))
+		b := start(t, m, "b", untilStopped, dependsOn("c"))
+		require.ErrorContains(t, a.Restart(t.Context()), `makes a cycle: "a" -> "b" -> "c" -> "a"`)
+		require.NoError(t, b.Stop(t.Context()))
+		require.NoError(t, a.Restart(t.Context()))
+		require.ErrorContains(t, b.Restart(t.Context()), `makes a cycle: "b" -> "c" -> "a" -> "b"`)
 	})
 }
 
@@ -686,6 +721,7 @@ func TestTasksStopBeforeWhatTheyDependOn(t *testing.T) {
 				for _, name := range []string{"a", "b", "c", "e"} {
 					require.ErrorIs(t, log.cause(name), c.cause, name)
 				}
+				synctest.Wait() // the log is the last to hear
 				assert.Empty(t, lines.got(), "nobody was stopped alone")
 			})
 		})
@@ -1088,6 +1124,7 @@ func TestWhatOthersDependOnIsStoppedAlone(t *testing.T) {
 		require.NoError(t, m.StopTask(t.Context(), "db"))
 		took(t, time.Second, began)
 		all := warning + `"\"b\"", "a", "c", "d", "e", "f"`
+		synctest.Wait()
 		assert.Equal(t, []string{all}, lines.got(), "by their names")
 		time.Sleep(time.Second) // those others have completed
 		assert.Equal(t, taskmanager.StateRunning, settled(a))
@@ -1099,30 +1136,57 @@ func TestWhatOthersDependOnIsStoppedAlone(t *testing.T) {
 		db := start(t, m, "db", untilStopped)
 		require.NoError(t, db.Restart(t.Context()))
 		require.NoError(t, db.Stop(t.Context()))
+		synctest.Wait()
 		assert.Equal(t, []string{all, warning + `"a"`}, lines.got())
 		require.NoError(t, a.Stop(t.Context()))
 		require.NoError(t, db.Restart(t.Context()))
 		require.NoError(t, db.Stop(t.Context()))
+		synctest.Wait()
 		assert.Len(t, lines.got(), 2)
 	})
 }
 
-// A task that is given up while somebody is about to stop it has not been stopped.
-func TestNoWarningOfDependentsIfTheTaskWasGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lines := newLines(slog.LevelWarn)
-		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
-		stopped := canceled(t)
-		start(t, m, "a", untilStopped, dependsOn("db"))
-		db := start(t, m, "db", boom, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
-			return policyFunc(func() time.Duration {
-				assert.ErrorIs(t, m.StopTask(stopped, "db"), context.Canceled)
-				return backoff.Stop
+// Between a failure and the verdict of a policy either may come first, a stop or the end by giving up, and the log warns of
+// dependents only if it was the stop.
+func TestWarningOfDependentsOfATaskThatFails(t *testing.T) {
+	warned := []string{`WARN task was stopped, though others depend on it | task=db dependents="a"`}
+	for name, test := range map[string]struct {
+		stop  bool // while the policy is asked
+		state taskmanager.State
+		lines []string
+	}{
+		"it is stopped":  {true, taskmanager.StateStopped, warned},
+		"it is given up": {false, taskmanager.StateFailed, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelWarn)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+				events := m.Subscribe(t.Context())
+				stopped := canceled(t)
+				start(t, m, "a", untilStopped, dependsOn("db"))
+				db := start(t, m, "db", boom, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+					return policyFunc(func() time.Duration {
+						if test.stop {
+							assert.NoError(t, m.StopTask(stopped, "db"), "no body executes: it has stopped at once")
+							assert.ErrorIs(t, m.StopTask(stopped, "db"), taskmanager.ErrTaskNotRunning)
+						}
+						return backoff.Stop
+					})
+				}))
+				require.Equal(t, test.state, settled(db))
+				require.ErrorIs(t, m.StopTask(stopped, "db"), taskmanager.ErrTaskNotRunning)
+				synctest.Wait()
+				assert.ElementsMatch(t, test.lines, lines.about("depend"))
+				end := []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventGaveUp}
+				if test.stop {
+					end = []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventFailed, taskmanager.EventStopped}
+				}
+				assert.Equal(t, end, kinds(pending(events), "db"), "the failure is not lost")
+				assert.EqualValues(t, 1, db.Stats().Failures)
 			})
-		}))
-		require.Equal(t, taskmanager.StateFailed, settled(db))
-		assert.Empty(t, lines.about("depend"))
-	})
+		})
+	}
 }
 
 // A policyFunc is a backoff policy that asks for each delay.

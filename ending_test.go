@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -293,6 +294,7 @@ func TestEndWithAnErrorWhoseMethodsPanic(t *testing.T) {
 				<-task.Done()
 				assert.EqualValues(t, 2, task.Stats().Failures)
 				require.EqualError(t, task.Err(), `taskmanager: gave up task "a" after 1 restart within 1m0s: `+test.text)
+				synctest.Wait() // the log is the last to hear
 				failed := log.lines(t, "task failed, will restart")
 				require.Len(t, failed, 1)
 				assert.Equal(t, test.text, failed[0]["error"])
@@ -325,22 +327,27 @@ func TestEndAfterAStopIsNoFailure(t *testing.T) {
 	tests := map[string]struct {
 		body func(ctx context.Context) error
 		own  string // the error of the event; "" for none
+		is   error  // what that wraps
 	}{
-		"nil":                  {body: func(context.Context) error { return nil }},
-		"ctx.Err":              {body: func(ctx context.Context) error { return ctx.Err() }},
-		"wrapped ctx.Err":      {body: func(ctx context.Context) error { return fmt.Errorf("get: %w", ctx.Err()) }},
-		"context.Cause":        {body: context.Cause},
-		"DeadlineExceeded":     {body: func(context.Context) error { return context.DeadlineExceeded }},
-		"an error":             {body: func(context.Context) error { return own }, own: "flush failed"},
-		"Permanent":            {body: func(context.Context) error { return backoff.Permanent(own) }, own: "flush failed"},
-		"a panic":              {body: func(context.Context) error { panic(own) }, own: "taskmanager: panic: flush failed"},
+		"nil":             {body: func(context.Context) error { return nil }},
+		"ctx.Err":         {body: func(ctx context.Context) error { return ctx.Err() }},
+		"wrapped ctx.Err": {body: func(ctx context.Context) error { return fmt.Errorf("get: %w", ctx.Err()) }},
+		"context.Cause":   {body: context.Cause},
+		"DeadlineExceeded": {
+			// Not why it was stopped: whatever has timed out is its own.
+			body: func(context.Context) error { return context.DeadlineExceeded },
+			own:  "context deadline exceeded", is: context.DeadlineExceeded,
+		},
+		"an error":             {body: func(context.Context) error { return own }, own: "flush failed", is: own},
+		"Permanent":            {body: func(context.Context) error { return backoff.Permanent(own) }, own: "flush failed", is: own},
+		"a panic":              {body: func(context.Context) error { panic(own) }, own: "taskmanager: panic: flush failed", is: own},
 		"a panic with ctx.Err": {body: func(ctx context.Context) error { panic(ctx.Err()) }},
 		"Goexit": {
 			body: func(context.Context) error {
 				runtime.Goexit()
 				return nil
 			},
-			own: "taskmanager: body called runtime.Goexit",
+			own: "taskmanager: body called runtime.Goexit", is: taskmanager.ErrGoexit,
 		},
 	}
 	for title, test := range tests {
@@ -371,12 +378,13 @@ func TestEndAfterAStopIsNoFailure(t *testing.T) {
 					require.Len(t, got, 2)
 					stopped := got[1]
 					assert.Equal(t, taskmanager.EventStopped, stopped.Kind)
+					assert.Equal(t, taskmanager.ErrStopped, stopped.Cause)
 					assert.Equal(t, time.Minute+time.Second, stopped.Uptime)
 					if test.own == "" {
 						require.NoError(t, stopped.Err)
 					} else {
 						require.EqualError(t, stopped.Err, test.own)
-						require.ErrorIs(t, stopped.Err, map[bool]error{true: taskmanager.ErrGoexit, false: own}[title == "Goexit"])
+						require.ErrorIs(t, stopped.Err, test.is)
 					}
 					time.Sleep(24 * time.Hour)
 					assert.EqualValues(t, 1, task.Stats().Runs)
@@ -572,6 +580,7 @@ func TestPanicErrorStackBeginsWhereItPanicked(t *testing.T) {
 		assert.Equal(t, "deep", err.Value)
 		assert.Regexp(t, `^github\.com/go-taskmanager/taskmanager_test\.deepPanic\(\.\.\.\)\n\t\S+ending_test\.go:\d+\n`, string(err.Stack()))
 		assert.Regexp(t, `(?s)(taskmanager_test\.deepPanic.*){3}TestPanicErrorStackBeginsWhereItPanicked`, string(err.Stack()))
+		synctest.Wait() // the log is the last to hear
 		gaveUp := log.lines(t, "task failed for good, gave up")
 		require.Len(t, gaveUp, 1)
 		assert.Contains(t, gaveUp[0]["stack"], "taskmanager_test.deepPanic(...)")
@@ -621,11 +630,12 @@ type goexitHandler struct {
 
 func (h goexitHandler) Enabled(context.Context, slog.Level) bool { return true }
 
-func (h goexitHandler) Handle(_ context.Context, r slog.Record) error {
+func (h goexitHandler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
 	if r.Message == h.message {
 		runtime.Goexit()
 	}
-	return nil
+	return err
 }
 
 // goexitPolicy ends the goroutine that asks it for a delay.
@@ -633,31 +643,67 @@ type goexitPolicy struct{ backoff.ZeroBackOff }
 
 func (goexitPolicy) NextBackOff() time.Duration { runtime.Goexit(); return 0 }
 
-func TestEndByGoexitInALogHandlerOrAPolicyFailsTheTask(t *testing.T) {
+// A log handler that calls Goexit ends that call and nothing else: the task fails as often as its body does, at the times at
+// which it would, and every line is written. A policy that does is no use for further delays: the task is given up.
+func TestGoexitInALogHandlerOrAPolicy(t *testing.T) {
 	policy := taskmanager.WithBackOffPolicy(func() backoff.BackOff { return &goexitPolicy{} })
 	for title, test := range map[string]struct {
 		message string
 		opts    []taskmanager.TaskOption
-		runs    uint64
+		runs    int
 		cause   error
 	}{
-		"when a run starts":             {message: "task started", runs: 1, cause: taskmanager.ErrGoexit},
-		"when it fails":                 {message: "task failed, will restart", runs: 1, cause: taskmanager.ErrGoexit},
-		"when it is given up":           {message: "task failed for good, gave up", runs: 6, cause: errBoom},
+		"when a run starts":             {message: "task started", runs: 6, cause: taskmanager.ErrTooManyRestarts},
+		"when it fails":                 {message: "task failed, will restart", runs: 6, cause: taskmanager.ErrTooManyRestarts},
+		"when it is given up":           {message: "task failed for good, gave up", runs: 6, cause: taskmanager.ErrTooManyRestarts},
 		"by the backoff policy":         {opts: []taskmanager.TaskOption{policy}, runs: 1, cause: taskmanager.ErrGoexit},
 		"by the policy, then a handler": {message: "task failed for good, gave up", opts: []taskmanager.TaskOption{policy}, runs: 1, cause: taskmanager.ErrGoexit},
 	} {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := newManager(t, taskmanager.WithLogger(slog.New(goexitHandler{slog.DiscardHandler, test.message})))
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+					taskmanager.WithLogger(slog.New(goexitHandler{lines, test.message})))
+				began := time.Now()
 				task := start(t, m, "a", boom, test.opts...)
 				var gaveUp *taskmanager.GiveUpError
 				require.ErrorAs(t, task.Wait(t.Context()), &gaveUp)
+				took(t, time.Duration(test.runs-1)*time.Second, began)
 				require.ErrorIs(t, gaveUp, test.cause)
+				require.ErrorIs(t, gaveUp, errBoom)
 				assert.Equal(t, taskmanager.StateFailed, task.State())
-				assert.Equal(t, test.runs, task.Stats().Runs)
+				assert.EqualValues(t, test.runs, task.Stats().Runs)
+				assert.EqualValues(t, test.runs, task.Stats().Failures)
+				synctest.Wait()
+				want := slices.Repeat([]string{"task started", "task failed, will restart"}, test.runs)
+				want[len(want)-1] = "task failed for good, gave up"
+				assert.Equal(t, want, messages(lines))
 				start(t, m, "a", untilStopped) // the name is free
 			})
 		})
 	}
+}
+
+// shyHandler ends the goroutine which asks whether it wants to know that a run has begun.
+type shyHandler struct{ slog.Handler }
+
+func (h shyHandler) Enabled(_ context.Context, l slog.Level) bool {
+	if l == slog.LevelDebug {
+		runtime.Goexit()
+	}
+	return true
+}
+
+func TestGoexitOfALogHandlerThatIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelDebug)
+		m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+			taskmanager.WithLogger(slog.New(shyHandler{lines})))
+		before := goroutines()
+		began := time.Now()
+		require.ErrorIs(t, start(t, m, "a", boom, taskmanager.WithMaxRestarts(2)).Wait(t.Context()), errBoom)
+		took(t, 2*time.Second, began)
+		assert.Equal(t, before, goroutines())
+		assert.Equal(t, []string{"task failed, will restart", "task failed, will restart", "task failed for good, gave up"}, messages(lines))
+	})
 }

@@ -2,8 +2,10 @@ package taskmanager
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,9 +38,18 @@ var (
 	// ErrReporterClosed is returned by a [Reporter] that will never deliver anything again.
 	ErrReporterClosed = errors.New("taskmanager: reporter is closed")
 
-	// ErrGoexit is the failure of a run whose body called [runtime.Goexit].
+	// ErrGoexit is the failure of a run whose body called [runtime.Goexit], and why a task was given
+	// up whose backoff policy did.
 	ErrGoexit = errors.New("taskmanager: body called runtime.Goexit")
 )
+
+// errPolicyGoexit is ErrGoexit, of a policy.
+var errPolicyGoexit error = policyGoexitError{}
+
+type policyGoexitError struct{}
+
+func (policyGoexitError) Error() string        { return "taskmanager: backoff policy called runtime.Goexit" }
+func (policyGoexitError) Is(target error) bool { return target == ErrGoexit }
 
 // Causes that a body finds with [context.Cause] in a context that ended before it returned. If
 // the context given to [WithContext] ended, they find its cause instead.
@@ -182,7 +193,11 @@ type StopTimeoutError struct {
 }
 
 func (e *StopTimeoutError) Error() string {
-	return fmt.Sprintf("taskmanager: task %q did not stop within %v", e.Task, e.Timeout)
+	text := fmt.Sprintf("taskmanager: task %q did not stop within %v", e.Task, e.Timeout)
+	if bytes.Contains(e.Stack, []byte("/taskmanager.(*Manager).stopTasks+")) {
+		text += ": its body waits for a stop of others, without the body's context"
+	}
+	return text
 }
 
 // errorText is err.Error(), also if that panics.
@@ -196,53 +211,179 @@ func errorText(err error) (text string) {
 }
 
 // valueText formats a panic's value. The methods of an error are guarded by errorText, those of
-// anything else by package fmt.
+// anything else by package fmt. A value that contains itself, for which fmt would use up the stack, or whose text would be
+// endless for other reasons, is told by its type.
 func valueText(v any) string {
 	if err, ok := v.(error); ok {
 		return errorText(err)
 	}
+	const deepest, largest = 20, 10_000
+	left := largest
+	if _, ok := v.(fmt.Stringer); !ok && !isPrintable(reflect.ValueOf(v), deepest, &left) {
+		return fmt.Sprintf("a %T, which is too deep or too large to print", v)
+	}
 	return fmt.Sprint(v)
 }
 
-// isFinal reports whether err forbids a restart: the body said so with backoff.Permanent, or
-// something that it had started is still running and would meet its own second instance.
-func isFinal(err error) (final bool) {
-	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic
-	// Most errors wrap nothing: for them this is all, and allocates nothing.
-	if p, ok := err.(*PanicError); ok { //nolint:errorlint // only the outermost
-		err = p.Unwrap()
-	}
-	switch err.(type) { //nolint:errorlint // what wraps others is looked at below
-	case nil:
-		return false
-	case *backoff.PermanentError, *StopTimeoutError:
-		return true
-	case interface{ Unwrap() error }, interface{ Unwrap() []error }, interface{ As(any) bool }:
-	default:
+// isPrintable reports whether package fmt would have to follow no more than depth references in a row to print v, and to
+// look at no more than *left values, of which it takes away those that it has looked at.
+func isPrintable(v reflect.Value, depth int, left *int) bool {
+	*left--
+	if depth < 0 || *left < 0 {
 		return false
 	}
-	var (
-		permanent *backoff.PermanentError
-		stuck     *StopTimeoutError
-	)
-	return errors.As(err, &permanent) || errors.As(err, &stuck)
+	switch v.Kind() {
+	case reflect.Interface, reflect.Pointer:
+		return v.IsNil() || isPrintable(v.Elem(), depth-1, left)
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() <= reflect.Complex128 {
+			return true // numbers: as large as they are
+		}
+		for i := range v.Len() {
+			if !isPrintable(v.Index(i), depth-1, left) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for i := v.MapRange(); i.Next(); {
+			if !isPrintable(i.Key(), depth-1, left) || !isPrintable(i.Value(), depth-1, left) {
+				return false
+			}
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !isPrintable(v.Field(i), depth-1, left) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
-// leavesRunning reports whether err says that something below the run is still running.
-func leavesRunning(err error) bool {
-	defer func() { _ = recover() }() // as in isFinal
+// An answer is what can be known of an error without calling its methods, which may be the user's and do anything. Of two
+// answers about parts of an error the larger one holds for the whole.
+type answer int
+
+const (
+	no      answer = iota
+	unknown        // its methods would have to be asked
+	yes
+)
+
+// inner returns what err wraps: one error, or several, or nothing. It returns false if that takes user code to know. Types of
+// the standard library and ours are asked.
+func inner(err error) (known bool, several []error, one error) {
+	switch e := err.(type) { //nolint:errorlint // one step of a walk
+	case *PanicError:
+		return true, nil, e.Unwrap()
+	case *OverdueError:
+		return true, nil, e.Err
+	case *GiveUpError:
+		return true, nil, e.Err
+	case *backoff.PermanentError:
+		return true, nil, e.Err
+	case interface{ Unwrap() error }:
+		if isStandardType(err) {
+			return true, nil, e.Unwrap()
+		}
+	case interface{ Unwrap() []error }:
+		if isStandardType(err) {
+			return true, e.Unwrap(), nil
+		}
+	case interface{ Is(error) bool }, interface{ As(any) bool }:
+		return isStandardType(err), nil, nil
+	default:
+		return true, nil, nil
+	}
+	return false, nil, nil
+}
+
+// isStandardType reports whether err is of one of those packages of the standard library whose errors wrap others.
+func isStandardType(err error) bool {
+	t := reflect.TypeOf(err)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.PkgPath() {
+	case "errors", "fmt", "context", "io/fs", "net", "net/url", "os", "os/exec", "strconv", "syscall":
+		return true
+	}
+	return false
+}
+
+// classify says of the error of a run whether it forbids a restart: the body said so with backoff.Permanent, or something that
+// it had started still executes and would meet its own second instance; and whether it is the latter, leaves.
+func classify(err error) (permanent, leaves answer) {
+	for err != nil {
+		switch err.(type) { //nolint:errorlint // one step of a walk
+		case *StopTimeoutError:
+			return yes, yes
+		case *backoff.PermanentError:
+			permanent = yes
+		}
+		known, several, one := inner(err)
+		if !known {
+			permanent, leaves = max(permanent, unknown), max(leaves, unknown)
+		}
+		for _, w := range several {
+			p, l := classify(w)
+			permanent, leaves = max(permanent, p), max(leaves, l)
+		}
+		err = one
+	}
+	return permanent, leaves
+}
+
+// isPermanentByMethods reports whether err forbids a restart, if that is otherwise unknown. It calls user code.
+func isPermanentByMethods(err error) bool {
+	defer func() { _ = recover() }()
+	if leavesRunningByMethods(err) { // first, and by itself: the next run would meet what still executes, whatever else err says
+		return true
+	}
+	var permanent *backoff.PermanentError
+	return errors.As(err, &permanent)
+}
+
+// leavesRunningByMethods reports whether err says that something still executes, if that is otherwise unknown. It calls user
+// code.
+func leavesRunningByMethods(err error) bool {
+	defer func() { _ = recover() }()
 	var stuck *StopTimeoutError
 	return errors.As(err, &stuck)
 }
 
-// isOwn reports whether err says more than that the run's context has ended.
-func isOwn(err, cause error) (own bool) {
-	defer func() {
-		if recover() != nil {
-			own = true
+// besideCause returns err if it says more than that the context has ended which ended for cause, and otherwise nil. It calls
+// no user code: an error of which it can't be known says more.
+func besideCause(err, cause error) error {
+	if err == nil || isOnly(err, cause) {
+		return nil
+	}
+	return err
+}
+
+// isOnly reports whether err is context.Canceled or cause, or wraps nothing else.
+func isOnly(err, cause error) bool {
+	if isSame(err, context.Canceled) || isSame(err, cause) {
+		return true
+	}
+	if _, ok := err.(*backoff.PermanentError); ok { //nolint:errorlint // one step of a walk
+		return false
+	}
+	known, several, one := inner(err)
+	if !known || one == nil && len(several) == 0 {
+		return false
+	}
+	for _, w := range several {
+		if w == nil || !isOnly(w, cause) {
+			return false
 		}
-	}()
-	return err != nil && !isContextError(err) && !errors.Is(err, cause)
+	}
+	return one == nil || isOnly(one, cause)
+}
+
+// isSame is a == b. Values of a type that can't be compared are not the same.
+func isSame(a, b error) bool {
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && reflect.ValueOf(a).Comparable() && a == b //nolint:errorlint // one step of a walk
 }
 
 // stackOf returns the stack that err carries: of a panic, or of a task that is overdue or stuck.

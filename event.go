@@ -124,7 +124,7 @@ func (e *Event) bodyError() error {
 		return e.Err
 	}
 	// After a restart by hand Err is the cause, joined with what the body has returned.
-	if joined, ok := e.Err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the event's own
+	if joined, ok := e.Err.(interface{ Unwrap() []error }); ok {
 		if parts := joined.Unwrap(); len(parts) > 0 && parts[0] == ErrRestarted { //nolint:errorlint // likewise
 			return errors.Join(parts[1:]...)
 		}

@@ -63,7 +63,8 @@ func TestEventCauseOfAStop(t *testing.T) {
 		},
 		"an awkward cause": {
 			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(mute{}); return nil },
-			mute{}, "taskmanager_test.mute, whose Error method panicked",
+			mute{},
+			"taskmanager_test.mute, whose Error method panicked",
 		},
 	} {
 		for what, own := range map[string]error{"nothing": nil, "an error": errBoom, "two": errors.Join(errBoom, errDeaf)} {

@@ -788,6 +788,7 @@ func ExampleWithLogger() {
 		taskmanager.WithMaxRestarts(1),
 		taskmanager.WithBackoff(time.Millisecond, time.Millisecond), taskmanager.WithBackoffJitter(0))
 	<-task.Done()
+	_ = m.Shutdown(context.Background()) // waits for the log
 	// Output:
 	// level=DEBUG msg="task started" task=sync run=1
 	// level=WARN msg="task failed, will restart" task=sync run=1 error="database is down" restart_in=1ms restarts="1 of 1" window=1m0s

@@ -66,6 +66,7 @@ func FuzzNamesAndErrorTexts(f *testing.F) {
 				assert.Equal(t, name, e.Task)
 			}
 
+			synctest.Wait() // the log is the last to hear
 			var line struct{ Task, Error, Msg string }
 			require.NoError(t, json.Unmarshal(jsonLog.Bytes(), &line), "one line that is JSON")
 			assert.Equal(t, name, line.Task)

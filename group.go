@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 
 	"github.com/cenkalti/backoff/v4"
@@ -25,77 +26,169 @@ import (
 // are refused fail it without a restart. The tasks' events go to the log, the subscribers and the
 // reporters of the Manager around the group as well, with the path as the name: "group/task". Their
 // statistics are [TaskStats.Group] of the group's, and Health names their problems.
+//
+// With WithReadiness the group is ready when those of its tasks are that have WithReadiness or WithCritical, or have
+// completed or been stopped; and so for those that depend on it, also without WithReadiness. WithWatchdog watches over start
+// alone: after that it is for the tasks of the group. Reports that wait when a run has ended are still delivered, and
+// Shutdown of the outermost Manager waits for them; subscriptions to the group's Manager end with the run.
+//
+//go:noinline
 func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
-	return func(ctx context.Context) (err error) {
+	return func(ctx context.Context) error {
 		if start == nil {
-			return refused("start", nil, "must not be nil")
+			return permanentOptionError("start", nil, "must not be nil")
 		}
-		m, err := New(append(slices.Clone(opts), inGroup(ctx))...)
+		m, err := New(append(slices.Clone(opts), withGroupContext(ctx))...)
 		if err != nil {
 			return backoff.Permanent(err)
 		}
-		showGroup(ctx, m)
-		started := false
-		defer func() {
-			if !started { // start has failed, or panicked
-				err = errors.Join(err, m.Shutdown(context.WithoutCancel(ctx)))
-			}
-			if ctx.Err() != nil { // to have stopped is to have returned: wait for those that are stuck, too
-				for t := range m.Tasks() {
-					<-t.Done()
-				}
-			}
-		}()
-		err = start(m)
-		if err != nil {
-			return err
-		}
-		started = true
-		return m.Run(ctx)
+		setGroup(ctx, m)
+		defer m.endGroup()
+		return m.runGroup(ctx, start)
 	}
 }
 
-// inGroup is the option of a group's Manager.
-func inGroup(ctx context.Context) Option {
+// runGroup is one run of a group.
+func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (err error) {
+	returned, started := false, false // start has returned, and without an error
+	defer func() {
+		if !started {
+			// What start has started is stopped, however it has ended.
+			left := m.shutdownTasks(context.WithoutCancel(ctx))
+			err = errors.Join(err, left)
+			if !returned {
+				leaveBehind(ctx, left) // err is nobody's
+			}
+		}
+		if ctx.Err() != nil { // to have stopped is to have returned: wait for those that are stuck, too
+			for t := range m.Tasks() {
+				<-t.Done()
+			}
+		}
+	}()
+	err = start(m)
+	returned = true
+	if ctx.Err() != nil && errors.Is(err, ErrManagerClosed) {
+		err = nil // start was told so because the group is to stop
+	}
+	if err != nil {
+		return err
+	}
+	started = true
+	m.groupStarted.Store(true)
+	if w := watchedRunOf(ctx); w != nil {
+		w.disarm()
+	}
+	m.groupReadinessChanged()
+	err = m.runUntil(ctx, m.shutdownTasks)
+	if errors.Is(err, ErrManagerClosed) && ctx.Err() != nil {
+		err = nil
+	}
+	return err
+}
+
+// endGroup leaves what is still to be reported to a goroutine, which the outermost Manager waits for when it is shut down.
+func (m *Manager) endGroup() {
+	m.bus.closeSubscribers()
+	if _, waiting, _ := m.bus.counts(); waiting == 0 {
+		return
+	}
+	root := m
+	for root.config.parentManager != nil {
+		root = root.config.parentManager
+	}
+	root.bus.pending.Add()
+	go func() {
+		defer root.bus.pending.Done()
+		m.bus.flush(context.Background())
+	}()
+}
+
+// leaveBehind notes that the run whose body was given ctx has left tasks executing, which it can't return.
+func leaveBehind(ctx context.Context, err error) {
+	if r := runOf(ctx); r != nil && err != nil {
+		r.task.mu.Lock()
+		defer r.task.mu.Unlock()
+		r.task.lazyLocked().leftBehind = err
+	}
+}
+
+// isGroup reports whether body was made by Group, of which no two closures differ in their code.
+func isGroup(body TaskFunc) bool { return reflect.ValueOf(body).Pointer() == groupCode }
+
+var groupCode = reflect.ValueOf(Group(nil)).Pointer()
+
+// groupReady reports whether the tasks of a group are ready.
+func (m *Manager) groupReady() bool {
+	if m == nil || !m.groupStarted.Load() {
+		return false
+	}
+	for t := range m.Tasks() {
+		if !t.config.mustBeReady() {
+			continue
+		}
+		if s := t.State(); s == StateStopped {
+			continue
+		}
+		if _, ready := t.checkReady(); !ready {
+			return false
+		}
+	}
+	return true
+}
+
+// groupReadinessChanged has the group, and those who depend on it, look whether its tasks are ready.
+func (m *Manager) groupReadinessChanged() {
+	t := m.config.groupTask
+	if t == nil {
+		return
+	}
+	if t.config.readiness > 0 {
+		t.mu.Lock()
+		var w *watchedRun
+		if t.isGroup && t.groupLocked() == m && !t.readyLocked() {
+			w = t.lazy.watched
+		}
+		t.mu.Unlock()
+		if w != nil && m.groupReady() {
+			w.setReady()
+			return
+		}
+	}
+	m.config.parentManager.readinessChanged(t)
+}
+
+// withGroupContext is the option of a group's Manager.
+func withGroupContext(ctx context.Context) Option {
 	return managerOption("WithContext", "ctx", func(c *config) string {
 		if c.ctx != context.Background() {
 			return "is not for Group, whose parent context is that of its run"
 		}
 		c.ctx = ctx
 		if t, ok := FromContext(ctx); ok {
-			c.outer = t.config.manager
+			c.parentManager, c.groupTask = t.config.manager, t
 			c.prefix = t.path() + "/"
 			if c.name == "" {
-				c.name = c.outer.config.name
+				c.name = c.parentManager.config.name
 			}
 		}
 		return ""
 	})
 }
 
-// showGroup notes that the tasks of the run whose body was given ctx are those of m.
-func showGroup(ctx context.Context, m *Manager) {
+// setGroup notes that the tasks of the run whose body was given ctx are those of m.
+func setGroup(ctx context.Context, m *Manager) {
 	if r := runOf(ctx); r != nil {
 		r.task.mu.Lock()
 		defer r.task.mu.Unlock()
-		r.task.extrasLocked().group = m
+		r.task.lazyLocked().group = m
 	}
 }
 
-// group returns the Manager of the latest run, if the task is a group.
-func (t *Task) group() *Manager {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.extras == nil {
+// groupLocked returns the Manager of the latest run, if the task is a group.
+func (t *Task) groupLocked() *Manager {
+	if t.lazy == nil {
 		return nil
 	}
-	return t.extras.group
-}
-
-// path is the name of the task, with those of the groups around it.
-func (t *Task) path() string {
-	if prefix := t.config.manager.config.prefix; prefix != "" {
-		return prefix + t.name
-	}
-	return t.name
+	return t.lazy.group
 }

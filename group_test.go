@@ -367,6 +367,7 @@ func TestPromise1AGroupIsStuckWithItsMember(t *testing.T) {
 				_, err := m.StartTask("group", untilStopped)
 				require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
 				assert.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, r.runs())
+				synctest.Wait() // the log is the last to hear
 				assert.Len(t, lines.about("task=group/rest/rest "), 1, "the log says which body it is")
 				deaf.release()
 				<-group.Done()

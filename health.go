@@ -2,8 +2,8 @@ package taskmanager
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -16,7 +16,9 @@ const (
 	HealthOK HealthState = iota
 	// HealthDegraded says that some tasks have problems.
 	HealthDegraded
-	// HealthFailing says that a critical task is gone or stuck: only another process can help.
+	// HealthFailing says that a critical task is gone or stuck, so that Run has ended or would end:
+	// only another process can help, or somebody who restarts the task. Gone is one that was given
+	// up or has completed, or that waits for one that was given up.
 	HealthFailing
 )
 
@@ -43,6 +45,8 @@ type HealthReason string
 const (
 	// HealthGivenUp is for a task that was given up.
 	HealthGivenUp HealthReason = "given up"
+	// HealthCompleted is for a critical task that has completed.
+	HealthCompleted HealthReason = "completed"
 	// HealthStuck is for a task whose body does not return.
 	HealthStuck HealthReason = "stuck"
 	// HealthHeartbeatOverdue is for a run that has missed its heartbeat and was canceled.
@@ -55,7 +59,7 @@ const (
 	HealthNotReady HealthReason = "not ready"
 )
 
-var healthReasons = []HealthReason{HealthGivenUp, HealthStuck, HealthHeartbeatOverdue, HealthCrashLoop, HealthNotReady}
+var healthReasons = []HealthReason{HealthGivenUp, HealthCompleted, HealthStuck, HealthHeartbeatOverdue, HealthCrashLoop, HealthNotReady}
 
 // Health says how the tasks of a Manager are. It makes readable JSON.
 type Health struct {
@@ -84,25 +88,42 @@ type HealthProblem struct {
 func (m *Manager) Health() Health {
 	m.mu.Lock()
 	h := Health{Ready: !m.closedLocked()}
+	exits := maps.Clone(m.criticalExits)
+	forgotten, critical := m.history.failedForgotten, m.history.criticalForgotten
 	m.mu.Unlock()
 	now := time.Now()
 	for t := range m.Tasks() {
-		p, ready := t.problem(now)
-		h.Ready = h.Ready && ready
-		if group := t.group(); group != nil && !p.State.Ended() {
-			for _, inner := range group.Health().Problems {
-				h.Problems = append(h.Problems, inner)
+		p, ready, group := t.problem(now)
+		if group != nil && !p.State.Ended() {
+			inner := group.Health()
+			h.Problems = append(h.Problems, inner.Problems...)
+			if len(inner.Problems) > 0 {
 				h.State = max(h.State, HealthDegraded)
 			}
+			ready = ready && (inner.Ready || !t.config.mustBeReady() && p.State != StateRunning)
+		}
+		h.Ready = h.Ready && ready
+		_, gone := exits[t.name]
+		if p.Reason == "" && gone {
+			p.Reason = HealthCompleted
 		}
 		if p.Reason == "" {
 			continue
 		}
 		h.Problems = append(h.Problems, p)
-		if p.Critical && (p.Reason == HealthGivenUp || p.Reason == HealthStuck) {
+		h.State = max(h.State, HealthDegraded)
+		if gone || p.Critical && p.Reason == HealthStuck {
 			h.State = HealthFailing
 		}
+	}
+	if forgotten > 0 {
+		h.Problems = append(h.Problems, HealthProblem{
+			State: StateFailed, Reason: HealthGivenUp, Detail: fmt.Sprintf("%d more tasks, which have been forgotten", forgotten),
+		})
 		h.State = max(h.State, HealthDegraded)
+	}
+	if critical > 0 {
+		h.State = HealthFailing
 	}
 	slices.SortFunc(h.Problems, func(a, b HealthProblem) int {
 		return cmp.Or(
@@ -112,43 +133,41 @@ func (m *Manager) Health() Health {
 	return h
 }
 
-// problem returns what is wrong with t, without a Reason if nothing is; and whether t does not
-// stand in the way of Health.Ready.
-func (t *Task) problem(now time.Time) (p HealthProblem, ready bool) {
-	waitsFor := t.waitsFor()
+// problem returns what is wrong with t, without a Reason if nothing is; whether t does not stand in the
+// way of Health.Ready; and the Manager of the latest run, if t is a group.
+func (t *Task) problem(now time.Time) (p HealthProblem, ready bool, group *Manager) {
+	waitingStatus := t.waitingStatus()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.config
 	p = HealthProblem{Task: t.path(), Critical: c.critical, State: t.State()}
 	restarts := 0
-	if t.past != nil {
-		restarts = t.past.restarts.Count(now, c.window)
+	if t.record != nil {
+		restarts = t.record.restarts.Count(now, c.window)
 	}
-	asked := c.readiness > 0 || c.critical // whether it is ready
-	ready = !asked || t.readyLocked() || p.State == StateCompleted || p.State == StateStopped
+	needsReady := c.mustBeReady()
+	ready = !needsReady || t.readyLocked() || p.State == StateCompleted || p.State == StateStopped
 	switch {
 	case p.State == StateFailed:
 		p.Reason = HealthGivenUp
 	case p.State == StateStuck:
 		p.Reason = HealthStuck
-	case p.State == StateStopping:
-		if t.asked == overdueRequest && t.past.overdue != nil {
-			p.Reason = HealthNotReady
-			if errors.Is(t.past.overdue, ErrWatchdog) {
-				p.Reason = HealthHeartbeatOverdue
-			}
+	case t.machine.phase == overdue && t.record.overdue != nil:
+		p.Reason = HealthNotReady
+		if t.record.overdue.Err == ErrWatchdog { //nolint:errorlint // it is one of two
+			p.Reason = HealthHeartbeatOverdue
 		}
-	case p.State.Ended():
+	case p.State == StateStopping, p.State.Ended():
 	case crashLoop(restarts, c.maxRestarts):
 		p.Reason = HealthCrashLoop
 		p.Detail = fmt.Sprintf("%d of %s restarts within %v", restarts, limitText(c.maxRestarts), c.window)
-	case (asked || len(c.dependsOn) > 0) && !t.readyLocked():
+	case (needsReady || len(c.dependsOn) > 0) && !t.readyLocked():
 		p.Reason = HealthNotReady
 		if p.State == StateWaiting {
-			p.Detail = waitsFor
+			p.Detail = waitingStatus
 		}
 	}
-	return p, ready
+	return p, ready, t.groupLocked()
 }
 
 // crashLoop is explained with HealthCrashLoop.

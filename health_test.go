@@ -3,6 +3,7 @@ package taskmanager_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ func TestHealthWithoutAProblem(t *testing.T) {
 		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health(), "no tasks")
 		start(t, m, "runs", untilStopped, taskmanager.WithCritical())
 		start(t, m, "ready", readyAfter(0), taskmanager.WithReadiness(time.Second))
-		start(t, m, "done", func(context.Context) error { return nil }, taskmanager.WithReadiness(time.Second), taskmanager.WithCritical())
+		start(t, m, "done", func(context.Context) error { return nil }, taskmanager.WithReadiness(time.Second))
 		start(t, m, "stopped", untilStopped, taskmanager.WithCritical())
 		// A failure now and then is what supervision is for.
 		start(t, m, "failed once", failAt(0))
@@ -30,6 +31,52 @@ func TestHealthWithoutAProblem(t *testing.T) {
 		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
 		require.NoError(t, m.Shutdown(t.Context()))
 		assert.Equal(t, taskmanager.Health{Ready: false}, m.Health(), "what is closed takes no more work")
+	})
+}
+
+// Health says the same as Run: a critical task that has completed is gone, until it is restarted or another one has its name.
+func TestHealthOfACriticalTaskThatHasCompleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithHistory(0))...)
+		again := false
+		body := func(ctx context.Context) error {
+			if again {
+				return untilStopped(ctx)
+			}
+			return nil
+		}
+		gone := taskmanager.Health{State: taskmanager.HealthFailing, Ready: true, Problems: []taskmanager.HealthProblem{
+			{Task: "a", Critical: true, State: taskmanager.StateCompleted, Reason: taskmanager.HealthCompleted},
+		}}
+		task := start(t, m, "a", body, taskmanager.WithCritical())
+		synctest.Wait()
+		assert.Equal(t, gone, m.Health())
+		for i := range 3 {
+			start(t, m, fmt.Sprint(i), body)
+			synctest.Wait()
+		}
+		assert.Equal(t, gone, m.Health(), "it is remembered, though nobody else is")
+		again = true
+		require.NoError(t, task.Restart(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health(), "to be stopped is no problem")
+
+		again = false
+		start(t, m, "a", body, taskmanager.WithCritical())
+		synctest.Wait()
+		assert.Equal(t, gone, m.Health())
+		again = true
+		start(t, m, "a", body)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
+
+		again = false
+		start(t, m, "a2", body, taskmanager.WithCritical())
+		synctest.Wait()
+		require.NoError(t, m.Run(t.Context()))
+		assert.Equal(t, taskmanager.HealthFailing, m.Health().State, "it has ended Run")
 	})
 }
 

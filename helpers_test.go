@@ -185,6 +185,49 @@ func (c lateContext) Err() error {
 	return c.err
 }
 
+// An unhurriedContext is a context of the user's own type. It ends when its channel is closed, and needs half a second to say
+// with which error.
+type unhurriedContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c unhurriedContext) Done() <-chan struct{} { return c.done }
+
+func (c unhurriedContext) Err() error {
+	select {
+	case <-c.done:
+		time.Sleep(time.Second / 2)
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// A parentThatEnds is a context for WithContext, which ends when end is called.
+type parentThatEnds struct {
+	ctx   context.Context
+	end   func()
+	cause error // why it has ended, as far as is known right after end
+}
+
+// endOfTheParent runs a test in a bubble for each kind of parent context: one of package context, and one of the user's own, of
+// whose end a Manager hears later than whoever has ended it.
+func endOfTheParent(t *testing.T, test func(t *testing.T, p *parentThatEnds)) {
+	t.Run("of package context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			test(t, &parentThatEnds{ctx, func() { cancel(errWhy) }, errWhy})
+		})
+	})
+	t.Run("of the user's own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			done := make(chan struct{})
+			test(t, &parentThatEnds{unhurriedContext{t.Context(), done}, func() { close(done) }, context.Canceled})
+		})
+	})
+}
+
 // A causeLog is a parked body that notes the cause of the end of each of its runs.
 type causeLog struct {
 	mu     sync.Mutex
@@ -260,7 +303,15 @@ func kinds(events []taskmanager.Event, task string) (ks []taskmanager.EventKind)
 	return ks
 }
 
-// A slowHandler is a log handler that needs a while for the lines with a certain message.
+// messages returns those of the lines so far.
+func messages(lines *linesHandler) (got []string) {
+	for _, r := range lines.taken() {
+		got = append(got, r.Message)
+	}
+	return got
+}
+
+// A slowHandler is a log handler that waits before it hands on a line with a certain message.
 type slowHandler struct {
 	slog.Handler
 	message string
@@ -269,11 +320,11 @@ type slowHandler struct {
 
 func (h slowHandler) Enabled(context.Context, slog.Level) bool { return true }
 
-func (h slowHandler) Handle(_ context.Context, r slog.Record) error {
+func (h slowHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == h.message {
 		h.wait()
 	}
-	return nil
+	return h.Handler.Handle(ctx, r)
 }
 
 // slowLog makes a Manager call wait in the middle of each log line with that message.

@@ -23,7 +23,7 @@ func Ready(ctx context.Context) {
 // for a run that is over, for a task without WithWatchdog, and for any other context, nil included.
 func Heartbeat(ctx context.Context) {
 	if w := watchedRunOf(ctx); w != nil {
-		w.due.Store(int64(time.Since(w.started) + w.period()))
+		w.due.Store(int64(time.Since(w.started) + w.watchdogPeriod()))
 	}
 }
 
@@ -36,13 +36,15 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 		return
 	}
 	if d <= 0 {
-		d = w.period()
+		d = w.watchdogPeriod()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.due.Store(int64(time.Since(w.started) + min(d, aCentury)))
+	w.due.Store(int64(time.Since(w.started) + min(d, maxDelay)))
 	if w.watchdog != nil {
-		w.watchdog.Reset(min(d, w.period()))
+		wait := min(d, w.watchdogPeriod())
+		w.expected = time.Since(w.started) + wait
+		w.watchdog.Reset(wait)
 	}
 }
 
@@ -71,6 +73,9 @@ type watchedRun struct {
 	mu        sync.Mutex // of the timers
 	readiness *time.Timer
 	watchdog  *time.Timer
+	expected  time.Duration // when watchdog is to fire, since the run started
+	ended     bool          // the body has returned
+	disarmed  bool          // there is no watchdog any more
 }
 
 type watchedRunKey struct{}
@@ -98,37 +103,46 @@ func watchedRunOf(ctx context.Context) *watchedRun {
 func watched(body TaskFunc) TaskFunc {
 	return func(ctx context.Context) error {
 		w := &watchedRun{run: ctx.(*run)} // it is called by run.execute
-		w.begin()
-		defer w.end()
+		w.startTimers()
+		defer w.stopTimers()
 		return body(w)
 	}
 }
 
-func (w *watchedRun) begin() {
+func (w *watchedRun) startTimers() {
 	t := w.task
 	t.mu.Lock()
-	t.extrasLocked().watched = w
+	t.lazyLocked().watched = w
 	t.mu.Unlock()
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	age := time.Since(w.started) // the log of the start has taken its time, perhaps
 	if d := t.config.readiness; d > 0 {
-		w.readiness = time.AfterFunc(d-age, func() { w.overdue(ErrNotReady, d) })
+		w.readiness = time.AfterFunc(d-age, func() { w.reportOverdue(ErrNotReady, d) })
+		return // the watchdog begins when it is ready
 	}
-	if d := w.period(); d > 0 {
-		w.due.Store(int64(age + d))
-		w.watchdog = time.AfterFunc(d, w.check)
+	w.startWatchdogLocked()
+}
+
+// startWatchdogLocked begins to watch for heartbeats.
+func (w *watchedRun) startWatchdogLocked() {
+	if d := w.watchdogPeriod(); d > 0 && !w.disarmed {
+		now := time.Since(w.started)
+		w.due.Store(int64(max(now+d, time.Duration(w.due.Load())))) // a HeartbeatWithin may have asked for more
+		w.expected = now + d
+		w.watchdog = time.AfterFunc(d, w.checkHeartbeat)
 	}
 }
 
-// period is the time of the watchdog; 0 for none.
-func (w *watchedRun) period() time.Duration { return min(w.task.config.watchdog, aCentury) }
+// watchdogPeriod is the time of the watchdog; 0 for none.
+func (w *watchedRun) watchdogPeriod() time.Duration { return min(w.task.config.watchdog, maxDelay) }
 
-// end ends the watch. The run's own end comes later.
-func (w *watchedRun) end() {
+// stopTimers ends the watch. The run's own end comes later.
+func (w *watchedRun) stopTimers() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ended = true
 	for _, timer := range []**time.Timer{&w.readiness, &w.watchdog} {
 		if *timer != nil {
 			(*timer).Stop()
@@ -139,48 +153,72 @@ func (w *watchedRun) end() {
 
 func (w *watchedRun) setReady() {
 	t := w.task
+	n := decision{now: time.Now()}
 	t.mu.Lock()
-	if w.ready || t.config.readiness == 0 || t.run != w.run || t.State() != StateRunning {
+	if w.ready || t.config.readiness == 0 || t.run != w.run || t.machine.phase != running {
 		t.mu.Unlock()
 		return
 	}
 	w.ready = true
+	t.tellLocked(&n, &occurrence{kind: EventReady, now: n.now, run: t.runNumberLocked()})
 	t.mu.Unlock()
 	w.mu.Lock()
 	if w.readiness != nil {
 		w.readiness.Stop()
 	}
+	if !w.ended {
+		w.startWatchdogLocked()
+	}
 	w.mu.Unlock()
-	m := t.config.manager
-	m.wakeDependents(t)
-	if m.listens(EventReady) {
-		t.emit(EventReady, &ending{now: time.Now()})
+	t.config.manager.readinessChanged(t)
+	go t.drainLog() // its handler may hang, or call runtime.Goexit, and the body is not to
+}
+
+// disarm ends the watch of a run whose tasks are watched over by a Manager of their own.
+func (w *watchedRun) disarm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.disarmed = true
+	if w.watchdog != nil {
+		w.watchdog.Stop()
+		w.watchdog = nil
 	}
 }
 
-// check is called when a heartbeat is due, as far as the timer knows.
-func (w *watchedRun) check() {
+// checkHeartbeat is called when a heartbeat is due, as far as the timer knows.
+func (w *watchedRun) checkHeartbeat() {
 	w.mu.Lock()
 	if w.watchdog == nil { // the body has returned
 		w.mu.Unlock()
 		return
 	}
+	period := w.watchdogPeriod()
 	now := time.Since(w.started)
 	due := time.Duration(w.due.Load())
+	if due <= now && now-w.expected > period/lateTimer {
+		// The process was frozen: the body has had no more chance to say something than this timer to fire.
+		due = now + period
+		w.due.Store(int64(due))
+	}
 	if due > now {
 		// Not later, for a Heartbeat doesn't touch the timer and may be due before what was
 		// announced.
-		w.watchdog.Reset(min(due-now, w.period()))
+		wait := min(due-now, period)
+		w.expected = now + wait
+		w.watchdog.Reset(wait)
 		w.mu.Unlock()
 		return
 	}
 	w.mu.Unlock()
-	w.overdue(ErrWatchdog, w.task.config.watchdog)
+	w.reportOverdue(ErrWatchdog, w.task.config.watchdog)
 }
 
-// overdue has the run canceled.
-func (w *watchedRun) overdue(reason error, timeout time.Duration) {
-	w.task.config.manager.overdueRuns.add(overdueRun{w, &OverdueError{Err: reason, Timeout: timeout}})
+// lateTimer is by which part of the watchdog's time a timer must be late for the process to have been frozen.
+const lateTimer = 4
+
+// reportOverdue has the run canceled.
+func (w *watchedRun) reportOverdue(reason error, timeout time.Duration) {
+	w.task.config.manager.overdueQueue.add(overdueRun{w, &OverdueError{Err: reason, Timeout: timeout}})
 }
 
 type overdueRun struct {
@@ -188,15 +226,15 @@ type overdueRun struct {
 	err *OverdueError
 }
 
-// overdueRuns cancels runs. Those that come while it is at work are dealt with together, because a
+// An overdueQueue cancels runs. Those that come while it is at work are dealt with together, because a
 // dump of the goroutines takes long.
-type overdueRuns struct {
+type overdueQueue struct {
 	mu      sync.Mutex
 	waiting []overdueRun
 	busy    bool
 }
 
-func (o *overdueRuns) add(r overdueRun) {
+func (o *overdueQueue) add(r overdueRun) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.waiting = append(o.waiting, r)
@@ -232,22 +270,22 @@ func cancelOverdue(runs []overdueRun) {
 	stacks := m.stacks(tasks)
 	for _, r := range runs {
 		r.err.Stack = stacks[r.task]
-		s := newStop(m, overdueRequest, r.task.config.stopTimeout)
+		s := newStopOp(m, overdueRequest, r.task.config.stopTimeout)
 		s.tasks, s.overdue = []*Task{r.task}, &r
-		s.begin(time.Now())
+		s.start(time.Now())
 	}
 }
 
 // isOverdueLocked reports whether the run is to be canceled for that reason, still.
 func (w *watchedRun) isOverdueLocked(reason error) bool {
 	t := w.task
-	return t.run == w.run && t.State() == StateRunning && (reason != ErrNotReady || !w.ready) //nolint:errorlint // it is one of two
+	return t.run == w.run && t.machine.phase == running && (reason != ErrNotReady || !w.ready) //nolint:errorlint // it is one of two
 }
 
-// with returns the failure of the run whose body returned err after it was canceled.
-func (e *OverdueError) with(err error) error {
-	if isOwn(err, e.Err) || isFinal(err) {
-		return errors.Join(e, err)
+// joinBodyError returns the failure of the run whose body returned err after it was canceled.
+func (e *OverdueError) joinBodyError(err error) error {
+	if besideCause(err, e.Err) == nil {
+		return e
 	}
-	return e
+	return errors.Join(e, err)
 }

@@ -205,27 +205,39 @@ func TestLivenessOutsideOfATask(t *testing.T) {
 }
 
 // Another Manager's task is not that of the Manager around it: what it says of itself, it says of itself alone.
+// What a task of a Manager in a body says is not said by that body.
 func TestLivenessInANestedManager(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, exact()...)
-		outer := start(t, m, "outer", func(ctx context.Context) error {
-			inner := mustNew(t, taskmanager.WithContext(ctx))
-			start(t, inner, "inner", func(ctx context.Context) error {
-				for ctx.Err() == nil {
-					taskmanager.Ready(ctx)
-					taskmanager.Heartbeat(ctx)
-					time.Sleep(300 * time.Millisecond)
-				}
-				return nil
+	for name, test := range map[string]struct {
+		opt  taskmanager.TaskOption
+		want error
+	}{
+		"Ready":     {taskmanager.WithReadiness(time.Second), taskmanager.ErrNotReady},
+		"Heartbeat": {taskmanager.WithWatchdog(time.Second), taskmanager.ErrWatchdog},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact()...)
+				outer := start(t, m, "outer", func(ctx context.Context) error {
+					inner := mustNew(t, taskmanager.WithContext(ctx))
+					start(t, inner, "inner", func(ctx context.Context) error {
+						for ctx.Err() == nil {
+							taskmanager.Ready(ctx)
+							taskmanager.Heartbeat(ctx)
+							time.Sleep(300 * time.Millisecond)
+						}
+						return nil
+					})
+					return inner.Run(ctx)
+				}, test.opt, taskmanager.WithMaxRestarts(0))
+				began := time.Now()
+				time.Sleep(time.Second - 1)
+				assert.Equal(t, name == "Heartbeat", outer.Stats().Ready)
+				err := outer.Wait(t.Context())
+				took(t, 1200*time.Millisecond, began) // the inner one notices the stop at its next look
+				assert.ErrorIs(t, err, test.want)
 			})
-			return inner.Run(ctx)
-		}, taskmanager.WithReadiness(time.Hour), taskmanager.WithWatchdog(time.Second), taskmanager.WithMaxRestarts(0))
-		began := time.Now()
-		err := outer.Wait(t.Context())
-		took(t, 1200*time.Millisecond, began) // the inner one notices the stop at its next look
-		assert.ErrorIs(t, err, taskmanager.ErrWatchdog)
-		assert.False(t, outer.Stats().Ready)
-	})
+		})
+	}
 }
 
 func TestWatchdogHeartbeatsInTime(t *testing.T) {
@@ -693,4 +705,29 @@ func TestStuckBeforeFailed(t *testing.T) {
 	for _, want := range []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventFailed} {
 		require.Equal(t, want, (<-events).Kind)
 	}
+}
+
+// The parent context has ended, and a task waits for those that depend on it before it is asked to stop. To be late is no failure
+// then: the body hears of the parent's end, and what the watchdog has found is kept as the run's own error.
+func TestWatchdogWhileTheStopWaitsForItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithCancelCause(t.Context())
+		m := mustNew(t, taskmanager.WithContext(parent))
+		events := m.Subscribe(t.Context())
+		var body causeLog
+		db := start(t, m, "db", body.run, taskmanager.WithWatchdog(3*time.Second))
+		dependent := start(t, m, "dependent", slowToStop(4*time.Second), taskmanager.WithDependsOn("db"))
+		synctest.Wait()
+		began := time.Now()
+		cancel(errWhy)
+		require.NoError(t, db.Wait(t.Context()))
+		took(t, 3*time.Second, began)
+		assert.Equal(t, []error{errWhy}, body.all())
+		assert.Zero(t, db.Stats().Failures)
+		got := ofKind(taskmanager.EventStopped, pending(events))
+		require.Len(t, got, 1)
+		assert.Equal(t, errWhy, got[0].Cause)
+		require.ErrorIs(t, got[0].Err, taskmanager.ErrWatchdog)
+		<-dependent.Done()
+	})
 }

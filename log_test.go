@@ -23,16 +23,19 @@ func TestLogLines(t *testing.T) {
 		m := observed(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithName("bot"))
 		task := start(t, m, "a", failAfter(3*time.Second), taskmanager.WithMaxRestarts(1))
 		require.Error(t, task.Wait(t.Context()))
+		synctest.Wait() // the order of the lines of different tasks is not defined
 		start(t, m, "b", untilStopped)
 		synctest.Wait()
 		time.Sleep(time.Second)
 		require.NoError(t, m.RestartTask(t.Context(), "b"))
 		time.Sleep(time.Second)
 		require.NoError(t, m.StopTask(t.Context(), "b"))
+		synctest.Wait()
 		start(t, m, "c", func(context.Context) error { return nil },
 			taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
 		synctest.Wait()
 		require.NoError(t, m.StopTask(t.Context(), "c"))
+		synctest.Wait()
 		start(t, m, "d", func(context.Context) error { return nil })
 		synctest.Wait()
 		assert.Equal(t, []string{
@@ -116,13 +119,15 @@ func TestLogHandlerThatPanics(t *testing.T) {
 func TestLogDefaultIsLookedUpAtEachLine(t *testing.T) {
 	former := slog.Default()
 	defer slog.SetDefault(former)
-	m, err := taskmanager.New()
-	require.NoError(t, err)
-	var text bytes.Buffer
-	slog.SetDefault(slog.New(slog.NewTextHandler(&text, nil)))
-	task := start(t, m, "a", func(context.Context) error { return nil })
-	<-task.Done()
-	assert.Contains(t, text.String(), `msg="task completed" task=a run=1`)
+	synctest.Test(t, func(t *testing.T) {
+		m, err := taskmanager.New()
+		require.NoError(t, err)
+		var text bytes.Buffer
+		slog.SetDefault(slog.New(slog.NewTextHandler(&text, nil)))
+		start(t, m, "a", func(context.Context) error { return nil })
+		synctest.Wait()
+		assert.Contains(t, text.String(), `msg="task completed" task=a run=1`)
+	})
 }
 
 // Those who depend on a task that was stopped alone go on, and the log says so; of others it says nothing.
@@ -135,9 +140,11 @@ func TestLogWarnsOfDependents(t *testing.T) {
 		start(t, m, "c", untilStopped, taskmanager.WithDependsOn("a"))
 		synctest.Wait()
 		require.NoError(t, m.StopTask(t.Context(), "a"))
+		synctest.Wait()
 		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=a dependents="b", "c"`}, lines.got())
 		require.NoError(t, m.StopTask(t.Context(), "b"))
 		require.NoError(t, m.StopAll(t.Context()))
+		synctest.Wait()
 		assert.Len(t, lines.got(), 1)
 	})
 }

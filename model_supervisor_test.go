@@ -113,6 +113,7 @@ type modelTask struct {
 	late      errorSet // why the run was canceled
 	readyBy   time.Duration
 	beatBy    time.Duration
+	promised  time.Duration // the heartbeat that was announced before it was ready
 	waiters   []*modelStop
 
 	total                     modelCounts // in all lives
@@ -174,10 +175,11 @@ func (m *model) start(name string, o modelOptions) errorSet {
 	return 0
 }
 
-// reaches reports whether one of names is name or depends on it.
+// reaches reports whether one of names is name or depends on it. What has ended depends on nobody.
 func (m *model) reaches(names []string, name string) bool {
 	return slices.ContainsFunc(names, func(d string) bool {
-		return d == name || m.tasks[d] != nil && m.reaches(m.tasks[d].o.dependsOn, name)
+		t := m.tasks[d]
+		return d == name || t != nil && !t.state.Ended() && m.reaches(t.o.dependsOn, name)
 	})
 }
 
@@ -203,6 +205,8 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		return m.returned(isNotFound)
 	case m.closed:
 		return m.returned(isClosed)
+	case t.state.Ended() && m.reaches(t.o.dependsOn, name):
+		return m.returned(isRefused)
 	case t.state.Ended(): // afresh
 		total := t.total
 		*t = *newModelTask(name, t.o, m.now)
@@ -285,17 +289,25 @@ func (m *model) obey(name, verb string) {
 		if t.o.readiness > 0 && t.state == taskmanager.StateRunning && !t.ready {
 			t.ready, t.readyBy = true, never
 			m.emit(t, eventView{Kind: taskmanager.EventReady})
+			t.beat(max(m.now+t.o.watchdog, t.promised))
 		}
 	case "heartbeat":
-		if t.o.watchdog > 0 {
-			t.beatBy = m.now + t.o.watchdog
-		}
+		t.beat(m.now + t.o.watchdog)
 	case "long heartbeat":
-		if t.o.watchdog > 0 {
-			t.beatBy = m.now + longHeartbeat
-		}
+		t.beat(m.now + longHeartbeat)
 	default:
 		m.returns(t, verb)
+	}
+}
+
+// beat notes by when the next heartbeat is due. The watchdog begins when the task is ready.
+func (t *modelTask) beat(by time.Duration) {
+	switch {
+	case t.o.watchdog == 0:
+	case t.ready:
+		t.beatBy = by
+	default:
+		t.promised = by
 	}
 }
 
@@ -418,9 +430,8 @@ func (m *model) await(t *modelTask) {
 		if t.o.readiness > 0 {
 			t.readyBy = m.now + t.o.readiness
 		}
-		if t.o.watchdog > 0 {
-			t.beatBy = m.now + t.o.watchdog
-		}
+		t.promised = never
+		t.beat(m.now + t.o.watchdog)
 		t.counts.runs++
 		t.total.runs++
 		m.causes[t.name] = append(m.causes[t.name], 0)

@@ -47,7 +47,7 @@ const Unlimited = -1
 func WithRestart(p RestartPolicy) TaskOption {
 	return taskOption("WithRestart", int(p), func(c *taskConfig) string {
 		c.restart = p
-		return unless(p >= RestartOnFailure && p <= RestartAlways, "is no RestartPolicy")
+		return reasonUnless(p >= RestartOnFailure && p <= RestartAlways, "is no RestartPolicy")
 	})
 }
 
@@ -56,7 +56,7 @@ func WithRestart(p RestartPolicy) TaskOption {
 func WithMaxRestarts(n int) TaskOption {
 	return taskOption("WithMaxRestarts", n, func(c *taskConfig) string {
 		c.maxRestarts = n
-		return unless(n >= 0 || n == Unlimited, "must be 0 or more, or Unlimited")
+		return reasonUnless(n >= 0 || n == Unlimited, "must be 0 or more, or Unlimited")
 	})
 }
 
@@ -66,7 +66,7 @@ func WithMaxRestarts(n int) TaskOption {
 func WithRestartWindow(d time.Duration) TaskOption {
 	return taskOption("WithRestartWindow", d, func(c *taskConfig) string {
 		c.window = d
-		return unless(d > 0, "must be positive")
+		return reasonUnless(d > 0, "must be positive")
 	})
 }
 
@@ -75,7 +75,7 @@ func WithRestartWindow(d time.Duration) TaskOption {
 func WithBackoff(initial, longest time.Duration) TaskOption {
 	return taskOption("WithBackoff", fmt.Sprintf("%v, %v", initial, longest), func(c *taskConfig) string {
 		c.initial, c.longest, c.policy = initial, longest, nil
-		return unless(initial == 0 && longest == 0 || initial > 0 && initial <= longest,
+		return reasonUnless(initial == 0 && longest == 0 || initial > 0 && initial <= longest,
 			"needs 0 < initial <= max, or 0 for both")
 	})
 }
@@ -85,7 +85,7 @@ func WithBackoff(initial, longest time.Duration) TaskOption {
 func WithBackoffFactor(f float64) TaskOption {
 	return taskOption("WithBackoffFactor", f, func(c *taskConfig) string {
 		c.factor, c.policy = f, nil
-		return unless(f >= 1 && !math.IsInf(f, 0), "must be 1 or more, and finite")
+		return reasonUnless(f >= 1 && !math.IsInf(f, 0), "must be 1 or more, and finite")
 	})
 }
 
@@ -95,22 +95,24 @@ func WithBackoffFactor(f float64) TaskOption {
 func WithBackoffJitter(f float64) TaskOption {
 	return taskOption("WithBackoffJitter", f, func(c *taskConfig) string {
 		c.jitter, c.policy = f, nil
-		return unless(f >= 0 && f <= 1, "must be between 0 and 1")
+		return reasonUnless(f >= 0 && f <= 1, "must be between 0 and 1")
 	})
 }
 
 // WithBackOffPolicy replaces the exponential backoff by one's own. newPolicy is called once for
-// each task, when it is started and when it is restarted after it had ended. The policy is used by
-// the goroutine of that task alone; its Reset is called before the delay that follows a healthy
-// run. [backoff.Stop] gives up the task. So does, with an error that says so, a policy that panics
-// or returns any other negative delay.
+// each task, when it is started and when it is restarted after it had ended; and again if the task
+// was restarted by hand while a call of the policy had not returned. A policy is used by one
+// goroutine at a time; its Reset is called before the first delay, so that time that it counts itself
+// begins with the first failure, and before the delay that follows a healthy run. [backoff.Stop]
+// gives up the task. So does, with an error that says so, a policy that panics, calls
+// runtime.Goexit or returns any other negative delay.
 //
 // It replaces WithBackoff, WithBackoffFactor and WithBackoffJitter; of it and them, the last one
 // given wins.
 func WithBackOffPolicy(newPolicy func() backoff.BackOff) TaskOption {
 	return taskOption("WithBackOffPolicy", "nil", func(c *taskConfig) string {
 		c.policy = newPolicy
-		return unless(newPolicy != nil, "must not be nil")
+		return reasonUnless(newPolicy != nil, "must not be nil")
 	})
 }
 
@@ -119,7 +121,7 @@ func WithBackOffPolicy(newPolicy func() backoff.BackOff) TaskOption {
 func WithHealthyAfter(d time.Duration) TaskOption {
 	return taskOption("WithHealthyAfter", d, func(c *taskConfig) string {
 		c.healthyAfter = d
-		return unless(d > 0, "must be positive")
+		return reasonUnless(d > 0, "must be positive")
 	})
 }
 
@@ -128,40 +130,50 @@ func WithHealthyAfter(d time.Duration) TaskOption {
 func WithStopTimeout(d time.Duration) TaskOption {
 	return taskOption("WithStopTimeout", d, func(c *taskConfig) string {
 		c.stopTimeout = d
-		return unless(d > 0, "must be positive")
+		return reasonUnless(d > 0, "must be positive")
 	})
 }
 
 // WithReadiness makes a run ready when its body calls [Ready], instead of as soon as it runs. One
 // that is not ready in time is canceled with ErrNotReady and has failed. By default a run is ready
-// from its beginning.
+// from its beginning. [Group] says when a group is.
 func WithReadiness(timeout time.Duration) TaskOption {
 	return taskOption("WithReadiness", timeout, func(c *taskConfig) string {
 		c.readiness = timeout
-		return unless(timeout > 0, "must be positive")
+		return reasonUnless(timeout > 0, "must be positive")
 	})
 }
 
 // WithWatchdog cancels a run, with ErrWatchdog, when its body has not called [Heartbeat] for d
-// since the last time, or since the run began; that is a failure. If the body doesn't return within
-// the stop timeout, the task is stuck. The default is no watchdog.
+// since the last time, or since the run began, or with [WithReadiness] since it was ready; that is a
+// failure. If the body doesn't return within the stop timeout, the task is stuck. A timer that
+// fires late by more than a quarter of d says that the process was frozen: the body then has a
+// further d. The default is no watchdog.
 func WithWatchdog(d time.Duration) TaskOption {
 	return taskOption("WithWatchdog", d, func(c *taskConfig) string {
 		c.watchdog = d
-		return unless(d > 0, "must be positive")
+		return reasonUnless(d > 0, "must be positive")
 	})
 }
 
 // WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of
 // those names are ready (see [WithReadiness]) or have completed. They may be started later; one
-// that has completed before the task was started counts if it is remembered (see [WithHistory]).
+// that has completed before the task was started counts if it is remembered (see [WithHistory]), and
+// is remembered from then on for as long as the task is.
 // StopAll, Shutdown and the end of the parent context stop the task before them; [Manager.StopAll]
 // says how they share a deadline.
 //
 // A dependency that is lost while the task runs does not stop the task. New refuses this option, and
-// StartTask refuses one that makes a cycle. The default is to depend on none.
+// StartTask refuses one that makes a cycle with tasks that have not ended; so does RestartTask. A name
+// given twice counts once. The default is to depend on none.
 func WithDependsOn(names ...string) TaskOption {
-	names = slices.Clone(names)
+	var distinct []string
+	for _, name := range names {
+		if !slices.Contains(distinct, name) {
+			distinct = append(distinct, name)
+		}
+	}
+	names = distinct
 	o := managerOption("WithDependsOn", quoted(names), func(c *config) string {
 		if c.task.manager == nil {
 			return "is for StartTask alone"
@@ -179,8 +191,9 @@ func WithDependsOn(names ...string) TaskOption {
 
 // WithCritical makes the task one that the process must not live without: when it is given up or has
 // completed, [Manager.Run] shuts everything down, and returns why. So it does when the task is stuck
-// after a missed heartbeat. A critical task that is stopped by hand is no reason to end. The default
-// is not critical.
+// after a missed heartbeat, and when it waits for one that was given up, be it by way of others.
+// [Manager.Health] says the same. A critical task that is stopped by hand is no reason to end. The
+// default is not critical.
 func WithCritical() TaskOption {
 	return taskOption("WithCritical", nil, func(c *taskConfig) string {
 		c.critical = true
@@ -218,32 +231,43 @@ func WithReportLimit(limit rate.Limit, burst int) Option {
 	})
 }
 
-// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level],
-// written by the goroutine that the event happened on: the handler of a slow logger delays the task
-// that it logs for, and no other. The default is [slog.Default], looked up at each line.
+// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level]. The lines
+// of a task are written in the order of its events, one at a time, by its own goroutine or one that
+// has nothing else to do: the handler of a slow logger delays the next run of the task that it logs
+// for, and nobody else, and who waits for the task does not wait for the handler. The default is
+// [slog.Default], looked up at each line.
 func WithLogger(l *slog.Logger) Option {
 	return managerOption("WithLogger", "nil", func(c *config) string {
 		c.logger = l
-		return unless(l != nil, "must not be nil")
+		return reasonUnless(l != nil, "must not be nil")
 	})
 }
 
 // WithContext sets the parent of every task's context. Its end stops all tasks, with its cause, and
 // closes the Manager. The default is [context.Background].
+//
+// A task's context is like that of context.WithCancelCause(context.WithoutCancel(ctx)): it has ctx's
+// values, and ends when it is the task's turn to stop, which may be after the end of ctx
+// ([WithDependsOn]). So it has no deadline, its Err is [context.Canceled], as after any stop, and
+// [context.Cause] says that it was the deadline of ctx, if it was.
 func WithContext(ctx context.Context) Option {
 	return managerOption("WithContext", "nil", func(c *config) string {
 		c.ctx = ctx
-		return unless(ctx != nil, "must not be nil")
+		return reasonUnless(ctx != nil, "must not be nil")
 	})
 }
 
-// WithHistory sets how many ended tasks are remembered, for Lookup, Tasks, Stats and RestartTask.
-// Beyond it, the one that ended first is forgotten; not one that has completed while others depend
-// on it (see [WithDependsOn]). The default is 128.
+// WithHistory sets how many completed and stopped tasks are remembered, for Lookup, Tasks, Stats and
+// RestartTask. Beyond it, the one that ended first is forgotten.
+//
+// It does not bound what still matters. A task that was given up, and a critical one that has
+// completed, stay until they are restarted or their name is started anew: 10,000 of them, and a
+// count of those beyond ([ManagerStats].FailedForgotten). One that has completed stays, too, as long
+// as tasks that are known depend on it (see [WithDependsOn]). The default is 128.
 func WithHistory(n int) Option {
 	return managerOption("WithHistory", n, func(c *config) string {
 		c.history = n
-		return unless(n >= 0, "must be 0 or more")
+		return reasonUnless(n >= 0, "must be 0 or more")
 	})
 }
 
@@ -281,18 +305,19 @@ type taskConfig struct {
 
 // config is the configuration of a Manager.
 type config struct {
-	task         taskConfig // the default for its tasks
-	restartLimit rate.Limit
-	restartBurst int
-	reporter     Reporter
-	reportLimit  rate.Limit
-	reportBurst  int
-	logger       *slog.Logger // nil: slog.Default()
-	ctx          context.Context
-	outer        *Manager // of a group: the Manager around it; otherwise nil
-	prefix       string   // of a group: the path of its tasks, up to their names
-	history      int
-	name         string
+	task          taskConfig // the default for its tasks
+	restartLimit  rate.Limit
+	restartBurst  int
+	reporter      Reporter
+	reportLimit   rate.Limit
+	reportBurst   int
+	logger        *slog.Logger // nil: slog.Default()
+	ctx           context.Context
+	parentManager *Manager // of a group: the Manager around it; otherwise nil
+	groupTask     *Task    // of a group: the task whose body it is; otherwise nil
+	prefix        string   // of a group: the path of its tasks, up to their names
+	history       int
+	name          string
 }
 
 // newConfig holds every default.
@@ -339,6 +364,9 @@ func (c *taskConfig) healthy() time.Duration {
 	return c.window
 }
 
+// mustBeReady reports whether Health, or the group around it, asks whether the task is ready.
+func (c *taskConfig) mustBeReady() bool { return c.readiness > 0 || c.critical }
+
 // option implements Option.
 type option func(*config) error
 
@@ -366,7 +394,7 @@ func taskOption(name string, value any, set func(*taskConfig) string) TaskOption
 	return optionForTask{o.apply}
 }
 
-func unless(ok bool, reason string) string {
+func reasonUnless(ok bool, reason string) string {
 	if ok {
 		return ""
 	}
@@ -377,7 +405,7 @@ func checkLimit(limit rate.Limit, burst int) string {
 	if limit == rate.Inf {
 		return ""
 	}
-	return unless(limit > 0 && !math.IsInf(float64(limit), 0) && burst > 0, "needs a positive limit and a positive burst, or rate.Inf")
+	return reasonUnless(limit > 0 && !math.IsInf(float64(limit), 0) && burst > 0, "needs a positive limit and a positive burst, or rate.Inf")
 }
 
 // checkName returns why name is refused, or "".

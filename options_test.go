@@ -358,18 +358,21 @@ func TestOptionsDefaults(t *testing.T) {
 	})
 	t.Run("the default logger, looked up at each line", func(t *testing.T) {
 		defer slog.SetDefault(slog.Default())
-		m, err := taskmanager.New()
-		require.NoError(t, err)
-		for range 2 {
-			var log logBook
-			slog.SetDefault(slog.New(slog.NewJSONHandler(&log, nil)))
-			task := start(t, m, "a", boom, taskmanager.WithMaxRestarts(0))
-			<-task.Done()
-			lines := log.lines(t, "task failed for good, gave up")
-			require.Len(t, lines, 1)
-			assert.NotContains(t, lines[0], "manager", "it has no name")
-		}
-		assert.Empty(t, m.Stats().Name)
+		synctest.Test(t, func(t *testing.T) {
+			m, err := taskmanager.New()
+			require.NoError(t, err)
+			for range 2 {
+				var log logBook
+				slog.SetDefault(slog.New(slog.NewJSONHandler(&log, nil)))
+				task := start(t, m, "a", boom, taskmanager.WithMaxRestarts(0))
+				<-task.Done()
+				synctest.Wait() // the log is the last to hear
+				lines := log.lines(t, "task failed for good, gave up")
+				require.Len(t, lines, 1)
+				assert.NotContains(t, lines[0], "manager", "it has no name")
+			}
+			assert.Empty(t, m.Stats().Name)
+		})
 	})
 	t.Run("no parent context", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -394,6 +397,7 @@ func TestOptionsName(t *testing.T) {
 		for _, e := range received(events) {
 			assert.Equal(t, "fleet 1", e.Manager)
 		}
+		synctest.Wait() // the log is the last to hear
 		lines := log.lines(t, "task failed for good, gave up")
 		require.Len(t, lines, 1)
 		assert.Equal(t, "fleet 1", lines[0]["manager"])

@@ -166,8 +166,8 @@ type line struct {
 	attrs   []slog.Attr
 }
 
-// logLater has a line logged, after those that wait, and returns at once. It is pending until then.
-func (b *eventBus) logLater(level slog.Level, message string, attrs ...slog.Attr) {
+// logLater has an error logged, after the lines that wait, and returns at once. It is pending until then.
+func (b *eventBus) logLater(message string, attrs ...slog.Attr) {
 	if b.manager != "" {
 		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
 	}
@@ -179,7 +179,7 @@ func (b *eventBus) logLater(level slog.Level, message string, attrs ...slog.Attr
 		return
 	}
 	b.pending.Add()
-	q.waiting = append(q.waiting, line{level, message, attrs})
+	q.waiting = append(q.waiting, line{slog.LevelError, message, attrs})
 	if !q.writing {
 		q.writing = true
 		go b.writeLines()
@@ -235,7 +235,7 @@ func (b *eventBus) setReporter(r Reporter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	former := b.outboxList()
-	known := append(former[:len(former):len(former)], b.replaced...)
+	known := slices.Concat(former, b.replaced)
 	var outboxes []*outbox
 	for _, single := range flatten(r) {
 		if findOutbox(outboxes, single) != nil {
@@ -417,5 +417,5 @@ func (b *eventBus) abandon() (lost bool) {
 }
 
 func (b *eventBus) logNoTime(events uint64, attrs ...slog.Attr) {
-	b.logLater(slog.LevelError, "no time left to report events", append([]slog.Attr{slog.Uint64("events", events)}, attrs...)...)
+	b.logLater("no time left to report events", append([]slog.Attr{slog.Uint64("events", events)}, attrs...)...)
 }

@@ -70,17 +70,17 @@ func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
 			})
 		}))
 		b := newEventBus(t.Context(), &c, nil)
-		b.logLater(slog.LevelError, "first")
+		b.logLater("first")
 		synctest.Wait() // it is in the handler
 		for range 149 {
-			b.logLater(slog.LevelError, "another")
+			b.logLater("another")
 		}
 		assert.Equal(t, 101, b.pending.N())
 		close(release)
 		b.pending.Wait(t.Context())
 		assert.EqualValues(t, 101, lines)
 		assert.EqualValues(t, 49, dropped)
-		b.logLater(slog.LevelError, "last")
+		b.logLater("last")
 		b.pending.Wait(t.Context())
 		assert.EqualValues(t, 102, lines)
 		assert.EqualValues(t, 49, dropped)

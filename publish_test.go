@@ -152,7 +152,7 @@ func TestReporterThatHangsIsLoggedWithoutFurtherEvents(t *testing.T) {
 			time.Sleep(11*time.Second - 1)
 			synctest.Wait()
 			assert.Len(t, lines.about("reporter"), i)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			assert.Len(t, lines.about("reporter"), i+1)
 			time.Sleep(49 * time.Second)
@@ -261,33 +261,54 @@ func TestShutdownPausesForAReporterThatFails(t *testing.T) {
 		last  string // line of the log
 	}{
 		"it asked for what it gets": {
-			busyError(3 * time.Second), 1, []string{"0s a", "3s a b c"}, 2500 * time.Millisecond, reportCount{delivered: 3},
+			busyError(3 * time.Second), 1,
+			[]string{"0s a", "3s a b c"},
+			2500 * time.Millisecond,
+			reportCount{delivered: 3},
 			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=0 error=busy",
 		},
 		"it asked for too much, and is tried once": {
-			busyError(time.Minute), 1, []string{"0s a", "500ms a b c"}, 0, reportCount{delivered: 3},
+			busyError(time.Minute), 1,
+			[]string{"0s a", "500ms a b c"},
+			0,
+			reportCount{delivered: 3},
 			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=0 error=busy",
 		},
 		"it asks for too much again": {
-			busyError(time.Minute), 1000, []string{"0s a", "500ms a b c"}, 0, reportCount{lost: 3},
+			busyError(time.Minute), 1000,
+			[]string{"0s a", "500ms a b c"},
+			0,
+			reportCount{lost: 3},
 			"ERROR no time left to report events | events=3 error=busy",
 		},
 		"it asks for too much in the end": {
-			busyError(2 * time.Second), 1000, []string{"0s a", "2s a b c", "4s a b c"}, 3500 * time.Millisecond, reportCount{lost: 3},
+			busyError(2 * time.Second), 1000,
+			[]string{"0s a", "2s a b c", "4s a b c"},
+			3500 * time.Millisecond,
+			reportCount{lost: 3},
 			"ERROR no time left to report events | events=3 error=busy",
 		},
 		"it asks for all that is left": {
-			busyError(2750 * time.Millisecond), 1000, []string{"0s a", "2.75s a b c"}, 2250 * time.Millisecond, reportCount{lost: 3},
+			busyError(2750 * time.Millisecond), 1000,
+			[]string{"0s a", "2.75s a b c"},
+			2250 * time.Millisecond,
+			reportCount{lost: 3},
 			"ERROR no time left to report events | events=3 error=busy",
 		},
 		"it asks for none, for ever": {
-			busyError(0), 1000, []string{
+			busyError(0), 1000,
+			[]string{
 				"0s a", "500ms a b c", "1.5s a b c", "3.5s a b c", "4.5s a b c", "5s a b c", "5.25s a b c", "5.375s a b c", "5.475s a b c",
-			}, 5 * time.Second, reportCount{lost: 3},
+			},
+			5 * time.Second,
+			reportCount{lost: 3},
 			"ERROR no time left to report events | events=3",
 		},
 		"it fails for ever": {
-			errDeaf, 1000, []string{"0s a", "500ms a b c", "1.5s a b c", "3.5s b c"}, 3 * time.Second, reportCount{lost: 3},
+			errDeaf, 1000,
+			[]string{"0s a", "500ms a b c", "1.5s a b c", "3.5s b c"},
+			3 * time.Second,
+			reportCount{lost: 3},
 			"ERROR reporter failed, report is lost | task=b kind=gave up other_reports=1 events=2 attempt=3 error=deaf",
 		},
 	} {

@@ -93,7 +93,7 @@ func ctx2() context.Context { return context.Background() }
 func (p *prober) reporter() taskmanager.Reporter {
 	return taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
 		p.probe("Reporter")
-		return errDeaf
+		return probingError{p}
 	})
 }
 
@@ -235,6 +235,7 @@ func TestPromise4ReporterNeverHoldsUpSupervision(t *testing.T) {
 					assert.Equal(t, time.Duration(i)*time.Second, at, "run %d", i+1)
 				}
 				assert.Len(t, runs, 20)
+				synctest.Wait() // the log is the last to hear
 				assert.Len(t, lines.about("| task=a run="), 20)
 				before := time.Now()
 				require.NoError(t, parked.Stop(t.Context()))
@@ -303,6 +304,7 @@ func TestPromise7NoFailureIsLost(t *testing.T) {
 		assert.Equal(t, uint64(failures), task.Stats().Failures)
 		assert.Equal(t, uint64(failures/4), task.Stats().Panics)
 		require.ErrorIs(t, task.Stats().LastError, last)
+		synctest.Wait() // the log is the last to hear
 		assert.Len(t, lines.about("task failed"), failures)
 
 		require.NoError(t, m.Shutdown(t.Context()))

@@ -12,15 +12,34 @@ import (
 func TestReviveSaysWhetherItDid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, task := parked(t, 0)
-		again, err := m.revive(t.Context(), task)
+		again, err := m.revive(task)
 		require.NoError(t, err)
 		assert.False(t, again, "it has not ended")
 		require.NoError(t, m.StopAll(t.Context()))
-		again, err = m.revive(t.Context(), task)
+		again, err = m.revive(task)
 		require.NoError(t, err)
 		assert.True(t, again)
 		synctest.Wait()
 		assert.Equal(t, StateRunning, task.State())
 		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
+// What is closed, or replaced, between the decision to revive a task and the act: nothing is started.
+func TestReviveIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, former := parked(t, 0)
+		require.NoError(t, m.StopAll(t.Context()))
+		latter, err := m.StartTask("a", former.body)
+		require.NoError(t, err)
+		again, err := m.revive(former)
+		assert.False(t, again)
+		assert.Equal(t, errReplaced, err)
+		require.NoError(t, m.Shutdown(t.Context()))
+		again, err = m.revive(latter)
+		assert.False(t, again)
+		require.ErrorIs(t, err, ErrManagerClosed)
+		assert.Equal(t, StateStopped, latter.State())
+		assert.Equal(t, StateStopped, former.State())
 	})
 }

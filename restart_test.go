@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -527,10 +528,12 @@ func TestRestartWhoseContextIsCanceled(t *testing.T) {
 	})
 }
 
-// It completes at the moment at which the restart is asked for, and is started afresh then.
+// It has completed, and that is still being logged, when the restart is asked for: it is started afresh at once, and the log
+// is told in that order.
 func TestRestartWhileItCompletes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, slowLog("task completed", func() { time.Sleep(time.Second) }))
+		lines := newLines(slog.LevelInfo)
+		m := mustNew(t, taskmanager.WithLogger(slog.New(slowHandler{lines, "task completed", func() { time.Sleep(time.Second) }})))
 		runs := 0
 		task := start(t, m, "a", func(ctx context.Context) error {
 			runs++
@@ -540,17 +543,17 @@ func TestRestartWhileItCompletes(t *testing.T) {
 			return untilStopped(ctx)
 		})
 		require.Equal(t, taskmanager.StateCompleted, settled(task))
-		// It has ended, and that is still being said: a restart waits for it, as long as its context lets it.
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second/2, errWhy)
-		defer cancel()
 		began := time.Now()
-		require.ErrorIs(t, task.Restart(ctx), errWhy)
-		took(t, time.Second/2, began)
 		require.NoError(t, task.Restart(t.Context()))
-		took(t, time.Second, began)
+		took(t, 0, began)
 		require.Equal(t, taskmanager.StateRunning, settled(task))
-		assert.EqualValues(t, 1, task.Stats().Runs)
+		assert.EqualValues(t, 1, task.Stats().Runs, "in this life")
 		require.NoError(t, task.Stop(t.Context()))
+		took(t, 0, began)
+		assert.Equal(t, []string{"task started"}, messages(lines))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"task started", "task completed", "task started", "task stopped"}, messages(lines))
 	})
 }
 
@@ -610,37 +613,66 @@ func TestRestartMakesANewBackOffPolicy(t *testing.T) {
 	})
 }
 
-// The end of the old task is still being announced when its name is started anew: the restart is of the new one.
+// The task has ended, and its name is started anew before it is revived: the restart is of the new one. Between the two there
+// is time for a policy of the user's to be made.
 func TestRestartOfANameThatIsStartedAnewMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		announce := make(chan struct{})
-		m := mustNew(t, slowLog("task stopped", func() { <-announce }))
-		start(t, m, "a", untilStopped)
+		m := mustNew(t)
+		var anew *taskmanager.Task
+		made := 0
+		former := start(t, m, "a", untilStopped, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+			if made++; made == 2 {
+				anew = start(t, m, "a", untilStopped)
+				synctest.Wait() // it runs: a restart of one that doesn't yet has nothing to do
+			}
+			return &backoff.ZeroBackOff{}
+		}))
 		synctest.Wait()
-		go func() { assert.NoError(t, m.StopTask(context.Background(), "a")) }()
-		synctest.Wait()
-		restarted := make(chan error, 1)
-		go func() { restarted <- m.RestartTask(context.Background(), "a") }()
-		synctest.Wait()
-		task := start(t, m, "a", untilStopped)
-		synctest.Wait() // it runs: a restart of one that doesn't yet has nothing to do
-		close(announce)
-		require.NoError(t, <-restarted)
-		synctest.Wait()
-		assert.EqualValues(t, 2, task.Stats().Runs)
+		require.NoError(t, former.Stop(t.Context()))
+		require.NoError(t, m.RestartTask(t.Context(), "a"))
+		require.Equal(t, taskmanager.StateRunning, settled(anew))
+		assert.EqualValues(t, 2, anew.Stats().Runs)
+		assert.EqualValues(t, 1, former.Stats().Runs)
+		assert.Equal(t, taskmanager.StateStopped, former.State())
+		require.ErrorIs(t, former.Restart(t.Context()), taskmanager.ErrTaskNotFound)
 		require.NoError(t, m.StopAll(t.Context()))
 	})
 }
 
-// The parent context ends while the old run takes its time, and the Manager has yet to hear of that: there is no new run.
+// The old run returns as soon as the parent context has ended, and the Manager has yet to hear of that: there is no new run.
 func TestRestartIsOvertakenByTheEndOfTheParent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithStopTimeout(time.Hour),
-			taskmanager.WithContext(lateContext{t.Context(), time.Now().Add(time.Minute), context.DeadlineExceeded}))
-		task := start(t, m, "a", slowToStop(2*time.Minute))
+	endOfTheParent(t, func(t *testing.T, p *parentThatEnds) {
+		m := mustNew(t, taskmanager.WithContext(p.ctx))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			p.end()
+			return ctx.Err()
+		})
 		synctest.Wait()
-		require.ErrorIs(t, task.Restart(t.Context()), context.DeadlineExceeded)
+		began := time.Now()
+		require.ErrorIs(t, task.Restart(t.Context()), p.cause)
+		took(t, time.Second, began)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		time.Sleep(time.Minute)
 		assert.Equal(t, taskmanager.StateStopped, settled(task))
 		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
+// A Manager whose tasks have all ended does not watch for the end of the parent context. It does again for one that is revived.
+func TestRestartOfAnEndedTaskUntilTheParentEnds(t *testing.T) {
+	endOfTheParent(t, func(t *testing.T, p *parentThatEnds) {
+		m := mustNew(t, taskmanager.WithContext(p.ctx))
+		task := start(t, m, "a", untilStopped)
+		synctest.Wait()
+		require.NoError(t, task.Stop(t.Context()))
+		before := goroutines()
+		require.NoError(t, task.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		p.end()
+		require.NoError(t, task.Wait(t.Context()))
+		assert.Equal(t, taskmanager.StateStopped, settled(task))
+		assert.Equal(t, before, goroutines())
 	})
 }

@@ -24,10 +24,10 @@ import (
 func Every(interval time.Duration, body TaskFunc) TaskFunc {
 	return func(ctx context.Context) error {
 		if interval <= 0 {
-			return refused("interval", interval, "must be positive")
+			return permanentOptionError("interval", interval, "must be positive")
 		}
 		if body == nil {
-			return refused("body", nil, "must not be nil")
+			return permanentOptionError("body", nil, "must not be nil")
 		}
 		start := time.Now()
 		for ctx.Err() == nil {
@@ -36,7 +36,7 @@ func Every(interval time.Duration, body TaskFunc) TaskFunc {
 			}
 			now := time.Now()
 			wait := interval - now.Sub(start)%interval
-			awaitPass(ctx, wait, now.Add(wait))
+			waitForPass(ctx, wait, now.Add(wait))
 		}
 		return nil
 	}
@@ -72,10 +72,10 @@ func OnSchedule(s Schedule, body TaskFunc) TaskFunc { return onSchedule(s, body,
 func onSchedule(s Schedule, body TaskFunc, clock func() time.Time) TaskFunc {
 	return func(ctx context.Context) error {
 		if s == nil {
-			return refused("schedule", nil, "must not be nil")
+			return permanentOptionError("schedule", nil, "must not be nil")
 		}
 		if body == nil {
-			return refused("body", nil, "must not be nil")
+			return permanentOptionError("body", nil, "must not be nil")
 		}
 		const recheck = time.Minute // timers don't follow the wall clock
 		var (
@@ -87,13 +87,13 @@ func onSchedule(s Schedule, body TaskFunc, clock func() time.Time) TaskFunc {
 			now := clock().Round(0) // without the monotonic reading, by which times would be compared
 			if next.IsZero() || now.Before(seen) {
 				var err error
-				if next, err = following(s, last, now); err != nil || next.IsZero() {
+				if next, err = nextPass(s, last, now); err != nil || next.IsZero() {
 					return err
 				}
 			}
 			seen = now
 			if wait := next.Sub(now); wait > 0 {
-				awaitPass(ctx, min(wait, recheck), next)
+				waitForPass(ctx, min(wait, recheck), next)
 				continue
 			}
 			if err := body(ctx); err != nil {
@@ -105,9 +105,9 @@ func onSchedule(s Schedule, body TaskFunc, clock func() time.Time) TaskFunc {
 	}
 }
 
-// following returns the time of the pass after that of last, which is zero if there was none. A
+// nextPass returns the time of the pass after that of last, which is zero if there was none. A
 // zero time means that there is no further pass.
-func following(s Schedule, last, now time.Time) (time.Time, error) {
+func nextPass(s Schedule, last, now time.Time) (time.Time, error) {
 	from := now
 	if !last.IsZero() && last.Before(now) {
 		from = last
@@ -127,32 +127,32 @@ func following(s Schedule, last, now time.Time) (time.Time, error) {
 func callNext(s Schedule, t time.Time) (next time.Time, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = refused("schedule", fmt.Sprintf("%T", s), "Next panicked: "+valueText(v))
+			err = permanentOptionError("schedule", fmt.Sprintf("%T", s), "Next panicked: "+valueText(v))
 		}
 	}()
 	next = s.Next(t).Local() // without a monotonic reading
 	if !next.IsZero() && !next.After(t) {
-		return time.Time{}, refused("schedule", fmt.Sprintf("%T", s),
+		return time.Time{}, permanentOptionError("schedule", fmt.Sprintf("%T", s),
 			fmt.Sprintf("Next(%s) returned %s, which is not after it", t.Format(time.RFC3339Nano), next.Format(time.RFC3339Nano)))
 	}
 	return next, nil
 }
 
-// refused is the error of a run whose body was made with a bad argument. No restart cures that.
-func refused(argument string, value any, reason string) error {
+// permanentOptionError is the error of a run whose body was made with a bad argument. No restart cures that.
+func permanentOptionError(argument string, value any, reason string) error {
 	return backoff.Permanent(&OptionError{Option: argument, Value: value, Reason: reason})
 }
 
-// awaitPass waits for d, or until ctx is done. Meanwhile the statistics show that a pass is due.
-func awaitPass(ctx context.Context, d time.Duration, due time.Time) {
+// waitForPass waits for d, or until ctx is done. Meanwhile the statistics show that a pass is due.
+func waitForPass(ctx context.Context, d time.Duration, due time.Time) {
 	// Beyond a century it may not be expressible, neither in Unix nanoseconds nor in JSON.
-	if latest := time.Now().Add(aCentury); due.After(latest) {
+	if latest := time.Now().Add(maxDelay); due.After(latest) {
 		due = latest
 	}
 	setNextPass(ctx, due.UnixNano())
 	defer setNextPass(ctx, 0)
-	if w := watchedRunOf(ctx); w != nil && w.period() > 0 {
-		HeartbeatWithin(ctx, min(d, aCentury)+w.period()) // to wait is no hang
+	if w := watchedRunOf(ctx); w != nil && w.watchdogPeriod() > 0 {
+		HeartbeatWithin(ctx, min(d, maxDelay)+w.watchdogPeriod()) // to wait is no hang
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -173,6 +173,6 @@ func setNextPass(ctx context.Context, due int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.run == r {
-		t.extrasLocked().nextPassAt = due
+		t.lazyLocked().nextPassAt = due
 	}
 }

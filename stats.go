@@ -6,39 +6,6 @@ import (
 	"time"
 )
 
-// A State is where a task is in its life. The zero value is StateWaiting.
-type State uint32
-
-// The states of a task. The last three are its end.
-const (
-	StateWaiting   State = iota // started; its first run has not begun, or the next one waits for a dependency
-	StateRunning                // the body executes
-	StateBackoff                // waits for its next run
-	StateStopping               // was asked to stop or to restart, or its run was canceled; the body has not returned
-	StateStuck                  // as StateStopping, and the deadline has passed
-	StateCompleted              // has ended: the body returned nil
-	StateFailed                 // has ended: was given up
-	StateStopped                // has ended: was stopped
-)
-
-var stateNames = [...]string{"waiting", "running", "backoff", "stopping", "stuck", "completed", "failed", "stopped"}
-
-// String returns the state in lower case: "running".
-func (s State) String() string {
-	if int(s) < len(stateNames) {
-		return stateNames[s]
-	}
-	return "unknown"
-}
-
-// MarshalText implements [encoding.TextMarshaler].
-func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// Ended reports whether the state is one of the last three: nothing executes, and the name is free.
-func (s State) Ended() bool { return s >= StateCompleted }
-
-func (s State) stopping() bool { return s == StateStopping || s == StateStuck }
-
 // TaskStats is a snapshot of one task. All of it is of the same moment. Counts begin at StartTask,
 // and anew when a restart by hand revives an ended task.
 type TaskStats struct {
@@ -59,7 +26,7 @@ type TaskStats struct {
 	StartedAt    time.Time     // of the task
 	RunStartedAt time.Time     // of the run that executes now; zero if none does
 	Uptime       time.Duration // of the run that executes now; zero if none does
-	NextRunAt    time.Time     // in StateBackoff; the fleet-wide limit may delay it further
+	NextRunAt    time.Time     // in StateBackoff, once a policy of one's own has said; the fleet-wide limit may delay it further
 	NextPassAt   time.Time     // while the run waits for a pass of Every or OnSchedule; a century off at most
 	EndedAt      time.Time     // zero until the task has ended
 
@@ -78,53 +45,54 @@ func (t *Task) Stats() TaskStats {
 
 // snapshot fills s, which is zero, and returns the counts over all lives of the task.
 func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
-	total, group := t.snapshotAlone(s, now)
+	total, group := t.snapshotWithoutGroup(s, now)
 	if group != nil {
 		inner := group.Stats()
 		s.Group = &inner
+		s.Ready = s.Ready && group.groupReady()
 	}
 	return total
 }
 
-// snapshotAlone is snapshot without s.Group. It returns the Manager of the group, if the task is one.
-func (t *Task) snapshotAlone(s *TaskStats, now time.Time) (total counts, group *Manager) {
-	waitsFor := t.waitsFor()
+// snapshotWithoutGroup is snapshot without s.Group. It returns the Manager of the group, if the task is one.
+func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, group *Manager) {
+	waitingStatus := t.waitingStatus()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Name, s.State = t.name, t.State()
 	s.Ready, s.Critical, s.DependsOn = t.readyLocked(), t.config.critical, slices.Clone(t.config.dependsOn)
 	s.StartedAt = time.Unix(0, t.startedAt)
 	s.Runs = t.runs
-	if t.extras != nil {
-		s.Status, group = t.extras.status, t.extras.group
+	if t.lazy != nil {
+		s.Status, group = t.lazy.status, t.lazy.group
 	}
 	if s.State.Ended() {
 		s.EndedAt = time.Unix(0, t.endedAt)
 	}
 	if s.State == StateWaiting {
-		s.Status = waitsFor
+		s.Status = waitingStatus
 	}
 	if t.run != nil {
 		s.RunStartedAt = t.run.started.Round(0)
 		s.Uptime = max(0, now.Sub(t.run.started))
-		if t.extras != nil && t.extras.nextPassAt != 0 {
-			s.NextPassAt = time.Unix(0, t.extras.nextPassAt)
+		if t.lazy != nil && t.lazy.nextPassAt != 0 {
+			s.NextPassAt = time.Unix(0, t.lazy.nextPassAt)
 		}
 	}
-	if s.State == StateBackoff {
-		s.NextRunAt = time.Unix(0, t.past.nextRunAt)
+	if t.machine.phase == inBackoff {
+		s.NextRunAt = time.Unix(0, t.record.nextRunAt)
 	}
-	if p := t.past; p != nil {
-		s.Runs -= p.before.runs
-		s.Failures = p.failures - p.before.failures
-		s.Panics = p.panics - p.before.panics
+	if p := t.record; p != nil {
+		s.Runs -= p.earlierLives.runs
+		s.Failures = p.failures - p.earlierLives.failures
+		s.Panics = p.panics - p.earlierLives.panics
 		s.RestartsInWindow = p.restarts.Count(now, t.config.window)
 		s.LastError, s.LastErrorAt = p.lastErr, p.lastErrAt
 	}
 	if s.Runs > 0 {
 		s.Restarts = s.Runs - 1
 	}
-	return t.totalLocked(), group
+	return t.totalsLocked(), group
 }
 
 // MarshalJSON writes names in snake case, errors and states as text, times as RFC 3339 and
@@ -179,6 +147,10 @@ type ManagerStats struct {
 	Failed    int `json:"failed"`
 	Stopped   int `json:"stopped"`
 
+	// Tasks that were given up and are forgotten nevertheless, because there were 10,000 others. They
+	// are in none of the counts above.
+	FailedForgotten int `json:"failed_forgotten,omitempty"`
+
 	// Since New, of all tasks, forgotten ones and earlier lives of revived ones included: these
 	// never decrease.
 	Runs     uint64 `json:"runs"`
@@ -195,13 +167,13 @@ type ManagerStats struct {
 // of them.
 func (m *Manager) Stats() ManagerStats {
 	m.mu.Lock()
-	tasks := m.knownLocked()
-	retired := m.retired
+	tasks := m.allTasksLocked()
+	forgotten, failedForgotten := m.history.forgotten, m.history.failedForgotten
 	m.mu.Unlock()
 
 	s := ManagerStats{
 		Name: m.config.name, Tasks: make(map[string]TaskStats, len(tasks)),
-		Runs: retired.runs, Failures: retired.failures, Panics: retired.panics,
+		FailedForgotten: failedForgotten, Runs: forgotten.runs, Failures: forgotten.failures, Panics: forgotten.panics,
 	}
 	var (
 		states [len(stateNames)]int
@@ -223,11 +195,11 @@ func (m *Manager) Stats() ManagerStats {
 	return s
 }
 
-// totalLocked returns the counts over all lives of the task.
-func (t *Task) totalLocked() counts {
+// totalsLocked returns the counts over all lives of the task.
+func (t *Task) totalsLocked() counts {
 	c := counts{runs: t.runs}
-	if t.past != nil {
-		c.failures, c.panics = t.past.failures, t.past.panics
+	if t.record != nil {
+		c.failures, c.panics = t.record.failures, t.record.panics
 	}
 	return c
 }

@@ -11,91 +11,171 @@ import (
 	"time"
 )
 
-// A stop is one request of some tasks, with one deadline: to stop, or to restart or to fail, which
+// A stopOp is one request of some tasks, with one deadline: to stop, or to restart or to fail, which
 // begin with a stop. It owns a timer until the last of them has done as asked. Nobody needs to wait
 // for it: at the deadline it judges by itself who is stuck.
-type stop struct {
+type stopOp struct {
 	manager *Manager
 	request request
 	timeout time.Duration
 	tasks   []*Task
+	overdue *overdueRun // of an overdueRequest: what it is about
 
-	left    atomic.Int64  // tasks that have not done as asked yet
-	over    chan struct{} // closed when left gets to 0, or after the deadline; err is set then
-	err     error         // a *StopTimeoutError for each task that is stuck, and below; or nil
-	outcome atomic.Uint32 // of a restart, which has one task: the request that this has followed
-	overdue *overdueRun   // of an overdueRequest: what it is about
+	remaining atomic.Int64  // tasks that have not done as asked yet
+	followed  atomic.Uint32 // of a restart, which has one task: the request that this has followed
+	judged    chan struct{} // closed when remaining gets to 0, or at the deadline, when it is decided who is stuck
+	done      chan struct{} // closed when err is set: with judged, or when it is known where the stuck bodies are
+	err       error         // a *StopTimeoutError for each task that is stuck, and leftRunning; or nil
 
-	mu      sync.Mutex  // may be locked with a task's mu held, not the other way round
-	timer   *time.Timer // set by begin, unless left gets to 0 before
-	expired bool        // it is for expire to close over
-	below   []error     // of tasks that have stopped, and said that something below them has not
+	early       chan struct{}    // made when a dump is begun before the deadline; closed when stacks is set
+	stacks      map[*Task][]byte // of those that had not done as asked then
+	mu          sync.Mutex       // may be locked with a task's mu held, not the other way round
+	timer       *time.Timer      // set by start, unless remaining gets to 0 before
+	expired     bool             // it is for expire to close done
+	leftRunning []error          // of tasks that have stopped, and said that something below them has not
 }
 
-// A waiter is the place of a stop in the list of those that wait for a task.
+// A waiter is the place of a stopOp among those that wait for a task.
 type waiter struct {
-	stop *stop
+	op   *stopOp
 	next *waiter
 }
 
-// resolve tells every stop in the list that the task has done as it was asked.
-func (w *waiter) resolve() {
-	for ; w != nil; w = w.next {
-		w.stop.resolve()
-	}
+func newStopOp(m *Manager, q request, timeout time.Duration) *stopOp {
+	return &stopOp{manager: m, request: q, timeout: timeout, judged: make(chan struct{}), done: make(chan struct{})}
 }
 
-// tell hands on what the task says of something that still runs below it.
-func (w *waiter) tell(err error) {
-	if err == nil {
-		return
-	}
-	for ; w != nil; w = w.next {
-		w.stop.mu.Lock()
-		w.stop.below = append(w.stop.below, err)
-		w.stop.mu.Unlock()
-	}
-}
-
-// takeWaitersLocked empties the list of those that wait for the task, and leaves them the request
-// that it has followed: noRequest if it has completed or failed. At their deadline they find the
-// task no longer late, though they may not have been resolved yet.
-func (t *Task) takeWaitersLocked(followed request) *waiter {
-	waiters := t.waiters
-	t.waiters = nil
-	for w := waiters; w != nil; w = w.next {
-		w.stop.outcome.Store(uint32(followed))
-	}
-	return waiters
-}
-
-func newStop(m *Manager, q request, timeout time.Duration) *stop {
-	return &stop{manager: m, request: q, timeout: timeout, over: make(chan struct{})}
-}
-
-// begin asks every task, and arms the timer for those that have not done as asked at once. since is
-// when the timeout began. It returns how many of them had not ended before.
-func (s *stop) begin(since time.Time) (asked int) {
-	s.left.Store(int64(len(s.tasks)))
+// start asks every task, and arms the timer for those that have not done as asked at once. since is
+// when the timeout began. It returns how many of the tasks could be asked.
+func (s *stopOp) start(since time.Time) (accepted int) {
+	s.remaining.Store(int64(len(s.tasks)))
 	waiters := make([]waiter, len(s.tasks))
 	for i, t := range s.tasks {
-		waiters[i].stop = s
-		if t.ask(s.request, &waiters[i]) {
-			asked++
+		waiters[i].op = s
+		n := decision{input: askedStop, request: s.request, now: since, waiter: &waiters[i], overdue: s.overdue}
+		switch s.request {
+		case overdueRequest:
+			n.input = becameOverdue
+		case restartRequest:
+			n.input = askedRestart
+		}
+		t.decide(&n)
+		if n.joined {
+			accepted++
 		} else {
 			s.resolve()
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.left.Load() > 0 {
-		s.timer = time.AfterFunc(s.timeout-time.Since(since), s.expire)
+	if s.remaining.Load() > 0 {
+		left := s.timeout - time.Since(since)
+		if lead := s.manager.dumps.lead(); lead > 0 && left > 0 {
+			lead = min(lead, left/2) // before that most have done as asked
+			s.timer = time.AfterFunc(left-lead, func() { s.dumpEarly(lead) })
+		} else {
+			s.timer = time.AfterFunc(left, s.expire)
+		}
 	}
-	return asked
+	return accepted
 }
 
-func (s *stop) resolve() {
-	if s.left.Add(-1) > 0 {
+// dumpEarly is called when the deadline is as far off as a dump of the goroutines takes.
+func (s *stopOp) dumpEarly(lead time.Duration) {
+	s.mu.Lock()
+	if s.remaining.Load() == 0 {
+		s.mu.Unlock()
+		return
+	}
+	s.timer = time.AfterFunc(lead, s.expire)
+	s.early = make(chan struct{})
+	s.mu.Unlock()
+	defer close(s.early)
+	var late []*Task
+	for _, t := range s.tasks {
+		t.mu.Lock()
+		if t.hasWaiterLocked(s) {
+			late = append(late, t)
+		}
+		t.mu.Unlock()
+	}
+	s.stacks = s.manager.stacks(late)
+}
+
+// lateStacks returns where the goroutines of those are that have not done as asked.
+func (s *stopOp) lateStacks(late []*Task) map[*Task][]byte {
+	s.mu.Lock()
+	early := s.early
+	s.mu.Unlock()
+	if early == nil {
+		return s.manager.stacks(late)
+	}
+	<-early
+	return s.stacks
+}
+
+// resolveLocked tells those who wait for the task, and have asked for anything from least to most, that it has done so, or
+// will not. At their deadline they find the task no longer late.
+func (t *Task) resolveLocked(least, most request) {
+	followed := noRequest
+	switch p := t.machine.phase; {
+	case most == restartRequest:
+		followed = restartRequest
+	case p == stopped:
+		followed = t.machine.pending
+	}
+	var leftRunning error
+	if t.record != nil && t.machine.phase == stopped {
+		leftRunning = t.record.leftRunning
+	}
+	waiters := t.waiters
+	t.waiters = nil
+	for w := waiters; w != nil; {
+		next := w.next
+		if q := w.op.request; q < least || q > most {
+			w.next, t.waiters = t.waiters, w
+		} else {
+			w.next = nil
+			w.op.followed.Store(uint32(followed))
+			w.op.addLeftRunning(leftRunning)
+			w.op.resolve()
+		}
+		w = next
+	}
+}
+
+// hasWaiterLocked reports whether s waits for the task.
+func (t *Task) hasWaiterLocked(s *stopOp) bool {
+	for w := t.waiters; w != nil; w = w.next {
+		if w.op == s {
+			return true
+		}
+	}
+	return false
+}
+
+// removeWaiterLocked removes the waiter of s, and reports whether there was one.
+func (t *Task) removeWaiterLocked(s *stopOp) bool {
+	for at := &t.waiters; *at != nil; at = &(*at).next {
+		if (*at).op == s {
+			*at = (*at).next
+			return true
+		}
+	}
+	return false
+}
+
+func (s *stopOp) addLeftRunning(err error) {
+	if err != nil {
+		s.mu.Lock()
+		s.leftRunning = append(s.leftRunning, err)
+		s.mu.Unlock()
+	}
+}
+
+// resolve takes note that one more task has done as it was asked.
+func (s *stopOp) resolve() {
+	if s.remaining.Add(-1) > 0 {
 		return
 	}
 	s.mu.Lock()
@@ -104,64 +184,17 @@ func (s *stop) resolve() {
 		s.timer.Stop()
 	}
 	if !s.expired {
-		s.err = joined(s.below)
-		close(s.over)
+		s.err = joinErrors(s.leftRunning)
+		close(s.judged)
+		close(s.done)
 	}
 }
 
-// ask asks the task for q and lets w wait for it. It returns false if the task has ended.
-func (t *Task) ask(q request, w *waiter) bool {
-	t.mu.Lock()
-	state := t.State()
-	if state.Ended() {
-		t.mu.Unlock()
-		return false
-	}
-	overdue := w.stop.overdue
-	if overdue != nil {
-		if !overdue.isOverdueLocked(overdue.err.Err) {
-			t.mu.Unlock()
-			return false
-		}
-		t.pastLocked().overdue = overdue.err
-	}
-	w.next, t.waiters = t.waiters, w
-	if t.requestLocked() <= restartRequest && q > t.asked {
-		t.asked = q
-	}
-	asked, r := t.asked, t.run
-	if asked != overdueRequest {
-		overdue = nil
-	}
-	if state == StateRunning || asked != restartRequest && !state.stopping() {
-		t.setLocked(StateStopping)
-	}
-	t.wakeLocked()
-	t.mu.Unlock()
-	switch {
-	case overdue != nil:
-		r.end(overdue.err.Err, false)
-	case r != nil:
-		r.end(t.cause(asked), asked == parentEnded)
-	}
-	return true
-}
-
-// wakeLocked ends a pause of the task, or has it look after its dependencies.
-func (t *Task) wakeLocked() {
-	if t.past != nil && t.past.wake != nil {
-		select {
-		case t.past.wake <- struct{}{}:
-		default: // it has been woken already
-		}
-	}
-}
-
-// expire is called at the deadline, on a goroutine of its own. Who has not returned by now is late,
-// also if it returns while the dump is made.
-func (s *stop) expire() {
+// expire is called at the deadline, on a goroutine of its own. Whose body has not returned by now is stuck, also if it
+// returns while the dump of the goroutines is made that shows where it is.
+func (s *stopOp) expire() {
 	s.mu.Lock()
-	if s.left.Load() == 0 { // in the nick of time
+	if s.remaining.Load() == 0 {
 		s.mu.Unlock()
 		return
 	}
@@ -170,61 +203,68 @@ func (s *stop) expire() {
 	var (
 		now   = time.Now()
 		late  []*Task
-		stuck = make(map[*Task]ending) // those of late that this stop is the first to find
-		told  = make(chan struct{})
+		found = make(map[*Task]*occurrence) // those of late that this is the first to find
 	)
+	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
 	for _, t := range s.tasks {
 		t.mu.Lock()
-		if t.awaitedByLocked(s) {
-			late = append(late, t)
-			if t.State() == StateStopping {
-				t.setLocked(StateStuck)
-				t.pastLocked().stuckTold = told
-				e := ending{now: now}
-				if t.run != nil {
-					e.uptime = now.Sub(t.run.started)
-				}
-				stuck[t] = e
+		if t.removeWaiterLocked(s) {
+			n := decision{input: deadlinePassed, now: now, timeout: s.timeout}
+			if s.request == overdueRequest {
+				n.input = overduePassed
 			}
-			if t.asked == restartRequest && s.request == restartRequest {
-				t.asked = stopRequest // the restart has failed; it must not come as a surprise later
+			t.applyLocked(&n, n.input)
+			if t.machine.phase.executes() {
+				late = append(late, t)
+				if n.stuck != nil {
+					found[t] = n.stuck
+				}
+			} else {
+				s.followed.Store(uint32(restartRequest)) // of a run that begins as soon as it can
 			}
 		}
 		t.mu.Unlock()
 	}
-	var (
-		stacks = s.manager.stacks(late)
-		errs   = make([]error, len(late))
-		events []*Event
-	)
-	for i, t := range late {
-		errs[i] = &StopTimeoutError{Task: t.name, Timeout: s.timeout, Stack: stacks[t]}
-		if e, ok := stuck[t]; ok {
-			e.err = errs[i]
-			event := t.event(EventStuck, &e)
-			events = append(events, &event)
-			s.manager.bus.deliver(&event) // before Shutdown goes on, which delivers what waits
+	close(s.judged)
+	stacks := s.lateStacks(late)
+	errs := make([]error, 0, len(late))
+	for _, t := range late {
+		err := &StopTimeoutError{Task: t.name, Timeout: s.timeout, Stack: stacks[t]}
+		errs = append(errs, err)
+		if o := found[t]; o != nil {
+			s.publishStuck(t, o, err)
 		}
 	}
 	s.mu.Lock()
-	s.err = joined(append(errs, s.below...))
+	s.err = joinErrors(append(errs, s.leftRunning...))
 	s.mu.Unlock()
-	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
-	defer s.manager.bus.pending.Done()
-	defer close(told)
-	if s.overdue != nil && len(stuck) > 0 {
-		s.manager.lostToWatchdog(s.tasks[0], s.err)
+	close(s.done)
+	s.manager.bus.pending.Done()
+}
+
+// publishStuck tells that a task is stuck, unless its body has returned meanwhile, and this has been told already.
+func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
+	m := s.manager
+	m.mu.Lock()
+	t.mu.Lock()
+	told := t.record == nil || t.record.stuckEvent != o
+	if !told {
+		t.record.stuckEvent = nil
+		o.err = err
+		t.tellLocked(&decision{}, o)
+		if s.overdue != nil && t.config.critical {
+			m.recordCriticalExitLocked(t, err)
+		}
 	}
-	close(s.over)
-	// The log's handler is the user's: it must not make the stop return after its deadline, and may
-	// call runtime.Goexit.
-	for _, e := range events {
-		s.manager.bus.logEvent(e)
+	t.mu.Unlock()
+	m.mu.Unlock()
+	if !told {
+		go t.drainLog() // its handler may take its time, and there may be others that are stuck
 	}
 }
 
-// joined is errors.Join, and leaves a single error as it is. It may change errs.
-func joined(errs []error) error {
+// joinErrors is errors.Join, and leaves a single error as it is. It may change errs.
+func joinErrors(errs []error) error {
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) == 1 {
 		return errs[0]
@@ -232,112 +272,153 @@ func joined(errs []error) error {
 	return errors.Join(errs...)
 }
 
-func (t *Task) awaitedByLocked(s *stop) bool {
-	for w := t.waiters; w != nil; w = w.next {
-		if w.stop == s {
-			return true
-		}
-	}
-	return false
-}
-
 // wait returns when every task has done as asked or has been judged to be stuck, or when ctx is
-// done. With bounded, the stop's own deadline is not after that of ctx, so ctx is only asked
+// done. With hasDeadline, the stop's own deadline is not after that of ctx, so ctx is only asked
 // whether it was canceled.
-func (s *stop) wait(ctx context.Context, bounded bool) error {
-	if err, over := s.verdict(); over {
+func (s *stopOp) wait(ctx context.Context, hasDeadline bool) error {
+	if err, done := s.result(); done {
 		return err
 	}
 	select {
-	case <-s.over:
+	case <-s.done:
 	case <-ctx.Done():
-		if !bounded || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if !hasDeadline || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return context.Cause(ctx)
 		}
-		<-s.over // its deadline is now, too
+		<-s.done // its deadline is now, too
 	}
 	return s.err
 }
 
-// ask asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first;
-// the task that calls it, as ctx tells, is asked as well, but not waited for. asked counts the
-// tasks that had not ended before. bounded says that the deadline of ctx holds: ctx was not done at
-// the beginning.
-func (m *Manager) ask(ctx context.Context, tasks []*Task, q request, bounded bool) (stops []*stop, asked int, own bool) {
+// result returns the error of the stop, if it is over.
+func (s *stopOp) result() (err error, done bool) {
+	select {
+	case <-s.done:
+		return s.err, true
+	default:
+		return nil, false
+	}
+}
+
+// requestAll asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first; those of callers
+// are asked as well, but not waited for. accepted counts the tasks that could be asked. hasDeadline says that the deadline of
+// ctx holds: ctx was not done at the beginning.
+func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q request, hasDeadline bool) (stops []*stopOp, accepted int, detached bool) {
 	start := time.Now()
-	atMost := time.Duration(math.MaxInt64)
-	if deadline, ok := ctx.Deadline(); ok && bounded {
-		atMost = max(0, deadline.Sub(start))
+	maxTimeout := time.Duration(math.MaxInt64)
+	if deadline, ok := ctx.Deadline(); ok && hasDeadline {
+		maxTimeout = max(0, deadline.Sub(start))
 	}
 	// One stop for all tasks of the same timeout, for each has a timer, and one for each caller.
-	var (
-		callers  = tasksOf(ctx)
-		unwaited []*stop
-	)
-	byTimeout := make(map[time.Duration]*stop)
+	var callersStops []*stopOp
+	byTimeout := make(map[time.Duration]*stopOp)
 	for _, t := range tasks {
-		timeout := min(t.config.stopTimeout, atMost)
+		timeout := min(t.config.stopTimeout, maxTimeout)
 		if slices.Contains(callers, t) {
-			s := newStop(m, q, timeout)
+			s := newStopOp(m, q, timeout)
 			s.tasks = []*Task{t}
-			unwaited = append(unwaited, s)
+			callersStops = append(callersStops, s)
 			continue
 		}
 		s := byTimeout[timeout]
 		if s == nil {
-			s = newStop(m, q, timeout)
+			s = newStopOp(m, q, timeout)
 			byTimeout[timeout] = s
 			stops = append(stops, s)
 		}
 		s.tasks = append(s.tasks, t)
 	}
-	slices.SortFunc(stops, func(a, b *stop) int { return cmp.Compare(a.timeout, b.timeout) })
+	slices.SortFunc(stops, func(a, b *stopOp) int { return cmp.Compare(a.timeout, b.timeout) })
 	for _, s := range stops {
-		asked += s.begin(start)
+		accepted += s.start(start)
 	}
-	for _, s := range unwaited {
-		asked += s.begin(start)
+	for _, s := range callersStops {
+		accepted += s.start(start)
 	}
-	return stops, asked, len(unwaited) > 0
+	return stops, accepted, len(callersStops) > 0
 }
 
-// stop asks tasks for q and waits for them, for each until its own deadline. Those that depend on
+// stopTasks asks tasks for q and waits for them, for each until its own deadline. Those that depend on
 // others of them come first.
-func (m *Manager) stop(ctx context.Context, tasks []*Task, q request) (asked int, err error) {
-	bounded := ctx.Err() == nil
-	var turns []*turn
-	if len(tasks) > 1 && m.depended.Load() > 0 {
-		tasks, turns = inTurns(tasks)
+func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (accepted int, err error) {
+	hasDeadline := ctx.Err() == nil
+	callers, unblock := blocked.enter(tasksOf(ctx), tasks)
+	defer unblock()
+	var nodes []*stopNode
+	if len(tasks) > 1 && m.dependentCount.Load() > 0 {
+		tasks, nodes = buildStopGraph(tasks)
 	}
-	stops, asked, own := m.ask(ctx, tasks, q, bounded)
-	takeTurns(ctx, turns, q, bounded)
-	if own || slices.ContainsFunc(turns, func(t *turn) bool { return t.unawaited }) {
+	stops, accepted, detached := m.requestAll(ctx, tasks, callers, q, hasDeadline)
+	startStopGraph(ctx, nodes, callers, q, hasDeadline)
+	if detached || slices.ContainsFunc(nodes, func(n *stopNode) bool { return n.detached }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}
-	errs, over := waitForTurns(ctx, turns, bounded)
+	errs, done := waitStopGraph(ctx, nodes, hasDeadline)
 	for _, s := range stops {
-		if s.wait(ctx, bounded) == nil {
+		if s.wait(ctx, hasDeadline) == nil {
 			continue
 		}
-		err, judged := s.verdict()
+		err, judged := s.result()
 		if !judged {
-			over = false // ctx is done: the same goes for the others
+			done = false // ctx is done: the same goes for the others
 			break
 		}
 		errs = append(errs, err)
 	}
-	if !over {
+	if !done {
 		errs = append(errs, context.Cause(ctx))
 	}
-	return asked, joined(errs)
+	return accepted, joinErrors(errs)
 }
 
-// verdict returns the error of the stop, if it is over.
-func (s *stop) verdict() (err error, over bool) {
-	select {
-	case <-s.over:
-		return s.err, true
-	default:
-		return nil, false
+// A blockedStop is a stop that bodies wait for.
+type blockedStop struct {
+	callers   []*Task
+	unawaited []*Task // of tasks, among others
+	tasks     []*Task
+}
+
+// waitsFor reports whether the stop waits for one of tasks.
+func (s *blockedStop) waitsFor(tasks []*Task) bool {
+	return slices.ContainsFunc(tasks, func(t *Task) bool { return !slices.Contains(s.unawaited, t) && slices.Contains(s.tasks, t) })
+}
+
+// blockedStops are those of the process, by which bodies that stop each other are found.
+type blockedStops struct {
+	mu    sync.Mutex
+	stops []*blockedStop
+}
+
+var blocked blockedStops
+
+// enter notes that callers, which are the tasks that a call of a stop comes from, wait for tasks to stop. It returns for
+// whom this call must not wait: the callers, and those of tasks whose bodies wait for the callers, be it by way of others.
+// The call's end calls leave.
+func (b *blockedStops) enter(callers, tasks []*Task) (unawaited []*Task, leave func()) {
+	if len(callers) == 0 {
+		return nil, func() {}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	unawaited = slices.Clone(callers)
+	for again := true; again; {
+		again = false
+		for _, s := range b.stops {
+			if !s.waitsFor(unawaited) {
+				continue
+			}
+			for _, t := range s.callers {
+				if !slices.Contains(unawaited, t) {
+					unawaited, again = append(unawaited, t), true
+				}
+			}
+		}
+	}
+	own := &blockedStop{callers, unawaited, tasks}
+	b.stops = append(b.stops, own)
+	return unawaited, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.stops = slices.DeleteFunc(b.stops, func(s *blockedStop) bool { return s == own })
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,7 +189,7 @@ func TestStopWhileWaiting(t *testing.T) {
 	assert.Positive(t, never, "no stop came before the first run")
 }
 
-// The run has begun, and its body has not been entered: that finds its context ended.
+// The run has begun, and its body has not been entered: that finds its context ended, and the stop does not wait for the log.
 func TestStopBeforeTheBodyIsEntered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var body causeLog
@@ -195,10 +197,12 @@ func TestStopBeforeTheBodyIsEntered(t *testing.T) {
 		task := start(t, m, "a", body.run)
 		require.Equal(t, taskmanager.StateRunning, settled(task))
 		began := time.Now()
+		assert.Empty(t, body.all())
 		require.NoError(t, task.Stop(t.Context()))
-		took(t, time.Second, began)
+		took(t, 0, began)
 		assert.Equal(t, []error{taskmanager.ErrStopped}, body.all())
 		assert.Equal(t, taskmanager.StateStopped, task.State())
+		time.Sleep(time.Second) // the handler returns
 	})
 }
 
@@ -628,23 +632,30 @@ func TestStuckBeforeStopped(t *testing.T) {
 	}
 }
 
-// The same, when it takes long to say that the task is stuck: that holds up what the task has to say, and not the stop.
+// The same, when it takes long to say that the task is stuck: that holds up its other lines in the log, and nothing else.
 func TestStuckBeforeStoppedWithASlowLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, slowLog("task stuck, its body does not return", func() { time.Sleep(time.Minute) }))
+		lines := newLines(slog.LevelInfo)
+		slow := slowHandler{lines, "task stuck, its body does not return", func() { time.Sleep(time.Minute) }}
+		m := mustNew(t, taskmanager.WithLogger(slog.New(slow)))
 		events := m.Subscribe(t.Context())
 		task := start(t, m, "a", slowToStop(6*time.Second))
 		synctest.Wait()
 		began := time.Now()
 		asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
 		took(t, 5*time.Second, began)
-		time.Sleep(2 * time.Second)
-		require.Equal(t, taskmanager.StateStopped, settled(task), "the body has returned")
+		require.Equal(t, taskmanager.StateStuck, settled(task))
 		require.NoError(t, task.Wait(t.Context()))
-		took(t, 5*time.Second+time.Minute, began)
+		took(t, 6*time.Second, began)
+		require.Equal(t, taskmanager.StateStopped, settled(task), "the body has returned")
 		assert.Equal(t, []taskmanager.EventKind{
 			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped,
 		}, kinds(pending(events), "a"))
+		time.Sleep(time.Until(began.Add(5*time.Second + time.Minute - 1)))
+		assert.Equal(t, []string{"task started"}, messages(lines))
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		assert.Equal(t, []string{"task started", "task stuck, its body does not return", "task stopped"}, messages(lines))
 	})
 }
 
@@ -686,19 +697,37 @@ func TestShutdownWaitsUntilItIsLoggedThatATaskIsStuck(t *testing.T) {
 	}
 }
 
-// A log handler that hangs at the end of a task makes the stop late, and not longer than its deadline.
+// A log handler that hangs at the end of a task holds up nobody: the task has stopped when its body has returned, and its name
+// is free. What there is to log is logged when the handler returns.
 func TestStopWithALogThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
-		m := mustNew(t, slowLog("task stopped", func() { <-hang }))
-		task := start(t, m, "a", untilStopped)
+		lines := newLines(slog.LevelInfo)
+		m := mustNew(t, taskmanager.WithLogger(slog.New(slowHandler{lines, "task stopped", func() { <-hang }})))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", slowToStop(time.Second))
 		synctest.Wait()
 		began := time.Now()
-		stuck := asStuck(t, task.Stop(t.Context()), "a", 5*time.Second)
-		took(t, 5*time.Second, began)
-		assert.Contains(t, string(stuck.Stack), "slowHandler")
-		close(hang)
+		require.NoError(t, task.Stop(t.Context()))
+		took(t, time.Second, began)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
 		require.NoError(t, task.Wait(t.Context()))
+		require.ErrorIs(t, task.Stop(t.Context()), taskmanager.ErrTaskNotRunning)
+		require.NoError(t, task.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		require.NoError(t, task.Stop(t.Context()))
+		anew := start(t, m, "a", untilStopped)
+		require.Equal(t, taskmanager.StateRunning, settled(anew))
+		require.NoError(t, m.StopAll(t.Context()))
+		took(t, 2*time.Second, began)
+		startedAndStopped := []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStopped}
+		assert.Equal(t, slices.Repeat(startedAndStopped, 3), kinds(pending(events), "a"))
+		assert.Equal(t, []string{"task started", "task started"}, messages(lines), "the second one is of another task")
+		close(hang)
+		synctest.Wait()
+		got := messages(lines)
+		slices.Sort(got)
+		assert.Equal(t, append(slices.Repeat([]string{"task started"}, 3), slices.Repeat([]string{"task stopped"}, 3)...), got)
 	})
 }
 

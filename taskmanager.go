@@ -69,9 +69,11 @@
 // there is something to deliver to a [Reporter]. Nothing has to be closed: a Manager whose tasks
 // have ended is garbage like any other value.
 //
-// No user code is called with a lock held. Bodies, backoff policies and log handlers are called by
-// the goroutine of their task, reporters by one of their own. A panic in a goroutine that a body
-// has started ends the process, as everywhere in Go.
+// No user code is called with a lock held, nor between a decision and its effect: who waits for a
+// task hears of its end before a log handler does. Bodies, backoff policies and log handlers are
+// called by the goroutine of their task, reporters by one of their own. Where one of them hangs and
+// the task is asked for something, another goroutine takes over the task. A panic in a goroutine that
+// a body has started ends the process, as everywhere in Go.
 //
 // # Observability
 //
@@ -89,10 +91,10 @@ package taskmanager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"sync"
@@ -106,33 +108,33 @@ import (
 
 // A Manager supervises tasks. It is made by [New].
 type Manager struct {
-	config config // never changes
-	id     string // unique in the process; a pprof label
+	values         context.Context    // those of config.ctx, without its end
+	outerRun       *run               // whose context config.ctx is, or derives from; nil if it is not that of a task
+	config         config             // never changes
+	id             string             // unique in the process; a pprof label
+	restartLimiter *fairlimit.Limiter // nil: no fleet-wide limit
+	parent         parentContext      // that of every task's context
+	bus            *eventBus          // to whom events go
+	dumps          dumps              // of the stacks of goroutines
+	overdueQueue   overdueQueue       // runs that have missed a heartbeat
+	dependentCount atomic.Int64       // how many of tasks depend on others
 
-	restartLimiter *fairlimit.Limiter // of all tasks; nil: no fleet-wide limit
-
-	bus *eventBus // takes what happens to those who want to know
-
-	mu       sync.Mutex
-	tasks    index         // supervised and remembered
-	alive    int           // those of tasks that have not ended
-	closed   bool          // by Shutdown, the end of the parent context or that of Run; never taken back
-	shut     bool          // by Shutdown
-	over     chan struct{} // made by Run; closed, and nil again, when Run is to end
-	lost     []lostTask    // critical tasks that are gone
-	unwatch  func() bool   // ends the watch for the end of the parent context; non-nil while a task is alive
-	newest   *Task         // of the remembered tasks, which are linked
-	oldest   *Task
-	remember int    // how many those are
-	retired  counts // of the tasks that have been forgotten
-
-	dependents  map[string]map[*Task]struct{} // by name, the tasks alive that depend on it
-	depended    atomic.Int64                  // how many tasks alive depend on others; may be read without mu
-	overdueRuns overdueRuns                   // has a mutex of its own
+	mu             sync.Mutex
+	tasks          index // supervised and remembered
+	aliveCount     int   // those of tasks that have not ended
+	closed         bool  // by Shutdown, the end of the parent context or that of Run; never taken back
+	shutdownCalled bool
+	runQuit        chan struct{} // made by Run; closed, and nil again, when Run is to end
+	criticalExits  map[string]criticalExit
+	criticalCount  uint64 // of criticalExits so far, for their order
+	history        history
+	dependents     map[string]map[*Task]struct{} // by name, those of tasks that depend on it
+	groupStarted   atomic.Bool                   // of a group: start has returned
+	changes        map[string]*readinessChange   // by name, for those who wait for it to be ready
 }
 
-// managers counts them for Manager.id.
-var managers atomic.Uint64
+// managerCount is for Manager.id.
+var managerCount atomic.Uint64
 
 // New returns a Manager. It has no goroutine and needs no closing. Task options set the default for
 // its tasks. The error is an [*OptionError].
@@ -143,18 +145,22 @@ func New(opts ...Option) (*Manager, error) {
 	}
 	m := &Manager{
 		config: c,
-		id:     strconv.FormatUint(managers.Add(1), 10),
+		// With the labels as they are now: each task's are made from them, without a call of c.ctx, which may be the user's.
+		values:   context.WithoutCancel(pprof.WithLabels(c.ctx, pprof.Labels())),
+		outerRun: runOf(c.ctx),
+		id:       strconv.FormatUint(managerCount.Add(1), 10),
 	}
+	m.parent.init(c.ctx)
+	var outer *eventBus
+	if c.parentManager != nil {
+		outer = c.parentManager.bus
+	}
+	m.bus = newEventBus(outermost(c.ctx), &m.config, outer)
 	if c.restartLimit != rate.Inf {
 		m.restartLimiter = fairlimit.New(c.restartLimit, c.restartBurst)
 	}
 	m.config.task.manager = m
-	var outer *eventBus
-	if c.outer != nil {
-		outer = c.outer.bus
-	}
-	m.bus = newEventBus(outermost(c.ctx), &c, outer)
-	m.bus.setReporter(c.reporter)
+	m.SetReporter(c.reporter)
 	return m, nil
 }
 
@@ -184,16 +190,21 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	if err != nil {
 		return nil, err
 	}
-	if err := m.register(t); err != nil {
-		return nil, err
-	}
-	if tc.unreachable {
+	if tc.unreachable && m.isFree(name) {
+		// Before anything is started: the log's handler is user code, and may not return.
 		m.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
 			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
 	}
-	go t.supervise()
+	if err := m.register(t); err != nil {
+		return nil, err
+	}
+	go t.supervise(driver{id: firstDriver})
+	m.watchParent()
 	return t, nil
 }
+
+// isFree reports whether a task of that name would be started.
+func (m *Manager) isFree(name string) bool { return !m.isClosed() && !m.IsRunning(name) }
 
 func (m *Manager) register(t *Task) error {
 	now := time.Now() // before the lock, for which others wait
@@ -213,89 +224,37 @@ func (m *Manager) register(t *Task) error {
 		}
 		m.forgetLocked(old)
 	}
-	m.foundLocked(t)
-	m.startedLocked(t, now)
+	m.clearCriticalExitLocked(t)
+	t.driver = firstDriver
+	m.addDependentLocked(t)
+	m.taskStartedLocked(t, now)
 	m.tasks.put(t) // at last: from now on it is found without a lock
+	m.trimLocked()
 	return nil
 }
 
-// startedLocked notes that a life of t begins.
-func (m *Manager) startedLocked(t *Task, now time.Time) {
+// taskStartedLocked notes that a life of t begins.
+func (m *Manager) taskStartedLocked(t *Task, now time.Time) {
 	t.startedAt = now.UnixNano()
-	m.dependLocked(t)
-	m.alive++
-	if m.alive == 1 && m.config.ctx.Done() != nil {
-		m.unwatch = context.AfterFunc(m.config.ctx, m.parentEnded)
-	}
+	m.aliveCount++
 }
 
-// endedLocked notes that a life of t has ended: t is remembered, and the task that ended first
-// forgotten, unless it is needed.
-func (m *Manager) endedLocked(t *Task) {
-	m.undependLocked(t)
-	m.alive--
-	if m.alive == 0 && m.unwatch != nil {
-		m.unwatch()
-		m.unwatch = nil
+// taskEndedLocked notes that a life of t has ended.
+func (m *Manager) taskEndedLocked(t *Task) {
+	m.aliveCount--
+	if m.aliveCount == 0 {
+		m.parent.unwatchLocked()
 	}
-	m.bus.pending.Add()
-	m.linkLocked(t)
-	for range m.remember {
-		if m.remember <= m.config.history {
-			return
-		}
-		oldest := m.oldest
-		if m.neededLocked(oldest) {
-			m.unlinkLocked(oldest)
-			m.linkLocked(oldest)
-			continue
-		}
-		m.forgetLocked(oldest)
-		m.tasks.remove(oldest)
-	}
+	m.keepLocked(t)
 }
 
-// linkLocked puts t at the end of the list of those that are remembered.
-func (m *Manager) linkLocked(t *Task) {
-	t.older = m.newest
-	if m.newest != nil {
-		m.newest.newer = t
-	} else {
-		m.oldest = t
-	}
-	m.newest = t
-	m.remember++
-}
+func (m *Manager) closedLocked() bool { return m.closed || m.parent.isDone() }
 
-// unlinkLocked takes t out of the list of those that are remembered.
-func (m *Manager) unlinkLocked(t *Task) {
-	newer, older := t.newer, t.older
-	if newer != nil {
-		newer.older = older
-	} else {
-		m.newest = older
-	}
-	if older != nil {
-		older.newer = newer
-	} else {
-		m.oldest = newer
-	}
-	t.newer, t.older = nil, nil
-	m.remember--
+func (m *Manager) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closedLocked()
 }
-
-// forgetLocked is unlinkLocked, and keeps the counts of t for the totals.
-func (m *Manager) forgetLocked(t *Task) {
-	m.unlinkLocked(t)
-	t.mu.Lock()
-	total := t.totalLocked()
-	t.mu.Unlock()
-	m.retired.runs += total.runs
-	m.retired.failures += total.failures
-	m.retired.panics += total.panics
-}
-
-func (m *Manager) closedLocked() bool { return m.closed || m.config.ctx.Err() != nil }
 
 // StopTask asks the task of that name to stop and waits until its body has returned: at most for
 // the task's stop timeout, and not beyond the deadline of ctx. The body finds ErrStopped as the
@@ -317,342 +276,6 @@ func (m *Manager) StopTask(ctx context.Context, name string) error {
 	return t.Stop(ctx)
 }
 
-// RestartTask restarts the task of that name by hand, which counts against no limit and waits for
-// no delay. A running one is stopped as by StopTask, with ErrRestarted as the cause, and runs again
-// at once; RestartTask returns when the new run has begun, or waits for its dependencies. One in
-// backoff runs now. One that has ended starts afresh, with new counts. One that waits for its
-// dependencies goes on doing so.
-//
-// Errors are those of StopTask, and [ErrManagerClosed]. If the stop times out, the restart has
-// failed: the task stops for good when its body returns at last. If somebody else stops the task
-// meanwhile, the stop wins and the error is its cause: [ErrStopped], for example. A stuck task is
-// not restarted: RestartTask returns a StopTimeoutError at once.
-func (m *Manager) RestartTask(ctx context.Context, name string) error {
-	if err := checkContext(ctx); err != nil {
-		return err
-	}
-	for {
-		t, err := m.find(name)
-		if err != nil {
-			return err
-		}
-		err = m.restart(ctx, t)
-		if !errors.Is(err, ErrTaskNotFound) {
-			return err
-		}
-		if now, ok := m.Lookup(name); !ok || now == t {
-			return err
-		}
-		// t had ended, and its name was started anew before t was restarted: it is the new task's
-		// turn.
-	}
-}
-
-func (m *Manager) find(name string) (*Task, error) {
-	if t, ok := m.Lookup(name); ok {
-		return t, nil
-	}
-	return nil, fmt.Errorf("%w: %q", ErrTaskNotFound, name)
-}
-
-func (m *Manager) restart(ctx context.Context, t *Task) error {
-	for {
-		switch again, err := m.revive(ctx, t); {
-		case err != nil:
-			return fmt.Errorf("%w: %q", err, t.name)
-		case again:
-			return nil
-		}
-		// t has not ended, or had not a moment ago.
-		switch err := t.restartable(); {
-		case err != nil:
-			return err
-		case t.State() == StateWaiting:
-			return nil // a run begins as soon as it can
-		}
-		bounded := ctx.Err() == nil
-		stops, asked, own := m.ask(ctx, []*Task{t}, restartRequest, bounded)
-		if asked == 0 {
-			continue // it has ended meanwhile
-		}
-		if own {
-			return nil
-		}
-		s := stops[0]
-		if err := s.wait(ctx, bounded); err != nil {
-			return err
-		}
-		switch followed := request(s.outcome.Load()); followed {
-		case restartRequest:
-			return nil
-		case noRequest:
-			if err := t.Err(); leavesRunning(err) {
-				return err // to revive it now would make two of what still runs below
-			}
-		default:
-			return fmt.Errorf("taskmanager: the restart of task %q was overtaken: %w", t.name, t.cause(followed))
-		}
-		// It completed or failed before it heard of the restart.
-	}
-}
-
-// revive starts a task afresh if it has ended. It returns false if it has not.
-func (m *Manager) revive(ctx context.Context, t *Task) (bool, error) {
-	m.mu.Lock()
-	closed, known := m.closedLocked(), m.tasks.find(t.name) == t
-	m.mu.Unlock()
-	switch {
-	case closed:
-		return false, ErrManagerClosed
-	case !known:
-		return false, ErrTaskNotFound
-	}
-	// Both at once: after a revival by somebody else the channel would be that of the next end.
-	t.mu.Lock()
-	if !t.State().Ended() {
-		t.mu.Unlock()
-		return false, nil
-	}
-	done := t.doneLocked()
-	t.mu.Unlock()
-	// Its state says that it has ended; what remains is the announcement, which goes through the
-	// log's handler.
-	select {
-	case <-done:
-	default:
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
-		}
-	}
-	delays, err := t.config.newDelays()
-	if err != nil {
-		return false, err
-	}
-	now := time.Now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case m.closedLocked():
-		return false, ErrManagerClosed
-	case m.tasks.find(t.name) != t:
-		return false, ErrTaskNotFound
-	case !t.announced:
-		return false, nil // somebody else has revived it
-	}
-	p := &past{delays: delays, before: counts{runs: t.runs}}
-	if t.past != nil {
-		p.failures, p.panics = t.past.failures, t.past.panics
-		p.before.failures, p.before.panics = p.failures, p.panics
-	}
-	m.unlinkLocked(t)
-	m.foundLocked(t)
-	t.past, t.extras = p, nil
-	t.asked, t.announced = noRequest, false
-	t.setLocked(StateWaiting)
-	m.startedLocked(t, now)
-	go t.supervise()
-	return true, nil
-}
-
-// restartable returns why a task that has not ended can't be restarted.
-func (t *Task) restartable() error {
-	t.mu.Lock()
-	state, asked := t.State(), t.asked
-	t.mu.Unlock()
-	switch {
-	case state == StateStuck:
-		return &StopTimeoutError{Task: t.name, Timeout: t.config.stopTimeout, Stack: t.config.manager.stacks([]*Task{t})[t]}
-	case state == StateStopping && asked > restartRequest:
-		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.cause(asked))
-	}
-	return nil
-}
-
-// StopAll stops all tasks, each as StopTask does, and returns the joined errors. Each task that was
-// started before the call is stopped; the Manager stays usable.
-//
-// All are stopped at once, except that a task on which others depend (see [WithDependsOn]) is
-// stopped when those have stopped or are stuck; also if ctx is done by then. A deadline of ctx is
-// shared by such a chain: a task has at most one nth of the time that is left when its turn comes,
-// n being the number of tasks in the longest chain that it begins. So the last one gets its part,
-// and what one doesn't need is for those after it. Without a deadline each has its stop timeout,
-// one after the other.
-func (m *Manager) StopAll(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	tasks := m.aliveLocked()
-	m.mu.Unlock()
-	_, err := m.stop(ctx, tasks, stopAllRequest)
-	return err
-}
-
-// Shutdown closes the Manager, stops all tasks as StopAll does, with ErrShutdown as the cause, waits
-// until the log has been told of what has happened, and delivers the reports that wait. Without a
-// deadline in ctx the stop timeouts bound the first and 5 seconds the others. With one the others
-// have until then, and a second at least after the tasks have stopped or are stuck, for that is
-// what is to be reported; they have none once ctx is canceled. A Reporter that fails meanwhile is
-// tried again, after a second or less. What can't be delivered is counted and logged, for which the
-// log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for itself
-// until that time is over.
-//
-// From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
-// again is no error.
-func (m *Manager) Shutdown(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
-		return err
-	}
-	_, err := m.stop(ctx, m.close(true), shutdownRequest)
-	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config.manager == m }) {
-		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
-	}
-	m.bus.flush(ctx)
-	return err
-}
-
-// close refuses new tasks, and returns those that have not ended.
-func (m *Manager) close(byShutdown bool) []*Task {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed, m.shut = true, m.shut || byShutdown
-	m.endRunLocked()
-	return m.aliveLocked()
-}
-
-func (m *Manager) aliveLocked() []*Task {
-	tasks := make([]*Task, 0, m.alive)
-	for t := range m.tasks.all() {
-		if !t.State().Ended() {
-			tasks = append(tasks, t)
-		}
-	}
-	return tasks
-}
-
-// parentEnded is called on a goroutine of its own when the parent context has ended while tasks are
-// alive.
-func (m *Manager) parentEnded() {
-	_, _ = m.stop(context.Background(), m.close(false), parentEnded) // what is stuck is logged
-}
-
-// Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until
-// somebody else shuts the Manager down; then it shuts the Manager down itself.
-//
-// It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each
-// critical task that was given up, and the [*StopTimeoutError] of one that its watchdog found
-// stuck, before or meanwhile. ctx being done is no error, nor is the end of the parent context,
-// whose tasks Run waits for. A Manager that is closed already returns [ErrManagerClosed].
-func (m *Manager) Run(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	if m.shut || m.closedLocked() && m.alive == 0 {
-		m.mu.Unlock()
-		return ErrManagerClosed
-	}
-	if m.over == nil {
-		m.over = make(chan struct{})
-	}
-	over := m.over
-	if len(m.lost) > 0 {
-		m.endRunLocked()
-	}
-	m.mu.Unlock()
-	select {
-	case <-ctx.Done():
-	case <-over:
-	case <-m.config.ctx.Done():
-	}
-	err := m.Shutdown(context.WithoutCancel(ctx))
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var errs []error
-	for _, lost := range m.lost {
-		errs = append(errs, lost.err)
-	}
-	return joined(append(errs, err))
-}
-
-// A lostTask is a critical task that is gone.
-type lostTask struct {
-	name string
-	err  error // nil if it has completed
-}
-
-func (m *Manager) lostLocked(t *Task, err error) {
-	m.foundLocked(t)
-	m.lost = append(m.lost, lostTask{t.name, err})
-	m.endRunLocked()
-}
-
-// lostToWatchdog is lostLocked for a task whose body ignores that it was canceled, if it is
-// critical. It does nothing for one that has ended meanwhile.
-func (m *Manager) lostToWatchdog(t *Task, err error) {
-	if !t.config.critical {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !t.State().Ended() {
-		m.lostLocked(t, err)
-	}
-}
-
-// foundLocked takes back lostLocked, for t or an earlier task of its name, unless it is too late:
-// Run may have ended because of it.
-func (m *Manager) foundLocked(t *Task) {
-	if m.closed {
-		return
-	}
-	m.lost = slices.DeleteFunc(m.lost, func(l lostTask) bool { return l.name == t.name })
-}
-
-// endRunLocked has Run, if it waits, shut the Manager down. Nothing is started from now on, though
-// the goroutine of Run may need a while to get there.
-func (m *Manager) endRunLocked() {
-	if m.over != nil {
-		close(m.over)
-		m.over = nil
-		m.closed = true
-	}
-}
-
-// SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
-// former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
-// way ends as it may; Shutdown waits for it. A Reporter that is set again, alone or as a part of a
-// [MultiReporter], goes on as it was: with what waits for it, and from one goroutine at a time.
-func (m *Manager) SetReporter(r Reporter) { m.bus.setReporter(r) }
-
-// Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
-// that is slower than that the oldest events are lost, and the Missed of the next one counts them.
-// The channel is closed when ctx is done. A nil ctx is never done.
-func (m *Manager) Subscribe(ctx context.Context) <-chan Event { return m.bus.subscribe(ctx) }
-
-// listens reports whether anybody wants events of this kind.
-func (m *Manager) listens(k EventKind) bool { return m.bus.wants(k) || m.bus.logs(k.Level()) }
-
-// publish hands e to the subscribers, the reporters and the log: to the latter at last, because its
-// handler is the user's and may not return. It is called without locks.
-func (m *Manager) publish(e *Event) {
-	m.bus.deliver(e)
-	m.bus.logEvent(e)
-}
-
-// outermost returns the context of the Manager around all tasks that ctx is of: the first one that is
-// not that of a task. Reporters get its values, and must not be taken for a task's.
-func outermost(ctx context.Context) context.Context {
-	for r := runOf(ctx); r != nil; r = runOf(ctx) {
-		ctx = r.task.config.manager.config.ctx
-	}
-	return ctx
-}
-
 // IsRunning reports whether there is a task of that name that has not ended: one that waits in
 // backoff is running in this sense.
 func (m *Manager) IsRunning(name string) bool {
@@ -670,7 +293,7 @@ func (m *Manager) Lookup(name string) (*Task, bool) {
 // begins. The order is undefined.
 func (m *Manager) Tasks() iter.Seq[*Task] {
 	return func(yield func(*Task) bool) {
-		for _, t := range m.known() {
+		for _, t := range m.allTasks() {
 			if !yield(t) {
 				return
 			}
@@ -678,16 +301,38 @@ func (m *Manager) Tasks() iter.Seq[*Task] {
 	}
 }
 
-// known returns the tasks that are supervised or remembered.
-func (m *Manager) known() []*Task {
+// allTasks returns the tasks that are supervised or remembered.
+func (m *Manager) allTasks() []*Task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.knownLocked()
+	return m.allTasksLocked()
 }
 
-func (m *Manager) knownLocked() []*Task {
+func (m *Manager) allTasksLocked() []*Task {
 	return slices.AppendSeq(make([]*Task, 0, m.tasks.n), m.tasks.all())
 }
+
+// aliveTasksLocked returns those that have not ended.
+func (m *Manager) aliveTasksLocked() []*Task {
+	tasks := make([]*Task, 0, m.aliveCount)
+	for t := range m.tasks.all() {
+		if !t.State().Ended() {
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+// SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
+// former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
+// way ends as it may; Shutdown waits for it. A Reporter that is set again, alone or as a part of a
+// [MultiReporter], goes on as it was: with what waits for it, and from one goroutine at a time.
+func (m *Manager) SetReporter(r Reporter) { m.bus.setReporter(r) }
+
+// Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
+// that is slower than that the oldest events are lost, and the Missed of the next one counts them.
+// The channel is closed when ctx is done. A nil ctx is never done.
+func (m *Manager) Subscribe(ctx context.Context) <-chan Event { return m.bus.subscribe(ctx) }
 
 func checkContext(ctx context.Context) error {
 	if ctx == nil {
@@ -695,55 +340,3 @@ func checkContext(ctx context.Context) error {
 	}
 	return nil
 }
-
-// defaultManager is made when it is first used.
-var defaultManager atomic.Pointer[Manager]
-
-// Default returns the Manager that the functions of this package use. It has the default options,
-// unless SetDefault has set another.
-func Default() *Manager {
-	if m := defaultManager.Load(); m != nil {
-		return m
-	}
-	m, err := New()
-	if err != nil {
-		panic(err) // without options there is nothing to refuse
-	}
-	if defaultManager.CompareAndSwap(nil, m) {
-		return m
-	}
-	return defaultManager.Load()
-}
-
-// SetDefault makes m the default Manager. The former one goes on with its tasks. After
-// SetDefault(nil), the next use makes a new one.
-func SetDefault(m *Manager) { defaultManager.Store(m) }
-
-// StartTask calls [Manager.StartTask] on the default Manager.
-func StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
-	return Default().StartTask(name, body, opts...)
-}
-
-// StopTask calls [Manager.StopTask] on the default Manager.
-func StopTask(ctx context.Context, name string) error { return Default().StopTask(ctx, name) }
-
-// RestartTask calls [Manager.RestartTask] on the default Manager.
-func RestartTask(ctx context.Context, name string) error { return Default().RestartTask(ctx, name) }
-
-// StopAll calls [Manager.StopAll] on the default Manager.
-func StopAll(ctx context.Context) error { return Default().StopAll(ctx) }
-
-// IsRunning calls [Manager.IsRunning] on the default Manager.
-func IsRunning(name string) bool { return Default().IsRunning(name) }
-
-// Lookup calls [Manager.Lookup] on the default Manager.
-func Lookup(name string) (*Task, bool) { return Default().Lookup(name) }
-
-// Stats calls [Manager.Stats] on the default Manager.
-func Stats() ManagerStats { return Default().Stats() }
-
-// SetReporter calls [Manager.SetReporter] on the default Manager.
-func SetReporter(r Reporter) { Default().SetReporter(r) }
-
-// Run calls [Manager.Run] on the default Manager.
-func Run(ctx context.Context) error { return Default().Run(ctx) }

@@ -126,5 +126,5 @@ func TestWindowReusesItsMemory(t *testing.T) {
 
 // There is one for each task that has ever failed.
 func TestWindowIsSmall(t *testing.T) {
-	assert.EqualValues(t, unsafe.Sizeof(time.Time{})+unsafe.Sizeof([]int{})+2*unsafe.Sizeof(0), unsafe.Sizeof(Window{}))
+	assert.Equal(t, unsafe.Sizeof(time.Time{})+unsafe.Sizeof([]int{})+2*unsafe.Sizeof(0), unsafe.Sizeof(Window{}))
 }

@@ -1,0 +1,462 @@
+package taskmanager
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// A decision is what has become known of a task; and, once decide has been called, what was decided and what is left to do.
+type decision struct {
+	input      input
+	request    request // of askedStop
+	now        time.Time
+	waiter     *waiter         // of a request: who waits until it has been done
+	overdue    *overdueRun     // of becameOverdue
+	timeout    time.Duration   // of deadlinePassed
+	delays     backoff.BackOff // of revived
+	parentDone bool            // the parent context has ended
+
+	driver  uint32  // who asks for it, if it is the driver: one that was replaced is not heard. Otherwise 0
+	canLog  bool    // who asks will log the event, unless somebody is with the log's handler
+	quiet   bool    // the log does not want to know that a run begins
+	release bool    // Task.logging was due to who asks, and is not any more
+	end     runEnd  // of returned…
+	unsure  bool    // of returned…: see record.unsure
+	verdict verdict // of returned… and judged…; a known one is applied to a run that is judged
+
+	joined  bool  // waiter waits, or has been resolved already
+	refused bool  // the task can't do that
+	phase   phase // of the task now
+	begun   *run
+	cancel  *run // whose context is to be ended
+	cause   error
+	atOnce  bool // nothing holds up the next run
+	more    bool // lines wait for the log
+	line    bool // told is to be logged by who asks; Task.logging is due to that
+	told    occurrence
+	stuck   *occurrence // to be told when it is known where the body is
+}
+
+// A verdict is what user code, or its absence, says of a run that is judged.
+type verdict struct {
+	known bool
+	final bool // no restart
+
+	looked bool          // whether the limit of restarts is used up
+	limit  bool          // it is
+	delay  time.Duration // of a policy of the user's
+	err    error         // of such a policy
+}
+
+// An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
+type occurrence struct {
+	kind     EventKind
+	now      time.Time
+	run      uint64
+	err      error
+	cause    error
+	delay    time.Duration
+	uptime   time.Duration
+	restarts int
+	alone    bool // stopped without what depends on it
+}
+
+// decide has step decide about n, and carries out what it says. What is ours and can't block is done with the lock held: so
+// events of a task never overtake each other, and whoever has waited for an end finds its event. What is left is the
+// caller's: the log, whose handler is user code.
+//
+//go:noinline
+func (t *Task) decide(n *decision) {
+	m := t.config.manager
+	n.parentDone = m.parent.isDone()
+	t.mu.Lock()
+	if t.concernsManagerLocked(n) {
+		t.mu.Unlock()
+		m.mu.Lock()
+		t.mu.Lock()
+		t.decideLocked(n)
+		t.mu.Unlock()
+		m.trimLocked()
+		m.mu.Unlock()
+	} else {
+		t.decideLocked(n)
+		t.mu.Unlock()
+	}
+	if n.cancel != nil {
+		n.cancel.end(n.cause)
+	}
+}
+
+// concernsManagerLocked reports whether the Manager's mu must be held to decide about n: a life may begin or end.
+func (t *Task) concernsManagerLocked(n *decision) bool {
+	next, do, ok := table.step(t.machine, n.input, n.request)
+	switch {
+	case n.driver != 0 && n.parentDone:
+		return true
+	case !ok:
+		return false
+	case do&(endLife|beginLife) != 0,
+		t.config.critical && do&(noLongerStuck|publishStarted) != 0:
+		return true
+	}
+	return (next.phase == judging || n.input == judgedRestart) && n.verdict.known && t.givesUpLocked(&n.verdict, n.now)
+}
+
+func (t *Task) decideLocked(n *decision) {
+	was := t.machine.phase
+	n.phase = was
+	if n.input == becameOverdue && !n.overdue.isOverdueLocked(n.overdue.err.Err) {
+		return // the run has ended, or become ready, while its stacks were taken
+	}
+	if n.driver != 0 {
+		if n.release {
+			t.logging = false
+		}
+		if n.driver != t.driver {
+			return
+		}
+		if t.lazy != nil {
+			t.lazy.parked = false
+		}
+		// The end of the parent context is a request that a body may have heard of before the Manager has.
+		if n.parentDone && t.machine.pending < stopRequest {
+			n.request = parentDoneRequest
+			t.applyLocked(n, askedStop)
+		}
+	}
+	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
+		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
+	}
+	if n.input != judgedRestart {
+		t.applyLocked(n, n.input)
+	}
+	if t.machine.phase == judging && n.verdict.known && (was.executes() || n.input == judgedRestart) {
+		t.judgeLocked(n)
+	}
+	n.more = t.linesWaitLocked()
+}
+
+// givesUpLocked reports whether v, or the limit of restarts, forbids another run.
+func (t *Task) givesUpLocked(v *verdict, now time.Time) bool {
+	c := t.config
+	if !v.looked {
+		n := 0
+		if t.record != nil {
+			n = t.record.restarts.Count(now, c.window) // forgets those that do not count any more
+		}
+		v.final = v.final || c.restart == RestartNever
+		v.looked, v.limit = true, !v.final && c.maxRestarts != Unlimited && n >= c.maxRestarts
+	}
+	return v.final || v.limit
+}
+
+// judgeLocked decides what follows the run that is judged.
+func (t *Task) judgeLocked(n *decision) {
+	p, c, v := t.record, t.config, &n.verdict
+	p.unsure = nil // by now it is known, or nobody will ever know
+	p.delay = 0
+	if t.givesUpLocked(v, n.now) {
+		gaveUp := &GiveUpError{Task: t.name, Err: p.judged.err}
+		switch {
+		case v.err != nil:
+			gaveUp.Err = joinErrors([]error{p.judged.err, v.err})
+		case v.limit:
+			gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), c.window
+		}
+		p.gaveUp = gaveUp
+		t.applyLocked(n, judgedGiveUp)
+		return
+	}
+	p.delay = v.delay
+	if c.policy == nil {
+		p.delay = t.ownDelayLocked()
+	}
+	p.restarts.Add(p.judged.now, c.windowCapacity())
+	p.nextRunAt = p.judged.now.UnixNano() + int64(min(p.delay, maxDelay))
+	n.atOnce = p.delay == 0 && c.manager.restartLimiter == nil && len(c.dependsOn) == 0 && !n.unsure && !t.linesWaitLocked()
+	t.applyLocked(n, judgedRestart)
+}
+
+// ownDelayLocked returns the next delay of the backoff that is ours, and takes no user code.
+func (t *Task) ownDelayLocked() time.Duration {
+	p := t.record
+	if p.delays == nil {
+		p.delays, _ = t.config.newDelays() // without a policy of the user's there is no error
+		if p.delays == nil {
+			return 0
+		}
+	}
+	d, _ := nextDelay(p.delays, p.judged.uptime >= t.config.healthy())
+	return d
+}
+
+// applyLocked is the only function that changes machine. in is what n is about, or a part of it.
+func (t *Task) applyLocked(n *decision, in input) {
+	next, do, ok := table.step(t.machine, in, n.request)
+	if !ok {
+		return
+	}
+	if do&refuse != 0 {
+		n.refused, n.phase = true, t.machine.phase
+		return
+	}
+	was := t.machine.phase
+	if n.waiter != nil {
+		n.joined = true
+		n.waiter.next, t.waiters = t.waiters, n.waiter
+	}
+	t.machine, n.phase = next, next.phase
+	if was.executes() && !next.phase.executes() {
+		t.endRunLocked(n)
+	}
+	if do&publishStarted != 0 {
+		t.beginRunLocked(n)
+	}
+	if do&beginLife != 0 {
+		t.beginLifeLocked(n)
+	}
+	t.state.Store(uint32(next.phase.state()))
+	if do&countFailure != 0 {
+		t.countLocked(&n.end)
+	}
+	if do&noLongerStuck != 0 {
+		t.unstickLocked(n)
+	}
+	if next.phase == failed && in != judgedGiveUp || was == waiting && in == judgedGiveUp {
+		t.recordLocked().gaveUp = &GiveUpError{Task: t.name, Err: n.end.err}
+	}
+	if do&publishAny != 0 && (do&publishStarted == 0 || !n.quiet || t.config.manager.bus.wants(EventStarted)) {
+		t.publishLocked(n, do, was)
+	}
+	if do&endLife != 0 {
+		t.endLifeLocked(n)
+	}
+	switch {
+	case do&resolveAll != 0:
+		t.resolveLocked(overdueRequest, parentDoneRequest)
+	case do&resolveRestarts != 0:
+		t.resolveLocked(overdueRequest, restartRequest)
+	}
+	if do&cancelRun != 0 {
+		n.cancel = t.run
+		n.cause = t.causeOf(next.pending)
+		if n.overdue != nil {
+			t.recordLocked().overdue = n.overdue.err
+			if next.phase == overdue {
+				n.cause = n.overdue.err.Err
+			}
+		}
+	}
+	if do&wakeDriver != 0 && n.driver == 0 {
+		t.wakeDriverLocked()
+	}
+}
+
+// beginRunLocked begins the next run.
+func (t *Task) beginRunLocked(n *decision) {
+	r := &t.firstRun
+	if t.runs > 0 {
+		r = new(run)
+	}
+	r.task, r.started = t, n.now
+	t.run, n.begun = r, r
+	t.runs++
+	if x := t.lazy; x != nil {
+		x.status, x.watched, x.nextPassAt, x.group, x.doomed = "", nil, 0, nil, nil
+	}
+	if t.config.critical {
+		t.config.manager.clearCriticalExitLocked(t)
+	}
+	if p := t.record; p != nil {
+		p.unsure = nil
+	}
+}
+
+// endRunLocked notes that the run is over.
+func (t *Task) endRunLocked(n *decision) {
+	n.end.run = t.runNumberLocked()
+	t.run = nil
+	p := t.record
+	if p != nil && p.overdue != nil {
+		n.end.err = p.overdue.joinBodyError(n.end.err)
+		p.overdue = nil
+	}
+	if n.unsure {
+		t.recordLocked().unsure = n.end.err
+	}
+}
+
+// countLocked counts how a run has ended, at the moment at which it is over: no snapshot shows one without the other.
+func (t *Task) countLocked(end *runEnd) {
+	p := t.recordLocked()
+	p.judged = *end
+	if end.err == nil {
+		return
+	}
+	p.failures++
+	if end.panicked {
+		p.panics++
+	}
+	p.lastErr, p.lastErrAt = end.err, end.now
+}
+
+// unstickLocked tells that the task was stuck, if that is still to be told, and that it is not any more.
+func (t *Task) unstickLocked(n *decision) {
+	p := t.record
+	if o := p.stuckEvent; o != nil {
+		p.stuckEvent = nil
+		t.tellLocked(n, o)
+	}
+	if t.config.critical {
+		t.config.manager.clearCriticalExitLocked(t)
+	}
+}
+
+// publishLocked publishes what has happened.
+func (t *Task) publishLocked(n *decision, do effect, was phase) {
+	if do&publishRunEnd != 0 {
+		t.publishRunEndLocked(n)
+	}
+	o := occurrence{now: n.now, run: t.runNumberLocked()}
+	if was.executes() {
+		o.uptime = n.end.uptime
+	}
+	switch {
+	case do&publishStarted != 0:
+		o.kind = EventStarted
+	case do&publishRestart != 0:
+		o.kind, o.cause = EventStopped, ErrRestarted
+		o.err = errors.Join(ErrRestarted, besideCause(n.end.err, ErrRestarted))
+	case do&publishStopped != 0:
+		o.kind, o.cause, o.alone = EventStopped, t.causeOf(t.machine.pending), t.machine.pending == stopRequest
+		if was.executes() {
+			o.err = besideCause(n.end.err, o.cause)
+		}
+	case do&publishGaveUp != 0:
+		p := t.record
+		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Len()
+	case do&publishDone != 0:
+		o.kind = EventCompleted
+	case do&publishStuck != 0:
+		t.reserveStuckLocked(n)
+		return
+	default:
+		return
+	}
+	t.tellLocked(n, &o)
+}
+
+// publishRunEndLocked publishes how the run has ended that was judged.
+func (t *Task) publishRunEndLocked(n *decision) {
+	p := t.record
+	o := occurrence{
+		kind: EventFailed, now: p.judged.now, run: p.judged.run, err: p.judged.err, uptime: p.judged.uptime,
+		delay: p.delay, restarts: p.restarts.Len(),
+	}
+	if o.err == nil {
+		o.kind = EventCompleted
+	}
+	t.tellLocked(n, &o)
+}
+
+// reserveStuckLocked notes that it is to be told that the task is stuck, as soon as it is known where its body is; and at
+// the latest when that has returned.
+func (t *Task) reserveStuckLocked(n *decision) {
+	n.stuck = &occurrence{
+		kind: EventStuck, now: n.now, run: t.runNumberLocked(), uptime: n.now.Sub(t.run.started),
+		err: &StopTimeoutError{Task: t.name, Timeout: n.timeout},
+	}
+	t.recordLocked().stuckEvent = n.stuck
+}
+
+// tellLocked hands an event to the subscribers and the reporters, and notes it for the log.
+func (t *Task) tellLocked(n *decision, o *occurrence) {
+	b := t.config.manager.bus
+	if b.wants(o.kind) {
+		t.deliverLocked(o)
+	}
+	switch {
+	case o.kind == EventStarted && n.quiet:
+	case n.canLog && !n.line && !t.logging && !t.linesWaitLocked():
+		t.logging, n.line, n.told = true, true, *o
+		b.pending.Add()
+	default:
+		t.leaveLineLocked(o)
+	}
+}
+
+// deliverLocked is not inlined, for what it puts on the stack would make that of every parked task larger.
+//
+//go:noinline
+func (t *Task) deliverLocked(o *occurrence) {
+	e := t.event(o)
+	t.config.manager.bus.deliver(&e)
+}
+
+// leaveLineLocked leaves a line to whoever is with the log's handler, or comes there next.
+//
+//go:noinline
+func (t *Task) leaveLineLocked(o *occurrence) {
+	x := t.lazyLocked()
+	x.lines = append(x.lines, *o)
+	t.config.manager.bus.pending.Add()
+}
+
+// endLifeLocked ends a life of the task.
+func (t *Task) endLifeLocked(n *decision) {
+	t.endedAt = n.now.UnixNano()
+	if n.input == returnedLeaves && t.machine.phase == stopped {
+		t.recordLocked().leftRunning = n.end.err
+	}
+	if x := t.lazy; x != nil && x.end != nil {
+		x.end.err = t.errLocked()
+		close(x.end.done)
+	}
+	m := t.config.manager
+	m.taskEndedLocked(t)
+	switch {
+	case !t.config.critical:
+	case t.machine.phase == stopped:
+		m.clearCriticalExitLocked(t)
+	default:
+		m.recordCriticalExitLocked(t, t.errLocked())
+	}
+}
+
+// beginLifeLocked begins a life of a task that had ended.
+func (t *Task) beginLifeLocked(n *decision) {
+	p := &record{delays: n.delays, earlierLives: t.totalsLocked()}
+	p.failures, p.panics = p.earlierLives.failures, p.earlierLives.panics
+	t.record = p
+	if x := t.lazy; x != nil {
+		t.lazy = nil
+		if len(x.lines) > 0 {
+			t.lazy = &lazyFields{lines: x.lines}
+		}
+	}
+	m := t.config.manager
+	m.removeEndedLocked(t)
+	m.clearCriticalExitLocked(t)
+	m.taskStartedLocked(t, n.now)
+	t.driver++
+	go t.supervise(driver{id: t.driver})
+}
+
+// event makes the event of an occurrence.
+func (t *Task) event(o *occurrence) Event {
+	c := t.config
+	return Event{
+		Time: o.now, Manager: c.manager.config.name, Task: t.path(), Kind: o.kind, Run: o.run, Err: o.err, Cause: o.cause,
+		Delay: o.delay, Restarts: o.restarts, MaxRestarts: c.maxRestarts, Window: c.window, Uptime: o.uptime,
+	}
+}
+
+// runNumberLocked is that of the latest run in this life.
+func (t *Task) runNumberLocked() uint64 {
+	if t.record != nil {
+		return t.runs - t.record.earlierLives.runs
+	}
+	return t.runs
+}

@@ -1,0 +1,61 @@
+package taskmanager
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever is decided about a task in any phase: if its life ends by that, this is foreseen, for the Manager's lock has to be held
+// then. A decision that is not foreseen would change the Manager under the eyes of others.
+func TestDecideForeseesTheEndOfALife(t *testing.T) {
+	verdicts := map[string]verdict{
+		"no verdict": {}, "restart": {known: true}, "give up": {known: true, final: true},
+		"policy": {known: true, final: true, err: errors.New("why")},
+	}
+	ends := 0
+	for p := range phases {
+		for in := range inputs {
+			if in == revived || in == becameOverdue && p != running {
+				continue // the one begins a life, with the lock held; of the other the driver asks before
+			}
+			for name, v := range verdicts {
+				for _, limit := range []int{0, 1, Unlimited} {
+					for _, driven := range []uint32{0, 1} {
+						for _, parentDone := range []bool{false, true} {
+							m := quiet(WithMaxRestarts(limit))
+							task, err := newTask(m, "a", nil, &m.config.task)
+							require.NoError(t, err)
+							task.driver = 1
+							task.firstRun.task = task
+							task.machine.phase = p
+							task.state.Store(uint32(p.state()))
+							task.record = &record{judged: runEnd{now: time.Now(), err: errors.New("boom")}}
+							if p.executes() {
+								task.run = &task.firstRun
+							}
+							m.aliveCount = 1
+							n := decision{input: in, request: stopRequest, verdict: v, driver: driven, parentDone: parentDone, now: time.Now()}
+							if in == becameOverdue {
+								n.overdue = &overdueRun{&watchedRun{run: task.run}, &OverdueError{Err: ErrWatchdog}}
+							}
+							task.lazyLocked().wake = make(chan struct{}, 1)
+							task.lazy.parked = true // nobody is replaced
+							foreseen := task.concernsManagerLocked(&n)
+							task.decideLocked(&n)
+							if m.aliveCount == 0 {
+								ends++
+								assert.True(t, foreseen, "phase %v, input %v, %s, limit %d, driver %d, parent done %v",
+									p, in, name, limit, driven, parentDone)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	assert.Greater(t, ends, 100)
+}

@@ -1,0 +1,60 @@
+package taskmanager
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// defaultManager is made when it is first used.
+var defaultManager atomic.Pointer[Manager]
+
+// Default returns the Manager that the functions of this package use. It has the default options,
+// unless SetDefault has set another.
+func Default() *Manager {
+	if m := defaultManager.Load(); m != nil {
+		return m
+	}
+	m, err := New()
+	if err != nil {
+		panic(err) // without options there is nothing to refuse
+	}
+	for !defaultManager.CompareAndSwap(nil, m) {
+		if other := defaultManager.Load(); other != nil {
+			return other
+		}
+	}
+	return m
+}
+
+// SetDefault makes m the default Manager. The former one goes on with its tasks. After
+// SetDefault(nil), the next use makes a new one.
+func SetDefault(m *Manager) { defaultManager.Store(m) }
+
+// StartTask calls [Manager.StartTask] on the default Manager.
+func StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
+	return Default().StartTask(name, body, opts...)
+}
+
+// StopTask calls [Manager.StopTask] on the default Manager.
+func StopTask(ctx context.Context, name string) error { return Default().StopTask(ctx, name) }
+
+// RestartTask calls [Manager.RestartTask] on the default Manager.
+func RestartTask(ctx context.Context, name string) error { return Default().RestartTask(ctx, name) }
+
+// StopAll calls [Manager.StopAll] on the default Manager.
+func StopAll(ctx context.Context) error { return Default().StopAll(ctx) }
+
+// IsRunning calls [Manager.IsRunning] on the default Manager.
+func IsRunning(name string) bool { return Default().IsRunning(name) }
+
+// Lookup calls [Manager.Lookup] on the default Manager.
+func Lookup(name string) (*Task, bool) { return Default().Lookup(name) }
+
+// Stats calls [Manager.Stats] on the default Manager.
+func Stats() ManagerStats { return Default().Stats() }
+
+// SetReporter calls [Manager.SetReporter] on the default Manager.
+func SetReporter(r Reporter) { Default().SetReporter(r) }
+
+// Run calls [Manager.Run] on the default Manager.
+func Run(ctx context.Context) error { return Default().Run(ctx) }

@@ -1,0 +1,83 @@
+package taskmanager
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-taskmanager/taskmanager/internal/goroutines"
+)
+
+// Dumps are made of all goroutines of the process, which takes long when there are many: about a second for 100,000. One
+// serves all who ask for stacks while the one before is being made.
+type dumps struct {
+	running      sync.Mutex   // held while one is made
+	perGoroutine atomic.Int64 // how many nanoseconds the latest one has taken for each goroutine; 0 if there was none
+
+	mu   sync.Mutex
+	next *dump // who asks now is served by this one; nil if nobody has asked
+}
+
+type dump struct {
+	tasks []*Task
+	done  chan struct{} // closed when found is set
+	found map[*Task][]byte
+}
+
+// stacks returns for each of tasks, which are those of m, where its goroutines are.
+func (m *Manager) stacks(tasks []*Task) map[*Task][]byte {
+	if len(tasks) == 0 {
+		return nil
+	}
+	ds := &m.dumps
+	ds.mu.Lock()
+	d := ds.next
+	first := d == nil
+	if first {
+		d = &dump{done: make(chan struct{})}
+		ds.next = d
+	}
+	d.tasks = append(d.tasks, tasks...)
+	ds.mu.Unlock()
+	if !first {
+		<-d.done
+		return d.found
+	}
+	ds.running.Lock()
+	ds.mu.Lock()
+	ds.next = nil
+	ds.mu.Unlock()
+	began, n := time.Now(), runtime.NumGoroutine()
+	names := make([]string, len(d.tasks))
+	for i, t := range d.tasks {
+		names[i] = t.name
+	}
+	stacks := goroutines.Stacks(m.id, names...)
+	ds.perGoroutine.Store(int64(time.Since(began)) / int64(n))
+	d.found = make(map[*Task][]byte, len(stacks))
+	for _, t := range d.tasks {
+		if stack, ok := stacks[t.name]; ok {
+			d.found[t] = stack
+		}
+	}
+	ds.running.Unlock()
+	close(d.done)
+	return d.found
+}
+
+// lead returns how long before a deadline a dump must begin to be there in time; 0 if that makes no difference to anybody.
+func (ds *dumps) lead() time.Duration {
+	const (
+		usual = 10 * time.Microsecond // for each goroutine, where none was made yet: with 100,000 tasks, in bench/
+		least = 10 * time.Millisecond
+	)
+	each := time.Duration(ds.perGoroutine.Load())
+	if each == 0 {
+		each = usual
+	}
+	if d := each * time.Duration(runtime.NumGoroutine()) * 5 / 4; d >= least {
+		return d
+	}
+	return 0
+}

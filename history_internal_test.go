@@ -1,0 +1,43 @@
+package taskmanager
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// In whatever order tasks are inserted, and some removed, the list is in the order of their ends, from both sides.
+func TestHistoryIsInTheOrderOfTheEnds(t *testing.T) {
+	for _, order := range [][]int64{{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 4, 1, 3}, {3, 1, 4, 2}, {2, 2, 1, 1}} {
+		var l endedList
+		tasks := make([]*Task, len(order))
+		for i, at := range order {
+			tasks[i] = &Task{endedAt: at}
+			l.insert(tasks[i])
+		}
+		forwards := func() (got []int64) {
+			for t := l.oldest; t != nil; t = t.nextEnded {
+				got = append(got, t.endedAt)
+			}
+			return got
+		}
+		backwards := func() (got []int64) {
+			for t := l.newest; t != nil; t = t.prevEnded {
+				got = append(got, t.endedAt)
+			}
+			slices.Reverse(got)
+			return got
+		}
+		want := slices.Sorted(slices.Values(order))
+		assert.Equal(t, want, forwards())
+		assert.Equal(t, want, backwards())
+		for i, task := range tasks {
+			l.remove(task)
+			want = slices.Sorted(slices.Values(order[i+1:]))
+			assert.Equal(t, want, forwards())
+			assert.Equal(t, want, backwards())
+			assert.Equal(t, len(order)-i-1, l.n)
+		}
+	}
+}

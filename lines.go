@@ -1,0 +1,100 @@
+package taskmanager
+
+// The lines of a task's log are written in the order of its events, by one goroutine at a time, and nobody waits for it:
+// whoever has a line while another one is with the log's handler, which is user code, leaves the line to that.
+
+// linesWaitLocked reports whether there are lines that nobody is about to write.
+func (t *Task) linesWaitLocked() bool { return t.lazy != nil && len(t.lazy.lines) > 0 && !t.logging }
+
+// drainLog writes the lines that wait, unless somebody does.
+func (t *Task) drainLog() {
+	holds := false // Task.logging is due to this call
+	defer func() {
+		if holds { // the handler has called runtime.Goexit
+			t.mu.Lock()
+			t.logging = false
+			t.mu.Unlock()
+			go t.drainLog()
+		}
+	}()
+	for {
+		t.mu.Lock()
+		if holds {
+			holds, t.logging = false, false
+			t.unclogLocked()
+		}
+		if !t.linesWaitLocked() {
+			t.mu.Unlock()
+			return
+		}
+		o := t.lazy.lines[0]
+		t.lazy.lines = t.lazy.lines[1:]
+		holds, t.logging = true, true
+		t.mu.Unlock()
+		t.logLine(&o)
+	}
+}
+
+// unclogLocked wakes a driver that waits because too many lines did.
+func (t *Task) unclogLocked() {
+	if x := t.lazy; x != nil && x.parked && len(x.lines) < maxLines {
+		select {
+		case x.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// logLine hands an event to the log's handler.
+//
+//go:noinline
+func (t *Task) logLine(o *occurrence) {
+	b := t.config.manager.bus
+	defer b.pending.Done()
+	if b.logs(o.kind.Level()) {
+		e := t.event(o)
+		b.logEvent(&e)
+	}
+	if o.kind == EventStopped && o.alone {
+		t.config.manager.warnOfDependents(t)
+	}
+}
+
+// logStart has it logged that the run has begun. The body is entered after that, so that its own lines come later; and at
+// once if somebody asks for the end of the run, who must not wait for the log's handler.
+func (d *driver) logStart() {
+	t, logged := d.task, make(chan struct{})
+	go func() {
+		defer close(logged)
+		t.drainLog()
+	}()
+	select {
+	case <-logged:
+	case <-d.run.Done():
+	}
+}
+
+// finish writes the line of n, if that is for the driver to do.
+func (d *driver) finish(n *decision) {
+	if n.line {
+		d.holdsLog = true
+		d.task.logLine(&n.told)
+	}
+}
+
+// endLine says that the driver is not with the log's handler any more.
+func (d *driver) endLine() {
+	if !d.holdsLog {
+		return
+	}
+	d.holdsLog = false
+	t := d.task
+	t.mu.Lock()
+	t.logging = false
+	t.unclogLocked()
+	more := t.linesWaitLocked()
+	t.mu.Unlock()
+	if more {
+		t.drainLog()
+	}
+}

@@ -1,0 +1,132 @@
+package taskmanager
+
+import (
+	"context"
+	"reflect"
+	"sync/atomic"
+	"time"
+)
+
+// A parentContext is the context given to WithContext. It may be of a type of the user's, whose methods may do anything: of
+// such a one Done is called once, when the Manager is made, and nothing else before that channel is closed.
+type parentContext struct {
+	ctx      context.Context
+	done     <-chan struct{}
+	standard bool                  // all of its methods are package context's or ours
+	cause    atomic.Pointer[error] // of one that is not standard, after its end
+
+	unwatch  func() bool // ends the watch for the end; non-nil while there is one. Guarded by the Manager's mu, like watching
+	watching bool        // somebody is about to set unwatch
+}
+
+func (p *parentContext) init(ctx context.Context) {
+	p.ctx, p.done = ctx, ctx.Done()
+	p.standard = isStandard(ctx)
+}
+
+func (p *parentContext) isDone() bool {
+	if p.done == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// isStandard reports whether all methods of ctx are known to return at once: it is a context of package context or ours, and
+// so are those that it asks.
+func isStandard(ctx context.Context) bool {
+	switch ctx.(type) {
+	case *run, *watchedRun:
+		return true
+	}
+	v := reflect.ValueOf(ctx)
+	switch v.Type().String() {
+	case "context.backgroundCtx", "context.todoCtx", "*context.cancelCtx", "*context.timerCtx":
+		return true
+	case "*context.valueCtx", "*signal.signalCtx":
+		wrapped, ok := reflect.TypeAssert[context.Context](v.Elem().FieldByName("Context"))
+		return ok && isStandard(wrapped)
+	}
+	return false
+}
+
+// parentCause is why the parent context has ended.
+func (m *Manager) parentCause() error {
+	p := &m.parent
+	if cause := p.cause.Load(); cause != nil {
+		return *cause
+	}
+	if p.standard {
+		return context.Cause(p.ctx)
+	}
+	return context.Canceled // it is yet to be asked
+}
+
+// watchParent sees to it that the Manager hears of the end of the parent context while tasks are alive. It is called
+// without locks.
+func (m *Manager) watchParent() {
+	p := &m.parent
+	if p.done == nil {
+		return
+	}
+	m.mu.Lock()
+	wanted := m.aliveCount > 0 && p.unwatch == nil && !p.watching
+	p.watching = p.watching || wanted
+	m.mu.Unlock()
+	if !wanted {
+		return
+	}
+	var unwatch func() bool
+	if p.standard {
+		unwatch = context.AfterFunc(p.ctx, m.onParentDone)
+	} else {
+		quit := make(chan struct{})
+		go m.awaitParent(quit)
+		unwatch = func() bool { close(quit); return true }
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.watching = false
+	p.unwatch = unwatch
+	if m.aliveCount == 0 {
+		p.unwatchLocked()
+	}
+}
+
+// unwatchLocked ends the watch.
+func (p *parentContext) unwatchLocked() {
+	if p.unwatch != nil {
+		p.unwatch()
+		p.unwatch = nil
+	}
+}
+
+// awaitParent waits for the end of a parent context that is not standard.
+func (m *Manager) awaitParent(quit <-chan struct{}) {
+	p := &m.parent
+	select {
+	case <-p.done:
+	case <-quit:
+		return
+	}
+	// Its methods may hang, panic or call runtime.Goexit. That must not hold up the stop for long.
+	const patience = time.Second
+	known := make(chan struct{})
+	go func() {
+		defer close(known)
+		defer func() { _ = recover() }()
+		cause := context.Cause(p.ctx)
+		p.cause.Store(&cause)
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-known:
+	case <-timer.C:
+	}
+	m.onParentDone()
+}

@@ -1,0 +1,149 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// RestartTask restarts the task of that name by hand, which counts against no limit and waits for
+// no delay. A running one is stopped as by StopTask, with ErrRestarted as the cause, and runs again
+// at once; RestartTask returns when the new run has begun, or waits for its dependencies. One in
+// backoff runs now. One that has ended starts afresh, with new counts. One that waits for its
+// dependencies goes on doing so.
+//
+// Errors are those of StopTask, and [ErrManagerClosed]. If the stop times out, the restart has
+// failed: the task stops for good when its body returns at last. If somebody else stops the task
+// meanwhile, the stop wins and the error is its cause: [ErrStopped], for example. A stuck task is
+// not restarted: RestartTask returns a StopTimeoutError at once.
+func (m *Manager) RestartTask(ctx context.Context, name string) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	for {
+		t, err := m.find(name)
+		if err != nil {
+			return err
+		}
+		err = m.restart(ctx, t)
+		if err != errReplaced { //nolint:errorlint // it is restart's own, never wrapped
+			return err
+		}
+		if now, ok := m.Lookup(name); !ok || now == t {
+			return fmt.Errorf("%w: %q", ErrTaskNotFound, name)
+		}
+		// t had ended, and its name was started anew before t was restarted: it is the new task's
+		// turn.
+	}
+}
+
+func (m *Manager) find(name string) (*Task, error) {
+	if t, ok := m.Lookup(name); ok {
+		return t, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrTaskNotFound, name)
+}
+
+// restart restarts t, whatever it is at. It returns errReplaced if t has ended and its name is another task's, or nobody's.
+func (m *Manager) restart(ctx context.Context, t *Task) error {
+	if m.isClosed() {
+		return fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
+	}
+	for {
+		if t.State().Ended() {
+			again, err := m.revive(t)
+			if again {
+				m.watchParent() // it may be the only one that is alive
+			}
+			if again || err != nil {
+				return err
+			}
+			continue // somebody else has revived it
+		}
+		hasDeadline := ctx.Err() == nil
+		callers, unblock := blocked.enter(tasksOf(ctx), []*Task{t})
+		stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, restartRequest, hasDeadline)
+		var err error
+		if accepted > 0 && !detached {
+			err = stops[0].wait(ctx, hasDeadline)
+		}
+		unblock()
+		switch {
+		case err != nil:
+			return err
+		case accepted == 0:
+			if err := t.unrestartable(); err != nil {
+				return err
+			}
+			continue // it has ended, or begun another run, meanwhile
+		case detached:
+			return nil
+		}
+		switch followed := request(stops[0].followed.Load()); followed {
+		case restartRequest:
+			return nil
+		case noRequest:
+			if err := t.Err(); err != nil {
+				return err // what the run had started executes still: the next one would meet it
+			}
+		default:
+			return fmt.Errorf("taskmanager: the restart of task %q was superseded by a stop: %w", t.name, t.causeOf(followed))
+		}
+	}
+}
+
+// unrestartable returns why a task that is being stopped can't be restarted; nil for any other.
+func (t *Task) unrestartable() error {
+	t.mu.Lock()
+	now := t.machine
+	t.mu.Unlock()
+	switch now.phase {
+	case stuck, overdueStuck, restartingStuck:
+		return &StopTimeoutError{Task: t.name, Timeout: t.config.stopTimeout, Stack: t.config.manager.stacks([]*Task{t})[t]}
+	case stopping:
+		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))
+	}
+	return nil
+}
+
+// errReplaced is not shown to anybody.
+var errReplaced = errors.New("taskmanager: task was replaced")
+
+// revive starts a task afresh that has ended. It returns false if it has not.
+func (m *Manager) revive(t *Task) (bool, error) {
+	n := decision{input: revived}
+	if t.config.policy != nil {
+		var err error
+		if n.delays, err = t.config.newDelays(); err != nil {
+			return false, fmt.Errorf("%w: %q", err, t.name)
+		}
+	}
+	n.now = time.Now()
+	again, err := m.reviveAs(t, &n)
+	if again {
+		m.watchParent()
+	}
+	return again, err
+}
+
+func (m *Manager) reviveAs(t *Task, n *decision) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
+	case m.tasks.find(t.name) != t:
+		return false, errReplaced
+	}
+	if len(t.config.dependsOn) > 0 {
+		if err := m.checkCycleLocked(t.name, t.config.dependsOn); err != nil {
+			return false, err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ended := t.machine.phase.ended()
+	t.decideLocked(n)
+	return ended, nil
+}

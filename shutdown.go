@@ -1,0 +1,110 @@
+package taskmanager
+
+import (
+	"context"
+	"slices"
+)
+
+// StopAll stops all tasks, each as StopTask does, and returns the joined errors. Each task that was
+// started before the call is stopped; the Manager stays usable.
+//
+// All are stopped at once, except that a task on which others depend (see [WithDependsOn]) is
+// stopped when those have stopped or are stuck; also if ctx is done by then. A deadline of ctx is
+// shared by such a chain: a task has at most one nth of the time that is left when its turn comes,
+// n being the number of tasks in the longest chain that it begins. So the last one gets its part,
+// and what one doesn't need is for those after it. Without a deadline each has its stop timeout,
+// one after the other.
+func (m *Manager) StopAll(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	tasks := m.aliveTasksLocked()
+	m.mu.Unlock()
+	_, err := m.stopTasks(ctx, tasks, stopAllRequest)
+	return err
+}
+
+// Shutdown closes the Manager, stops all tasks as StopAll does, with ErrShutdown as the cause, waits
+// until the log has been told of what has happened, and delivers the reports that wait. Without a
+// deadline in ctx the stop timeouts bound the first and 5 seconds the others. With one the others
+// have until then, and a second at least after the tasks have stopped or are stuck, for that is
+// what is to be reported; they have none once ctx is canceled. A Reporter that fails meanwhile is
+// tried again, after a second or less. What can't be delivered is counted and logged, for which the
+// log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for itself
+// until that time is over.
+//
+// From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
+// again is no error.
+func (m *Manager) Shutdown(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	err := m.shutdownTasks(ctx)
+	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config.manager == m }) {
+		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
+	}
+	m.bus.flush(ctx)
+	return err
+}
+
+// shutdownTasks is the first part of Shutdown.
+func (m *Manager) shutdownTasks(ctx context.Context) error {
+	_, err := m.stopTasks(ctx, m.close(true), shutdownRequest)
+	return err
+}
+
+// close refuses new tasks, and returns those that have not ended.
+func (m *Manager) close(byShutdown bool) []*Task {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed, m.shutdownCalled = true, m.shutdownCalled || byShutdown
+	m.quitRunLocked()
+	return m.aliveTasksLocked()
+}
+
+// onParentDone is called on a goroutine of its own when the parent context has ended while tasks are
+// alive.
+func (m *Manager) onParentDone() {
+	_, _ = m.stopTasks(context.Background(), m.close(false), parentDoneRequest) // what is stuck is logged
+}
+
+// Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until
+// somebody else shuts the Manager down; then it shuts the Manager down itself.
+//
+// It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each
+// critical task that was given up, and the [*StopTimeoutError] of one that its watchdog found
+// stuck, before or meanwhile. ctx being done is no error, nor is the end of the parent context,
+// whose tasks Run waits for. A Manager that is closed already returns [ErrManagerClosed].
+func (m *Manager) Run(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	return m.runUntil(ctx, m.Shutdown)
+}
+
+// runUntil is Run with another way to shut down.
+func (m *Manager) runUntil(ctx context.Context, shutdown func(context.Context) error) error {
+	m.mu.Lock()
+	if m.shutdownCalled || m.closedLocked() && m.aliveCount == 0 {
+		m.mu.Unlock()
+		return ErrManagerClosed
+	}
+	if m.runQuit == nil {
+		m.runQuit = make(chan struct{})
+	}
+	quit := m.runQuit
+	if len(m.criticalExits) > 0 || m.history.criticalForgotten > 0 {
+		m.quitRunLocked()
+	}
+	m.mu.Unlock()
+	select {
+	case <-ctx.Done():
+	case <-quit:
+	case <-m.parent.done:
+	}
+	err := shutdown(context.WithoutCancel(ctx))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return joinErrors(append(m.criticalErrorsLocked(), err))
+}

@@ -1,0 +1,295 @@
+package taskmanager
+
+import "strings"
+
+// What becomes of a task is decided here and nowhere else: by step, which is pure. It reads no clock, takes no lock,
+// calls nobody and starts nothing. It is given where a task is (machine) and what has happened (input), looks up the row
+// of the two in the table, and returns where the task is then, and what is to be done about it (effect). Task.apply
+// carries that out. docs/ARCHITECTURE.md has the table as a drawing; a test keeps the two equal.
+
+// A State is where a task is in its life. The zero value is StateWaiting.
+type State uint32
+
+// The states of a task. The last three are its end.
+const (
+	StateWaiting   State = iota // its next run is about to begin, or waits for a dependency
+	StateRunning                // the body executes
+	StateBackoff                // a run has failed; the next one is to be decided on, or waits for its delay
+	StateStopping               // was asked to stop or to restart, or its run was canceled; the body has not returned
+	StateStuck                  // as StateStopping, and the deadline has passed
+	StateCompleted              // has ended: the body returned nil
+	StateFailed                 // has ended: was given up
+	StateStopped                // has ended: was stopped
+)
+
+var stateNames = [...]string{"waiting", "running", "backoff", "stopping", "stuck", "completed", "failed", "stopped"}
+
+// String returns the state in lower case: "running".
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Ended reports whether the state is one of the last three: nothing executes, and the name is free.
+func (s State) Ended() bool { return s >= StateCompleted }
+
+// A request is what somebody wants of a task. A larger one overrides a smaller one.
+type request uint8
+
+const (
+	noRequest      request = iota
+	overdueRequest         // the run was canceled because its body was late to say something: a failure
+	restartRequest
+	stopRequest    // of the task alone
+	stopAllRequest // as stopRequest; of all tasks
+	shutdownRequest
+	parentDoneRequest
+)
+
+// A phase is a State, and what step has to know besides.
+type phase uint8
+
+const (
+	waiting         phase = iota
+	running               // the body executes, and nobody has asked for anything
+	overdue               // the body executes; its run was canceled because it was late, and will have failed
+	restarting            // the body executes, and was asked to return, so that the next run can begin
+	stopping              // the body executes, and was asked to return for good
+	overdueStuck          // as overdue, and the deadline has passed
+	restartingStuck       // as restarting, and the deadline has passed that it had because it was late before it was asked
+	stuck                 // as stopping, and the deadline has passed
+	judging               // the body has returned, and user code is asked whether there will be another run
+	inBackoff             // waits for the delay before the next run
+	completed
+	failed
+	stopped
+	phases // how many there are
+)
+
+var phaseStates = [phases]State{
+	waiting: StateWaiting, running: StateRunning, overdue: StateStopping, restarting: StateStopping, stopping: StateStopping,
+	overdueStuck: StateStuck, restartingStuck: StateStuck, stuck: StateStuck, judging: StateBackoff, inBackoff: StateBackoff,
+	completed: StateCompleted, failed: StateFailed, stopped: StateStopped,
+}
+
+func (p phase) state() State { return phaseStates[p] }
+
+var phaseNames = [phases]string{
+	waiting: "waiting", running: "running", overdue: "overdue", restarting: "restarting", stopping: "stopping",
+	overdueStuck: "overdueStuck", restartingStuck: "restartingStuck", stuck: "stuck", judging: "judging", inBackoff: "inBackoff",
+	completed: "completed", failed: "failed", stopped: "stopped",
+}
+
+func (p phase) String() string { return phaseNames[p] }
+
+func (p phase) ended() bool { return p >= completed }
+
+// executes reports whether the body executes.
+func (p phase) executes() bool { return p >= running && p <= stuck }
+
+// An input is something that has happened to a task.
+type input uint8
+
+const (
+	beginNow       input = iota // nothing is in the way of the next run: it begins
+	holdNow                     // a dependency is not ready: the next run waits for it
+	returnedDone                // the body has returned nil, which completes a task that nobody has asked for anything
+	returnedAgain               // the body has ended in any other way: a failure, or nil where that is no end
+	returnedLeaves              // as returnedAgain, and said that something that it has started still executes
+	judgedRestart               // the run that was judged will be followed by another one
+	judgedGiveUp                // no further run is allowed
+	becameOverdue               // the body has missed a heartbeat, or its time to be ready
+	askedRestart                // a restart by hand
+	askedStop                   // any request from stopRequest on
+	deadlinePassed              // that of a request which the task has not followed yet
+	overduePassed               // that of a run that was late: what was asked of it since has a deadline of its own
+	revived                     // a restart by hand of a task that has ended
+	inputs                      // how many there are
+)
+
+var inputNames = [inputs]string{
+	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
+	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", becameOverdue: "becameOverdue",
+	askedRestart: "askedRestart", askedStop: "askedStop", deadlinePassed: "deadlinePassed", overduePassed: "overduePassed",
+	revived: "revived",
+}
+
+func (in input) String() string { return inputNames[in] }
+
+// An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
+type effect uint16
+
+const (
+	refuse          effect = 1 << iota // tell whoever asked that the task can't do it
+	countFailure                       // note how the run has ended; a failure is counted
+	noLongerStuck                      // the body has returned after all
+	publishRunEnd                      // EventFailed, or EventCompleted of a run that will be repeated: of the run that was judged
+	publishStarted                     // EventStarted
+	publishRestart                     // EventStopped, of a run that will be followed by another one
+	publishStopped                     // EventStopped, of the task
+	publishGaveUp                      // EventGaveUp
+	publishDone                        // EventCompleted, of the task
+	publishStuck                       // EventStuck, as soon as it is known where the body is
+	endLife                            // the task has ended: those who wait for that hear of it, and its name is free
+	beginLife                          // the task begins anew
+	resolveRestarts                    // who waits for a restart hears that it has been done
+	resolveAll                         // who waits for anything hears what has become of the task
+	cancelRun                          // end the context of the run
+	wakeDriver                         // the goroutine of the task has something to do
+	effects         = iota             // how many there are
+)
+
+// publishAny are all that publish an event.
+const publishAny = publishRunEnd | publishStarted | publishRestart | publishStopped | publishGaveUp | publishDone | publishStuck
+
+var effectNames = [effects]string{
+	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
+	"publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts", "resolveAll", "cancelRun", "wakeDriver",
+}
+
+func (e effect) String() string {
+	var names []string
+	for i, name := range effectNames {
+		if e&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// A transition is a row of the table: where the task is then, and what is to be done.
+type transition struct {
+	possible bool
+	to       phase
+	do       effect
+}
+
+func then(to phase, do ...effect) transition {
+	t := transition{possible: true, to: to}
+	for _, e := range do {
+		t.do |= e
+	}
+	return t
+}
+
+type transitions [phases][inputs]transition
+
+// table has every transition that there is. What it does not have is news that came too late, and changes nothing.
+var table = transitions{
+	waiting: {
+		beginNow:     then(running, publishStarted, resolveRestarts),
+		holdNow:      then(waiting, resolveRestarts),
+		judgedGiveUp: then(failed, publishGaveUp, endLife, resolveAll), // what the run before has started executes still
+		askedRestart: then(waiting, resolveRestarts, wakeDriver),       // a run begins as soon as it can
+		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
+	},
+	running: {
+		returnedDone:   then(completed, publishDone, endLife, resolveAll),
+		returnedAgain:  then(judging, countFailure),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // another run would meet what still executes
+		becameOverdue:  then(overdue, cancelRun),
+		askedRestart:   then(restarting, cancelRun),
+		askedStop:      then(stopping, cancelRun),
+	},
+	overdue: {
+		returnedDone:   then(judging, countFailure, resolveAll),
+		returnedAgain:  then(judging, countFailure, resolveAll),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
+		askedRestart:   then(restarting),
+		askedStop:      then(stopping),
+		overduePassed:  then(overdueStuck, publishStuck),
+	},
+	restarting: {
+		returnedDone:   then(waiting, publishRestart),
+		returnedAgain:  then(waiting, publishRestart),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
+		askedRestart:   then(restarting),
+		askedStop:      then(stopping),
+		deadlinePassed: then(stuck, publishStuck), // the restart has failed, and must not happen later
+		overduePassed:  then(restartingStuck, publishStuck),
+	},
+	stopping: {
+		returnedDone:   then(stopped, publishStopped, endLife, resolveAll),
+		returnedAgain:  then(stopped, publishStopped, endLife, resolveAll),
+		returnedLeaves: then(stopped, publishStopped, endLife, resolveAll),
+		askedRestart:   then(stopping, refuse),
+		askedStop:      then(stopping),
+		deadlinePassed: then(stuck, publishStuck),
+		overduePassed:  then(stuck, publishStuck),
+	},
+	overdueStuck: {
+		returnedDone:   then(judging, countFailure, noLongerStuck, resolveAll),
+		returnedAgain:  then(judging, countFailure, noLongerStuck, resolveAll),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
+		askedRestart:   then(overdueStuck, refuse),
+		askedStop:      then(stuck),
+	},
+	restartingStuck: {
+		returnedDone:   then(waiting, publishRestart, noLongerStuck),
+		returnedAgain:  then(waiting, publishRestart, noLongerStuck),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
+		askedRestart:   then(restartingStuck, refuse),
+		askedStop:      then(stuck),
+		deadlinePassed: then(stuck), // the restart has failed, and must not happen later
+	},
+	stuck: {
+		returnedDone:   then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
+		returnedAgain:  then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
+		returnedLeaves: then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
+		askedRestart:   then(stuck, refuse),
+		askedStop:      then(stuck),
+		deadlinePassed: then(stuck),
+		overduePassed:  then(stuck),
+	},
+	judging: {
+		judgedRestart: then(inBackoff, publishRunEnd),
+		judgedGiveUp:  then(failed, publishGaveUp, endLife, resolveAll),
+		askedRestart:  then(waiting, publishRunEnd, wakeDriver),
+		askedStop:     then(stopped, publishRunEnd, publishStopped, endLife, resolveAll, wakeDriver),
+	},
+	inBackoff: {
+		beginNow:     then(running, publishStarted),
+		holdNow:      then(waiting),
+		askedRestart: then(waiting, wakeDriver),
+		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
+	},
+	completed: {askedRestart: then(completed, refuse), askedStop: then(completed, refuse), revived: then(waiting, beginLife)},
+	failed:    {askedRestart: then(failed, refuse), askedStop: then(failed, refuse), revived: then(waiting, beginLife)},
+	stopped:   {askedRestart: then(stopped, refuse), askedStop: then(stopped, refuse), revived: then(waiting, beginLife)},
+}
+
+// A machine is where a task is.
+type machine struct {
+	phase   phase
+	pending request // what the task has been asked for and has not done yet; in an ended phase, why it has ended
+}
+
+// step decides what becomes of a task in m about which in has become known. q is the request of an askedStop; of any
+// other input it is not looked at. It returns false if in has come too late: nothing has changed then.
+func (table *transitions) step(m machine, in input, q request) (machine, effect, bool) {
+	row := table[m.phase][in]
+	if !row.possible {
+		return m, 0, false
+	}
+	if row.do&refuse != 0 {
+		return m, row.do, true
+	}
+	next := machine{phase: row.to}
+	switch row.to {
+	case overdue, overdueStuck:
+		next.pending = overdueRequest
+	case restarting, restartingStuck:
+		next.pending = restartRequest
+	case stopping, stuck, stopped:
+		next.pending = max(m.pending, stopRequest)
+		if in == askedStop {
+			next.pending = max(m.pending, q)
+		}
+	}
+	return next, row.do, true
+}

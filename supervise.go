@@ -1,0 +1,393 @@
+package taskmanager
+
+import (
+	"errors"
+	"runtime"
+	"runtime/pprof"
+	"time"
+)
+
+// A driver is the goroutine of a task: it begins the runs, calls the body, has its end judged, and waits for the next run.
+// What there is to do next is told by the phase of the task alone, so another driver can go on wherever this one has got
+// stuck in user code, or was ended by a call of runtime.Goexit there.
+type driver struct {
+	task *Task
+	id   uint32 // of Task.driver, as long as it is not replaced
+	mute bool   // don't ask the log's handler whether it wants to know that a run begins: that has ended the driver before this one
+
+	atOnce    bool // nothing holds up the next run
+	over      bool // the task has ended
+	run       *run // that has begun and is not over
+	outcome   outcome
+	executing bool
+	unsure    bool // of the run before, see record.unsure
+	asking    bool // the log's handler, whether it wants to know that a run begins
+	holdsLog  bool // Task.logging is due to this driver
+	left      bool // regularly
+}
+
+// firstDriver is the number of a task's first driver.
+const firstDriver = 1
+
+// supervise is the goroutine.
+func (t *Task) supervise(d driver) {
+	d.task = t
+	pprof.SetGoroutineLabels((*taskContext)(t))
+	defer func() {
+		if !d.left {
+			d.unwind()
+		}
+	}()
+	for d.next() {
+		d.executing = true
+		d.run.execute(&d.outcome)
+		d.executing = false
+		d.returned()
+	}
+	d.left = true
+}
+
+// unwind is called when user code has called runtime.Goexit: this goroutine ends, and another one goes on.
+func (d *driver) unwind() {
+	t := d.task
+	if d.executing { // the body has
+		d.noteReturn(&decision{}) // whose line is for the other one
+	}
+	t.mu.Lock()
+	if d.holdsLog {
+		t.logging = false
+	}
+	replaced := t.driver != d.id
+	if !replaced {
+		t.driver++
+		go t.supervise(driver{id: t.driver, mute: d.asking})
+	}
+	t.mu.Unlock()
+	if replaced {
+		go t.drainLog()
+	}
+}
+
+// next waits for the next run and begins it. It returns false if there is nothing left to do for this driver.
+func (d *driver) next() bool {
+	if d.over {
+		return false
+	}
+	if d.atOnce {
+		d.atOnce = false
+		runtime.Gosched() // without this, tasks that crash at once starve everything else
+		if d.begin() {
+			return true
+		}
+	}
+	for {
+		switch d.look() {
+		case judging:
+			d.judge()
+		case inBackoff:
+			if d.pause() && d.tryBegin() {
+				return true
+			}
+		case waiting:
+			if d.tryBegin() {
+				return true
+			}
+		default:
+			return false
+		}
+	}
+}
+
+// look returns in which phase the task is, for its driver; a phase that has ended for one that was replaced. Before that it
+// hands to the log what others have left for it.
+func (d *driver) look() phase {
+	t := d.task
+	for {
+		t.mu.Lock()
+		if t.driver != d.id {
+			t.mu.Unlock()
+			d.endLine()
+			return stopped
+		}
+		if t.lazy != nil {
+			t.lazy.parked = false
+		}
+		if !d.holdsLog && !t.linesWaitLocked() {
+			p := t.machine.phase
+			d.unsure = t.record != nil && t.record.unsure != nil
+			t.mu.Unlock()
+			return p
+		}
+		t.mu.Unlock()
+		if d.holdsLog {
+			d.endLine()
+		} else {
+			t.drainLog()
+		}
+	}
+}
+
+// tryBegin begins the next run, if the tasks that this one depends on are ready. If not, it waits until that may have
+// changed, and returns false.
+func (d *driver) tryBegin() bool {
+	t := d.task
+	if len(t.config.dependsOn) > 0 && !d.awaitDependencies() {
+		return false
+	}
+	if d.unsure && !d.checkLeftRunning() {
+		return false
+	}
+	return d.begin()
+}
+
+// begin begins the next run.
+func (d *driver) begin() bool {
+	t := d.task
+	m := t.config.manager
+	n := decision{input: beginNow, driver: d.id, release: d.holdsLog}
+	d.asking = true
+	n.quiet = d.mute || !m.bus.logs(EventStarted.Level()) // user code, while a stop has nothing to wait for
+	d.asking = false
+	n.now = time.Now()
+	t.decide(&n)
+	d.holdsLog, d.mute = false, false
+	if n.begun == nil {
+		return false
+	}
+	d.run = n.begun
+	if t.config.readiness == 0 {
+		m.readinessChanged(t)
+	}
+	if !n.quiet || n.more {
+		d.logStart()
+	}
+	return true
+}
+
+// returned takes note of how the run has ended, and has that judged, unless it takes user code to do so.
+//
+//go:noinline
+func (d *driver) returned() {
+	n := decision{canLog: true}
+	d.noteReturn(&n)
+	d.finish(&n)
+	if d.over = n.phase.ended(); d.over {
+		d.endLine()
+		if n.more {
+			d.task.drainLog()
+		}
+	}
+}
+
+// noteReturn is returned without the log.
+func (d *driver) noteReturn(n *decision) {
+	t, r, o := d.task, d.run, d.outcome
+	d.run, d.outcome, d.executing = nil, outcome{}, false
+	m := t.config.manager
+	n.input, n.driver, n.now = returnedAgain, d.id, time.Now()
+	if o.err != nil && !o.returned {
+		if left := t.takeLeftBehind(); left != nil {
+			o.err = errors.Join(o.err, left)
+		}
+	}
+	n.end = runEnd{err: o.err, panicked: o.panicked, now: n.now, uptime: n.now.Sub(r.started)}
+	if r.Err() == nil {
+		cause := o.err
+		if m.parent.isDone() {
+			cause = m.parentCause()
+		}
+		r.end(cause) // whatever was started with it ends
+	}
+	permanent, leaves := classify(o.err)
+	switch {
+	case leaves == yes:
+		n.input = returnedLeaves
+	case o.err == nil && t.config.restart != RestartAlways:
+		n.input = returnedDone
+	}
+	n.unsure = leaves == unknown
+	n.verdict = verdict{known: permanent != unknown && t.config.policy == nil, final: permanent == yes}
+	t.decide(n)
+	d.atOnce = n.atOnce && n.phase == inBackoff
+	if n.phase.ended() {
+		m.readinessChanged(t)
+	}
+}
+
+// takeLeftBehind returns what the run has left executing and could not return.
+func (t *Task) takeLeftBehind() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lazy == nil {
+		return nil
+	}
+	err := t.lazy.leftBehind
+	t.lazy.leftBehind = nil
+	return err
+}
+
+// judge asks user code, while no body executes and a stop has nothing to wait for, what follows the run that has ended.
+func (d *driver) judge() {
+	t := d.task
+	t.mu.Lock()
+	if t.driver != d.id || t.machine.phase != judging {
+		t.mu.Unlock()
+		return
+	}
+	p := t.record
+	end := p.judged
+	p.judged.asked = true
+	t.mu.Unlock()
+
+	n := decision{driver: d.id, canLog: true, now: end.now, verdict: verdict{known: true}}
+	asked, judged := end.asked, false // the methods of the error have been, and so has all
+	defer func() {
+		if asked && !judged { // the policy has called runtime.Goexit
+			n.canLog = false // the line is for the driver that goes on
+			n.verdict.final, n.verdict.err = true, errPolicyGoexit
+			d.conclude(&n)
+		}
+	}()
+	if !asked {
+		n.verdict.final = isPermanentByMethods(end.err)
+		asked = true
+	}
+	if !n.verdict.final && t.config.restart != RestartNever && t.config.policy != nil {
+		n.verdict.delay, n.verdict.err = d.askPolicy(p, &end)
+		n.verdict.final = n.verdict.err != nil
+		if n.verdict.err == errPolicyStop { //nolint:errorlint // it is nextDelay's own, never wrapped
+			n.verdict.err = nil
+		}
+	}
+	judged = true
+	d.conclude(&n)
+	d.finish(&n)
+}
+
+// conclude hands in a verdict, which says whether there will be a restart.
+func (d *driver) conclude(n *decision) {
+	t := d.task
+	n.input = judgedRestart
+	t.decide(n)
+	if n.phase.ended() {
+		t.config.manager.readinessChanged(t)
+	}
+}
+
+// askPolicy asks a policy of the user's for the next delay.
+func (d *driver) askPolicy(p *record, end *runEnd) (delay time.Duration, err error) {
+	t := d.task
+	t.mu.Lock()
+	delays, reset := p.delays, !p.backedOff || end.uptime >= t.config.healthy()
+	p.inPolicy, p.backedOff = true, true
+	t.mu.Unlock()
+	if delays == nil {
+		if delays, err = t.config.newDelays(); err != nil {
+			return 0, err
+		}
+	}
+	delay, err = nextDelay(delays, reset)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.driver == d.id {
+		p.delays, p.inPolicy = delays, false
+	}
+	return delay, err
+}
+
+// checkLeftRunning asks the methods of an error whether it says that something of the run before still executes: the next
+// one would meet it. It returns false if there must be none.
+func (d *driver) checkLeftRunning() bool {
+	t := d.task
+	t.mu.Lock()
+	if t.driver != d.id {
+		t.mu.Unlock()
+		return false // it is for the one that has replaced this one
+	}
+	p := t.record
+	unsure := p.unsure
+	p.unsure = nil
+	t.mu.Unlock()
+	if unsure == nil || !leavesRunningByMethods(unsure) {
+		return true
+	}
+	n := decision{input: judgedGiveUp, driver: d.id, canLog: true, now: time.Now(), end: runEnd{err: unsure}}
+	t.decide(&n)
+	if n.phase.ended() {
+		t.config.manager.readinessChanged(t)
+	}
+	d.finish(&n)
+	return false
+}
+
+// maxDelay is beyond any delay that somebody waits for, and keeps its end within what Unix nanoseconds can express: a
+// century.
+const maxDelay = 100 * 365 * 24 * time.Hour
+
+// maxLines is how many lines of a task may wait for the log's handler before the task waits, too.
+const maxLines = 16
+
+// pause returns true when the delay is over and it is this task's turn to restart, and false when somebody has asked the
+// task for something.
+func (d *driver) pause() bool {
+	t := d.task
+	limiter := t.config.manager.restartLimiter
+	t.mu.Lock()
+	if t.driver != d.id || t.machine.phase != inBackoff {
+		t.mu.Unlock()
+		return false
+	}
+	p := t.record
+	delay := p.delay - time.Since(p.judged.now)
+	wake := t.parkLocked()
+	clogged := t.lazy != nil && len(t.lazy.lines) >= maxLines
+	t.mu.Unlock()
+	if delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-wake:
+			return false
+		}
+	} else {
+		runtime.Gosched()
+	}
+	if clogged {
+		<-wake
+		return false
+	}
+	return limiter == nil || limiter.Wait(wake)
+}
+
+// parkLocked says that the driver is about to wait, and returns the channel that is sent to when it must look at the task
+// again.
+func (t *Task) parkLocked() <-chan struct{} {
+	x := t.lazyLocked()
+	if x.wake == nil {
+		x.wake = make(chan struct{}, 1)
+	}
+	select {
+	case <-x.wake: // left over
+	default:
+	}
+	x.parked = true
+	return x.wake
+}
+
+// wakeDriverLocked has the driver look at the task. One that is not waiting may be in user code, of which nobody knows when
+// it returns: it is replaced.
+func (t *Task) wakeDriverLocked() {
+	if x := t.lazy; x != nil && x.parked {
+		select {
+		case x.wake <- struct{}{}:
+		default: // it has been woken already
+		}
+		return
+	}
+	if p := t.record; p != nil && p.inPolicy {
+		p.delays, p.inPolicy, p.backedOff = nil, false, false // those belong to the one that is replaced
+	}
+	t.driver++
+	go t.supervise(driver{id: t.driver})
+}
