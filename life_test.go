@@ -1,0 +1,187 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// A life that was begun by hand, when no other task was alive, ends with the parent context as the first one does.
+func TestLifeBegunByHandEndsWithTheParentContext(t *testing.T) {
+	for title, foreign := range map[string]bool{"of package context": false, "of a foreign type": true} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				parent := ctx
+				if foreign {
+					parent = foreignContext{ctx}
+				}
+				m := newManager(t, taskmanager.WithContext(parent))
+				var body causeLog
+				task := start(t, m, "a", body.run)
+				synctest.Wait()
+				require.NoError(t, task.Stop(t.Context()))
+				require.NoError(t, task.Restart(t.Context()))
+				require.Equal(t, taskmanager.StateRunning, settled(task))
+				cancel(errBoom)
+				require.Equal(t, taskmanager.StateStopped, settled(task))
+				assert.Equal(t, []error{taskmanager.ErrStopped, errBoom}, body.all())
+			})
+		})
+	}
+}
+
+// What a life has ended with is told to all who have waited for it, whoever begins the next one first.
+func TestLifeKeepsItsEndForThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		revoked := errors.New("revoked")
+		var runs atomic.Int64
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs.Add(1) == 1 {
+				time.Sleep(time.Second)
+				return backoff.Permanent(revoked)
+			}
+			return untilStopped(ctx)
+		})
+		const n = 100
+		ends := make(chan error, n)
+		for range n {
+			go func() {
+				err := task.Wait(context.Background())
+				_ = task.Restart(context.Background()) // the first one begins another life, and the others its runs
+				ends <- err
+			}()
+		}
+		synctest.Wait()
+		first := task.Done()
+		time.Sleep(time.Second)
+		for range n {
+			require.ErrorIs(t, <-ends, revoked)
+		}
+		<-first
+		assert.NotEqual(t, first, task.Done(), "the channel is that of the life")
+		require.NoError(t, task.Err())
+		require.NoError(t, task.Stop(t.Context()))
+		require.NoError(t, task.Wait(t.Context()))
+	})
+}
+
+// lifeOf asserts that the events of a task are in order, each with the number of the run that it is about: a run is started, is
+// ready or stuck if at all, and ends, before the next one is started. It returns how many runs there were.
+func lifeOf(t *testing.T, events []taskmanager.Event) (runs int) {
+	t.Helper()
+	var (
+		running bool
+		run     uint64
+	)
+	for i, e := range events {
+		require.Zero(t, e.Missed)
+		switch e.Kind {
+		case taskmanager.EventStarted:
+			require.False(t, running, "event %d: run %d is started before the end of run %d", i, e.Run, run)
+			running, run = true, e.Run
+			runs++
+		case taskmanager.EventReady, taskmanager.EventStuck:
+			require.True(t, running, "event %d: run %d is %v after its end", i, e.Run, e.Kind)
+			require.Equal(t, run, e.Run, "event %d: %v", i, e.Kind)
+		default:
+			require.True(t, running, "event %d: run %d ends twice", i, e.Run)
+			require.Equal(t, run, e.Run, "event %d: %v", i, e.Kind)
+			running = false
+		}
+	}
+	return runs
+}
+
+// A body that returns while it is found out where it is stuck, so that the next run begins: what there is to say of the
+// first run comes before that, and bears its number.
+func TestLifeOfARunThatReturnsWhileItIsFoundStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(0, 0))
+		for i := range 2000 { // whose stacks take a while
+			start(t, m, fmt.Sprint("other ", i), untilStopped)
+		}
+		synctest.Wait()
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", func(ctx context.Context) error {
+			self, _ := taskmanager.FromContext(ctx)
+			if self.Stats().Runs == 2 {
+				taskmanager.HeartbeatWithin(ctx, time.Hour)
+				return untilStopped(ctx)
+			}
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			for self.State() != taskmanager.StateStuck {
+				runtime.Gosched()
+			}
+			return nil
+		}, taskmanager.WithWatchdog(time.Second), taskmanager.WithStopTimeout(time.Second))
+		time.Sleep(10 * time.Second)
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		got := received(events)
+		require.Equal(t, 2, lifeOf(t, got))
+		assert.Len(t, ofKind(taskmanager.EventStuck, got), 1)
+	})
+}
+
+// A run that says that it is ready from another goroutine, at the moment of its end.
+func TestLifeOfRunsThatAreReadyWhenTheyEnd(t *testing.T) {
+	m := newManager(t, taskmanager.WithBackoff(0, 0), taskmanager.WithRestartLimit(rate.Inf, 1))
+	events := m.Subscribe(t.Context())
+	ready := 0
+	for range 50 {
+		const runs = 80 // whose events a subscriber can keep
+		var children sync.WaitGroup
+		task := start(t, m, "a", func(ctx context.Context) error {
+			self, _ := taskmanager.FromContext(ctx)
+			children.Go(func() { taskmanager.Ready(ctx) })
+			runtime.Gosched()
+			if self.Stats().Runs == runs {
+				return nil
+			}
+			return errBoom
+		}, taskmanager.WithReadiness(time.Hour), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		require.NoError(t, task.Wait(t.Context()))
+		children.Wait()
+		got := received(events)
+		require.Equal(t, runs, lifeOf(t, got))
+		ready += len(ofKind(taskmanager.EventReady, got))
+	}
+	assert.Positive(t, ready)
+}
+
+// Tasks of one name, one after the other: the end of each is told before the start of the next.
+func TestLifeAfterLifeOfAName(t *testing.T) {
+	m := newManager(t)
+	events := m.Subscribe(t.Context())
+	for range 50 {
+		const lives = 100 // whose events a subscriber can keep
+		for started := 0; started < lives; {
+			_, err := m.StartTask("a", func(context.Context) error { return nil })
+			if err != nil {
+				require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+				runtime.Gosched()
+				continue
+			}
+			started++
+		}
+		last, _ := m.Lookup("a")
+		require.NoError(t, last.Wait(t.Context()))
+		require.Equal(t, lives, lifeOf(t, received(events)))
+	}
+}

@@ -1,0 +1,671 @@
+package taskmanager_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// A trap is user code at one place: it behaves, but for the first call after it was set.
+type trap struct {
+	act    func()
+	set    atomic.Bool
+	sprung atomic.Bool // act has been called
+	left   atomic.Bool // act has returned, be it by a panic or runtime.Goexit
+}
+
+func (p *trap) spring() {
+	if !p.set.CompareAndSwap(true, false) {
+		return
+	}
+	p.sprung.Store(true)
+	defer p.left.Store(true)
+	p.act()
+}
+
+// A trappedHandler is a log handler with a trap in the lines of one message; in Enabled if message is "Enabled".
+type trappedHandler struct {
+	message string
+	trap    *trap
+}
+
+func (h trappedHandler) Enabled(context.Context, slog.Level) bool {
+	if h.message == "Enabled" {
+		h.trap.spring()
+	}
+	return true
+}
+
+func (h trappedHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.trap.spring()
+	}
+	return nil
+}
+
+func (h trappedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h trappedHandler) WithGroup(string) slog.Handler      { return h }
+
+// A trappedPolicy is a backoff policy with a trap in one of its methods.
+type trappedPolicy struct {
+	method string
+	trap   *trap
+}
+
+func (p trappedPolicy) NextBackOff() time.Duration {
+	if p.method == "NextBackOff" {
+		p.trap.spring()
+	}
+	return time.Hour
+}
+
+func (p trappedPolicy) Reset() {
+	if p.method == "Reset" {
+		p.trap.spring()
+	}
+}
+
+// A trappedError is an error with a trap in one of its methods.
+type trappedError struct {
+	method string
+	trap   *trap
+}
+
+func (e trappedError) springIn(method string) {
+	if method == e.method {
+		e.trap.spring()
+	}
+}
+
+func (e trappedError) Error() string { e.springIn("Error"); return "trapped" }
+func (e trappedError) Is(error) bool { e.springIn("Is"); return false }
+func (e trappedError) As(any) bool   { e.springIn("As"); return false }
+func (e trappedError) Unwrap() error { e.springIn("Unwrap"); return nil }
+
+// A trappedValue is a panic's value with a trap in its String method.
+type trappedValue struct{ trap *trap }
+
+func (v trappedValue) String() string { v.trap.spring(); return "trapped" }
+
+// A place is one where user code is called while the task "a" has no body that executes, or one that obeys. come brings "a" there,
+// with everything else in order; when it has returned and the bubble is at rest, the trap has sprung.
+type place struct {
+	name   string
+	come   func(t *testing.T, u *userCode)
+	state  taskmanager.State // of "a" then, if the user code does nothing that changes it
+	fails  uint64            // how many failures of "a" there are then
+	log    bool              // it is the log that calls: Shutdown waits for that
+	policy bool              // it is a backoff policy
+}
+
+// A userCode is one scene of the tests of user code in the way.
+type userCode struct {
+	trap    trap
+	m       *taskmanager.Manager
+	task    *taskmanager.Task
+	entered atomic.Int64 // bodies of "a" so far
+	bodies  atomic.Int64 // that execute
+	most    atomic.Int64 // at any time
+}
+
+const userCodeTimeout = 5 * time.Second // the default stop timeout
+
+// body counts body as one of "a".
+func (u *userCode) body(body taskmanager.TaskFunc) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		u.entered.Add(1)
+		n := u.bodies.Add(1)
+		defer u.bodies.Add(-1)
+		if n > u.most.Load() {
+			u.most.Store(n)
+		}
+		return body(ctx)
+	}
+}
+
+func (u *userCode) start(t *testing.T, body taskmanager.TaskFunc, opts ...taskmanager.TaskOption) {
+	t.Helper()
+	opts = append([]taskmanager.TaskOption{taskmanager.WithMaxRestarts(taskmanager.Unlimited)}, opts...)
+	u.task = start(t, u.m, "a", u.body(body), opts...)
+}
+
+func (u *userCode) manager(t *testing.T, message string) {
+	t.Helper()
+	u.m = mustNew(t, taskmanager.WithLogger(slog.New(trappedHandler{message, &u.trap})), taskmanager.WithBackoff(time.Hour, time.Hour))
+	u.trap.set.Store(false)
+	start(t, u.m, "other", untilStopped)
+	synctest.Wait()
+	u.trap.set.Store(true)
+}
+
+func inLog(message string, state taskmanager.State, fails uint64, come func(t *testing.T, u *userCode)) place {
+	return place{name: "log handler: " + message, state: state, fails: fails, log: true, come: func(t *testing.T, u *userCode) {
+		u.manager(t, message)
+		come(t, u)
+	}}
+}
+
+func inPolicy(method string) place {
+	return place{name: "policy: " + method, policy: true, state: taskmanager.StateBackoff, fails: 1, come: func(t *testing.T, u *userCode) {
+		u.manager(t, "")
+		u.start(t, boom, taskmanager.WithBackOffPolicy(func() backoff.BackOff { return trappedPolicy{method, &u.trap} }))
+	}}
+}
+
+func inFailure(method string, log bool) place {
+	return place{name: "failure: " + method, state: taskmanager.StateBackoff, fails: 1, log: log, come: func(t *testing.T, u *userCode) {
+		u.manager(t, "")
+		u.start(t, func(context.Context) error { return trappedError{method, &u.trap} })
+	}}
+}
+
+func inErrorOfStopped(method string) place {
+	return place{name: "error of a stopped body: " + method, state: taskmanager.StateStopped, log: true, come: func(t *testing.T, u *userCode) {
+		u.manager(t, "")
+		u.start(t, func(ctx context.Context) error { <-ctx.Done(); return trappedError{method, &u.trap} })
+		synctest.Wait()
+		began := time.Now()
+		assert.NoError(t, u.task.Stop(context.Background()))
+		took(t, 0, began)
+	}}
+}
+
+func places() []place {
+	const (
+		running   = taskmanager.StateRunning
+		inBackoff = taskmanager.StateBackoff
+		waiting   = taskmanager.StateWaiting
+		completed = taskmanager.StateCompleted
+		failed    = taskmanager.StateFailed
+		stopped   = taskmanager.StateStopped
+	)
+	started := func(t *testing.T, u *userCode) { u.start(t, untilStopped) }
+	stop := func(t *testing.T, u *userCode) {
+		u.start(t, untilStopped)
+		synctest.Wait()
+		began := time.Now()
+		assert.NoError(t, u.task.Stop(context.Background()))
+		took(t, 0, began)
+	}
+	ps := []place{
+		{name: "log handler: Enabled", state: waiting, come: func(t *testing.T, u *userCode) {
+			u.manager(t, "Enabled")
+			started(t, u)
+		}},
+		inLog("task started", running, 0, started),
+		inLog("task ready", running, 0, func(t *testing.T, u *userCode) {
+			u.start(t, func(ctx context.Context) error { taskmanager.Ready(ctx); return untilStopped(ctx) }, taskmanager.WithReadiness(time.Minute))
+		}),
+		inLog("task failed, will restart", inBackoff, 1, func(t *testing.T, u *userCode) { u.start(t, boom) }),
+		inLog("task failed for good, gave up", failed, 1, func(t *testing.T, u *userCode) { u.start(t, boom, once()) }),
+		inLog("task completed", completed, 0, func(t *testing.T, u *userCode) {
+			u.start(t, func(context.Context) error { return nil })
+		}),
+		inLog("task stopped", stopped, 0, stop),
+		inLog("task was stopped, though others depend on it", stopped, 0, func(t *testing.T, u *userCode) {
+			start(t, u.m, "dependent", untilStopped, taskmanager.WithDependsOn("a"))
+			stop(t, u)
+		}),
+		inPolicy("NextBackOff"), inPolicy("Reset"),
+		inFailure("Error", true), inFailure("As", false), inFailure("Unwrap", false),
+		inErrorOfStopped("Error"), inErrorOfStopped("As"), inErrorOfStopped("Unwrap"),
+		{name: "panic value: String", state: inBackoff, fails: 1, log: true, come: func(t *testing.T, u *userCode) {
+			u.manager(t, "")
+			u.start(t, func(context.Context) error { panic(trappedValue{&u.trap}) })
+		}},
+		{name: "panic value: Error", state: inBackoff, fails: 1, log: true, come: func(t *testing.T, u *userCode) {
+			u.manager(t, "")
+			u.start(t, func(context.Context) error { panic(trappedError{"Error", &u.trap}) })
+		}},
+	}
+	return ps
+}
+
+// userCodeActs are what user code may do that stands in the way.
+var userCodeActs = map[string]func(release <-chan struct{}){
+	"is late": func(<-chan struct{}) { time.Sleep(2 * userCodeTimeout) },
+	"hangs":   func(release <-chan struct{}) { <-release },
+	"panics":  func(<-chan struct{}) { panic("user code") },
+	"exits":   func(<-chan struct{}) { runtime.Goexit() },
+}
+
+// A policy that exits gives the task up: the log must hear of that, though its handler is called by the next goroutine of the task.
+func TestUserCodeExitsInAPolicyAndTheLogHearsOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBook
+		m := newManager(t, log.option())
+		task := start(t, m, "a", boom, taskmanager.WithBackOffPolicy(func() backoff.BackOff { return &goexitPolicy{} }))
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrGoexit)
+		synctest.Wait()
+		assert.Len(t, log.lines(t, "task failed for good, gave up"), 1)
+		began := time.Now()
+		require.NoError(t, m.Shutdown(t.Context()))
+		took(t, 0, began)
+	})
+}
+
+// A body that exits takes no line of the next run away: the log's handler has not been in the way.
+func TestUserCodeExitsInABodyAndTheLogHearsOfTheNextRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBook
+		m := newManager(t, log.option(), taskmanager.WithBackoff(time.Second, time.Second))
+		start(t, m, "a", func(ctx context.Context) error {
+			if task, _ := taskmanager.FromContext(ctx); task.Stats().Runs < 3 {
+				runtime.Goexit()
+			}
+			return untilStopped(ctx)
+		})
+		time.Sleep(time.Minute)
+		var runs []any
+		for _, line := range log.lines(t, "task started") {
+			runs = append(runs, line["run"])
+		}
+		assert.Equal(t, []any{1.0, 2.0, 3.0}, runs)
+	})
+}
+
+// User code that is late, hangs, panics or exits where the library calls it changes nothing but that call.
+func TestUserCodeInTheWay(t *testing.T) {
+	for _, p := range places() {
+		for title, act := range userCodeActs {
+			p := p
+			if p.policy && (title == "panics" || title == "exits") {
+				p.state = taskmanager.StateFailed // there is no delay
+			}
+			t.Run(p.name+" "+title, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					before := goroutines()
+					release := make(chan struct{})
+					letGo := sync.OnceFunc(func() { close(release) })
+					defer letGo()
+					u := &userCode{}
+					u.trap.act = func() { act(release) }
+					p.come(t, u)
+					synctest.Wait()
+					require.True(t, u.trap.sprung.Load(), "the user code has not been called")
+					hangs := !u.trap.left.Load()
+
+					state := p.state
+					if !hangs && state == taskmanager.StateWaiting {
+						state = taskmanager.StateRunning
+					}
+					assert.Equal(t, state, u.task.State())
+					assert.Equal(t, p.fails, u.task.Stats().Failures, "failures")
+					u.check(t, hangs && p.log)
+					letGo()
+					time.Sleep(2 * userCodeTimeout)
+					assert.Equal(t, before, goroutines(), "goroutines")
+				})
+			})
+		}
+	}
+}
+
+// check ends what is alive: nothing waits for user code, but the Shutdown for the log.
+func (u *userCode) check(t *testing.T, logHangs bool) {
+	t.Helper()
+	began := time.Now()
+	require.NoError(t, u.m.StopTask(t.Context(), "other"))
+	state := u.task.State()
+	err := u.m.StopTask(t.Context(), "a")
+	if state.Ended() {
+		require.ErrorIs(t, err, taskmanager.ErrTaskNotRunning)
+		assert.Equal(t, state, u.task.State())
+	} else {
+		require.NoError(t, err)
+		assert.Equal(t, taskmanager.StateStopped, u.task.State())
+	}
+	err = u.task.Wait(t.Context())
+	if u.task.State() == taskmanager.StateFailed {
+		var gaveUp *taskmanager.GiveUpError
+		assert.ErrorAs(t, err, &gaveUp)
+	} else {
+		assert.NoError(t, err)
+	}
+	require.Zero(t, u.bodies.Load(), "a body executes after the end")
+	if again, err := u.m.StartTask("a", u.body(untilStopped)); assert.NoError(t, err) {
+		assert.Equal(t, taskmanager.StateRunning, settled(again))
+		assert.EqualValues(t, 1, u.bodies.Load())
+	}
+	took(t, 0, began)
+	require.NoError(t, u.m.Shutdown(t.Context()))
+	if logHangs {
+		took(t, 5*time.Second, began)
+	} else {
+		took(t, 0, began)
+	}
+	assert.EqualValues(t, 1, u.most.Load(), "bodies at once")
+	assert.Zero(t, u.bodies.Load())
+}
+
+// User code that calls back into the Manager is served, as anybody else is; but a Shutdown by what it waits for waits for its time.
+func TestUserCodeCallsBack(t *testing.T) {
+	for _, p := range places() {
+		for title, call := range map[string]struct {
+			do    func(u *userCode) error
+			alive error             // what it returns if "a" has not ended
+			ended error             // and if it has
+			then  taskmanager.State // of "a", if it has done something
+		}{
+			"StopTask": {
+				do:    func(u *userCode) error { return u.m.StopTask(context.Background(), "a") },
+				ended: taskmanager.ErrTaskNotRunning, then: taskmanager.StateStopped,
+			},
+			"RestartTask": {
+				do:   func(u *userCode) error { return u.m.RestartTask(context.Background(), "a") },
+				then: taskmanager.StateRunning,
+			},
+			"StartTask": {
+				do: func(u *userCode) error {
+					_, err := u.m.StartTask("a", u.body(untilStopped))
+					return err
+				},
+				alive: taskmanager.ErrTaskRunning, then: taskmanager.StateRunning,
+			},
+			"Shutdown": {
+				do:   func(u *userCode) error { return u.m.Shutdown(context.Background()) },
+				then: taskmanager.StateStopped,
+			},
+		} {
+			t.Run(p.name+" calls "+title, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					before := goroutines()
+					u := &userCode{}
+					var returned error
+					u.trap.act = func() { returned = call.do(u) }
+					p.come(t, u)
+					synctest.Wait()
+					require.True(t, u.trap.sprung.Load(), "the user code has not been called")
+					assert.Equal(t, title != "Shutdown" || !p.log, u.trap.left.Load(), "the call has returned")
+					want := call.alive
+					if p.state.Ended() {
+						want = call.ended
+					}
+					now, _ := u.m.Lookup("a")
+					if title != "Shutdown" {
+						require.ErrorIs(t, returned, want)
+					}
+					switch {
+					case want != nil, p.state.Ended() && title == "Shutdown":
+						if p.state != taskmanager.StateWaiting {
+							assert.Equal(t, p.state, now.State())
+						}
+					case title == "RestartTask" && (p.fails > 0 || p.state == taskmanager.StateCompleted):
+						assert.EqualValues(t, 2, u.entered.Load(), "it has run again, and ended as before")
+						assert.Equal(t, p.state, now.State())
+					default:
+						assert.Equal(t, call.then, now.State())
+					}
+					began := time.Now()
+					require.NoError(t, u.m.Shutdown(t.Context()))
+					if title == "Shutdown" && p.log {
+						took(t, 5*time.Second, began)
+					} else {
+						took(t, 0, began)
+					}
+					synctest.Wait()
+					assert.True(t, u.trap.left.Load())
+					if title == "Shutdown" {
+						require.NoError(t, returned)
+					}
+					assert.LessOrEqual(t, u.most.Load(), int64(1), "bodies at once")
+					assert.Zero(t, u.bodies.Load())
+					assert.Equal(t, before, goroutines(), "goroutines")
+				})
+			})
+		}
+	}
+}
+
+// A stop returns at its deadline, and the end of a stuck task is known at once, whatever the log does with the line that it is stuck.
+func TestUserCodeInTheLogOfAStuckTask(t *testing.T) {
+	for title, act := range userCodeActs {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := goroutines()
+				release := make(chan struct{})
+				u := &userCode{}
+				u.trap.act = func() { act(release) }
+				u.manager(t, "task stuck, its body does not return")
+				events := u.m.Subscribe(t.Context())
+				body := newDeafBody()
+				u.start(t, body.run)
+				synctest.Wait()
+				began := time.Now()
+				asStuck(t, u.task.Stop(t.Context()), "a", userCodeTimeout)
+				took(t, userCodeTimeout, began)
+				synctest.Wait()
+				require.True(t, u.trap.sprung.Load(), "the user code has not been called")
+				hangs := !u.trap.left.Load()
+				began = time.Now()
+				_, err := u.m.StartTask("a", u.body(untilStopped))
+				require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+				body.release()
+				require.NoError(t, u.task.Wait(t.Context()))
+				took(t, 0, began)
+				assert.Equal(t, taskmanager.StateStopped, u.task.State())
+				assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped}, kinds(pending(events), "a"))
+				u.check(t, hangs)
+				close(release)
+				time.Sleep(2 * userCodeTimeout)
+				assert.Equal(t, before, goroutines(), "goroutines")
+			})
+		})
+	}
+}
+
+// A trappedContext is a context of a type of its own, with a trap in one of its methods.
+type trappedContext struct {
+	context.Context
+	method string
+	trap   *trap
+}
+
+func (c trappedContext) springIn(method string) {
+	if method == c.method {
+		c.trap.spring()
+	}
+}
+
+func (c trappedContext) Err() error {
+	c.springIn("Err")
+	return c.Context.Err()
+}
+
+func (c trappedContext) Done() <-chan struct{} {
+	c.springIn("Done")
+	return c.Context.Done()
+}
+
+func (c trappedContext) Value(key any) any {
+	c.springIn("Value")
+	return c.Context.Value(key)
+}
+
+func (c trappedContext) Deadline() (time.Time, bool) {
+	c.springIn("Deadline")
+	return c.Context.Deadline()
+}
+
+// The methods of a foreign parent context are called when the Manager is made, and after that by its end alone, in whose way they
+// stand for no longer than a second.
+func TestUserCodeInTheParentContext(t *testing.T) {
+	for _, method := range []string{"Err", "Done", "Value", "Deadline"} {
+		for title, act := range userCodeActs {
+			t.Run(method+" "+title, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					before := goroutines()
+					release := make(chan struct{})
+					u := &userCode{}
+					u.trap.act = func() { act(release) }
+					parent, cancel := context.WithCancelCause(context.Background())
+					defer cancel(nil)
+					u.m = mustNew(t, taskmanager.WithContext(trappedContext{parent, method, &u.trap}), taskmanager.WithBackoff(0, 0))
+					u.trap.set.Store(true)
+
+					began := time.Now()
+					start(t, u.m, "other", untilStopped)
+					u.start(t, func(ctx context.Context) error {
+						taskmanager.SetStatus(ctx, "busy")
+						switch u.entered.Load() {
+						case 1:
+							return errBoom
+						case 2:
+							assert.NoError(t, u.m.StopTask(ctx, "other"))
+						}
+						inner, cancel := context.WithTimeout(ctx, time.Hour)
+						defer cancel()
+						<-inner.Done()
+						return context.Cause(inner)
+					})
+					synctest.Wait()
+					require.EqualValues(t, 2, u.entered.Load())
+					require.NoError(t, u.m.RestartTask(t.Context(), "a"))
+					synctest.Wait()
+					u.m.Stats()
+					u.m.Health()
+					require.NoError(t, u.m.StopAll(t.Context()))
+					require.NoError(t, u.m.RestartTask(t.Context(), "a"))
+					synctest.Wait()
+					took(t, 0, began)
+					require.False(t, u.trap.sprung.Load(), "the method has been called")
+
+					cancel(errBoom)
+					require.NoError(t, u.task.Wait(t.Context()))
+					if u.trap.sprung.Load() && !u.trap.left.Load() {
+						took(t, time.Second, began)
+					} else {
+						took(t, 0, began)
+					}
+					assert.Equal(t, taskmanager.StateStopped, u.task.State())
+					require.NoError(t, u.m.Shutdown(t.Context()))
+					close(release)
+					time.Sleep(2 * userCodeTimeout)
+					assert.Equal(t, before, goroutines(), "goroutines")
+				})
+			})
+		}
+	}
+}
+
+// The warning of StartTask is written by its caller, before there is a task: the handler holds up that caller alone, and one that
+// ends the caller's goroutine leaves nothing behind.
+func TestUserCodeInTheWarningOfStartTask(t *testing.T) {
+	const message = "task can never be given up: the delays between its restarts alone take longer than the window"
+	opts := []taskmanager.TaskOption{taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute)}
+	for name, test := range map[string]struct {
+		act     func(u *userCode)
+		returns time.Duration // when StartTask does; 0: never
+	}{
+		"returns late":        {func(*userCode) { time.Sleep(time.Minute) }, time.Minute},
+		"panics":              {func(*userCode) { panic("handler") }, 1},
+		"calls Goexit":        {func(*userCode) { runtime.Goexit() }, 0},
+		"stops another":       {func(u *userCode) { _ = u.m.StopTask(context.Background(), "other") }, 1},
+		"starts another task": {func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := &userCode{}
+				u.trap.act = func() { test.act(u) }
+				u.manager(t, message)
+				began := time.Now()
+				var returned atomic.Int64
+				go func() {
+					_, err := u.m.StartTask("a", u.body(untilStopped), opts...)
+					assert.NoError(t, err)
+					returned.Store(int64(max(1, time.Since(began))))
+				}()
+				synctest.Wait()
+				if test.returns != 1 {
+					assert.False(t, u.m.IsRunning("a"), "nothing is there that might be left behind")
+				}
+				time.Sleep(time.Hour)
+				assert.Equal(t, test.returns, time.Duration(returned.Load()))
+				assert.Equal(t, test.returns > 0, u.m.IsRunning("a"))
+				if test.returns == 0 {
+					_, err := u.m.StartTask("a", u.body(untilStopped), opts...)
+					require.NoError(t, err, "the name is free")
+				}
+				synctest.Wait()
+				require.NoError(t, u.m.Shutdown(context.Background()))
+				assert.EqualValues(t, 1, u.entered.Load())
+			})
+		})
+	}
+}
+
+// A panic's value that contains itself ends the run, and not the process, for whose stack it would be too deep.
+func TestUserCodePanicsWithAValueThatContainsItself(t *testing.T) {
+	type node struct {
+		name string
+		next any
+	}
+	inMap := map[string]any{}
+	inMap["self"] = inMap
+	inSlice := make([]any, 3)
+	for i := range inSlice {
+		inSlice[i] = inSlice
+	}
+	byPointer := &node{name: "a"}
+	byPointer.next = &node{"b", byPointer}
+	inStruct := &node{name: "a"}
+	inStruct.next = []any{*inStruct, inStruct}
+	inKey := map[any]int{}
+	inKey[&inKey] = 1
+	byValue := map[string]node{}
+	byValue["self"] = node{"a", byValue}
+	var inInterface any
+	inInterface = &inInterface
+	type array [1]any
+	inArray := &array{}
+	inArray[0] = inArray
+	var twice any = "leaf" // is not endless, and would be printed a million million times
+	for range 40 {
+		twice = []any{twice, twice}
+	}
+	for title, value := range map[string]any{
+		"a map": inMap, "a slice": inSlice, "a pointer": byPointer, "a struct": inStruct, "a map's key": inKey, "a map of structs": byValue,
+		"an interface": inInterface, "an array": inArray, "a struct around a map": struct{ m any }{inMap}, "many times": twice,
+		"wide":              wide(8, 30),
+		"an error's values": fmt.Errorf("%w", &taskmanager.PanicError{Value: inMap}),
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log logBook
+				m := newManager(t, log.option())
+				task := start(t, m, "a", func(context.Context) error { panic(value) }, once())
+				err := task.Wait(t.Context())
+				var panicked *taskmanager.PanicError
+				require.ErrorAs(t, err, &panicked)
+				assert.Less(t, len(err.Error()), 1<<16)
+				synctest.Wait()
+				assert.Len(t, log.lines(t, "task failed for good, gave up"), 1)
+			})
+		})
+	}
+}
+
+// wide returns a value of that depth, at each step of which there are n of the next.
+func wide(depth, n int) any {
+	var v any = "leaf"
+	for range depth {
+		next := make([]any, n)
+		for i := range next {
+			next[i] = v
+		}
+		v = next
+	}
+	return v
+}
