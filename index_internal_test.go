@@ -91,47 +91,70 @@ func TestIndexFindsNothingWithoutAName(t *testing.T) {
 	assert.Nil(t, x.find(""), "what was removed leaves a mark, which has no name")
 }
 
-// What is there all the time is found all the time, while tables around it grow and shrink.
+// What is there all the time is found all the time, while the table around it is filled, cleared of marks and replaced. All is in one
+// part, so that to replace its table takes a good share of the time. On one core a search meets a change where either is preempted, so
+// nobody yields.
 func TestIndexIsSearchedWhileItChanges(t *testing.T) {
-	var (
-		x        index
-		stay     []*Task
-		over     atomic.Bool
-		searches sync.WaitGroup
+	const (
+		rounds, most, searchers = 10, 2000, 2
+		least                   = 30 // changes in the middle of which a goroutine has searched
 	)
+	var (
+		x       index
+		stay    []*Task
+		come    []*Task
+		changes atomic.Uint64 // odd in the middle of one
+		met     atomic.Int64  // goroutines that have searched in the middle of enough changes
+		over    atomic.Bool
+		wg      sync.WaitGroup
+	)
+	inOnePart := func(name string) *Task { return indexed(name, hashOf(name)>>partBits) }
 	for i := range 40 {
-		stay = append(stay, indexed("stay"+strconv.Itoa(i), hashOf("stay"+strconv.Itoa(i))))
+		stay = append(stay, inOnePart("stay"+strconv.Itoa(i)))
 		x.put(stay[i])
 	}
-	for range 2 {
-		searches.Go(func() {
-			for !over.Load() {
+	for i := range 20_000 {
+		come = append(come, inOnePart("come"+strconv.Itoa(i)))
+	}
+	for range searchers {
+		wg.Go(func() {
+			for seen, latest := 0, uint64(0); !over.Load(); {
+				change := changes.Load()
 				for _, task := range stay {
-					if x.find(task.name) != task {
+					if x.findHashed(task.name, task.hash) != task {
 						over.Store(true)
 						t.Errorf("%s is lost", task.name)
 						return
 					}
-					if x.find("none"+task.name) != nil {
+					if x.findHashed("none"+task.name, task.hash) != nil {
 						over.Store(true)
 						t.Errorf("none%s is found", task.name)
 						return
 					}
 				}
+				if change%2 == 1 && change > latest {
+					latest = change
+					seen++
+					if seen == least {
+						met.Add(1)
+					}
+				}
 			}
 		})
 	}
-	for round := range 30 {
-		var come []*Task
-		for i := range 100 * (round%5 + 1) {
-			name := "come" + strconv.Itoa(i)
-			come = append(come, indexed(name, hashOf(name)))
-			x.put(come[i])
+	for round := 0; !over.Load() && (round < rounds || round < most && met.Load() < searchers); round++ {
+		for _, task := range come {
+			changes.Add(1)
+			x.put(task)
+			changes.Add(1)
 		}
 		for _, task := range come {
+			changes.Add(1)
 			x.remove(task)
+			changes.Add(1)
 		}
 	}
 	over.Store(true)
-	searches.Wait()
+	wg.Wait()
+	assert.EqualValues(t, searchers, met.Load(), "goroutines that have searched in the middle of enough changes")
 }

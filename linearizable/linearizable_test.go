@@ -2,14 +2,17 @@ package linearizable
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/assert"
@@ -27,8 +30,17 @@ type history []porcupine.Operation
 // add adds a call that took effect between its call and its return, by a clock that all share.
 func (h *history) add(goroutine int, in input, out output, call, ret int64) {
 	*h = append(*h, porcupine.Operation{ClientId: goroutine, Input: in, Output: out, Call: call, Return: ret})
-	if in.call == "stop" && out.err == nil {
-		h.add(goroutine, input{"gone", in.number}, output{}, call, ret)
+	second := ""
+	switch {
+	case in.call == "stop" && out.err == nil:
+		second = "gone"
+	case in.call == "restart" && out.err == nil:
+		second = "again"
+	case in.call == "restart" && errors.Is(out.err, taskmanager.ErrStopped):
+		second = "overtaken"
+	}
+	if second != "" {
+		h.add(goroutine, input{second, in.number}, output{}, call, ret)
 	}
 }
 
@@ -40,15 +52,93 @@ func (h history) String() string {
 	return b.String()
 }
 
-// From real threads: StartTask, StopTask, RestartTask, IsRunning and Lookup of one name each take effect at one moment between their
-// call and their return, and a StopTask has waited until the task was gone.
-func TestStartStopRestartIsRunningAndLookupAreLinearizable(t *testing.T) {
-	const histories, goroutines, each = 4000, 4, 6
-	results := make(map[string]int)
-	for n := range histories {
-		m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+// addOverlaps counts the pairs of calls that were under way at the same time: "start, stop". Two starts count if one of them has
+// succeeded, for only then was the name free to be taken twice.
+func (h history) addOverlaps(counts map[string]int) {
+	for i, a := range h {
+		for _, b := range h[:i] {
+			pair := []string{a.Input.(input).call, b.Input.(input).call}
+			slices.Sort(pair)
+			both := strings.Join(pair, ", ")
+			refused := a.Output.(output).err != nil && b.Output.(output).err != nil
+			if a.ClientId != b.ClientId && a.Call < b.Return && b.Call < a.Return && (both != "start, start" || !refused) {
+				counts[both]++
+			}
+		}
+	}
+}
+
+// contended are the pairs of calls that must have met.
+var contended = []string{"restart, restart", "restart, start", "restart, stop", "start, start", "start, stop", "stop, stop"}
+
+// A body runs until it is told to return, which takes it a while.
+type body struct {
+	while     int          // how often it lets others run
+	entered   atomic.Int64 // runs
+	executing atomic.Int64
+	twice     atomic.Bool // two of them executed at the same time
+}
+
+func (b *body) run(ctx context.Context) error {
+	b.entered.Add(1)
+	if b.executing.Add(1) > 1 {
+		b.twice.Store(true)
+	}
+	defer b.executing.Add(-1)
+	<-ctx.Done()
+	for range b.while {
+		runtime.Gosched()
+	}
+	return nil
+}
+
+// perform makes the call.
+func (b *body) perform(m *taskmanager.Manager, name, call string) (out output) {
+	switch call {
+	case "start":
+		out.task, out.err = m.StartTask(name, b.run)
+	case "stop":
+		out.err = m.StopTask(context.Background(), name)
+	case "restart":
+		out.err = m.RestartTask(context.Background(), name)
+	case "running":
+		out.running = m.IsRunning(name)
+	case "lookup":
+		// A task that was found before and after is found in between.
+		for task, again := m.Lookup(name); again; {
+			stats := task.Stats()
+			out = output{task: task, state: stats.State, runs: stats.Runs}
+			task, _ = m.Lookup(name)
+			again = task != out.task
+		}
+	}
+	return out
+}
+
+// check asserts that the history is linearizable, and that the body has executed once at a time.
+func (b *body) check(t *testing.T, h history) {
+	t.Helper()
+	require.False(t, b.twice.Load(), "two bodies of one name:\n%v", h)
+	require.True(t, porcupine.CheckOperations(model(), h), "%v", h)
+}
+
+// From real threads: StartTask, StopTask, RestartTask, IsRunning, and Lookup with Stats of one name each take effect at one moment
+// between their call and their return; a StopTask has waited until the task was gone, and a RestartTask until one more run began.
+func TestOneNameIsLinearizable(t *testing.T) {
+	const histories, most, goroutines, each, least = 4000, 40_000, 4, 6, 100
+	results, overlaps := make(map[string]int), make(map[string]int)
+	met := func() bool {
+		return !slices.ContainsFunc(contended, func(pair string) bool { return overlaps[pair] < least })
+	}
+	for n := 0; n < histories || n < most && !met(); n++ {
+		opts := []taskmanager.Option{taskmanager.WithLogger(slog.New(slog.DiscardHandler))}
+		if n%2 == 0 {
+			opts = yielding()
+		}
+		m, err := taskmanager.New(opts...)
 		require.NoError(t, err)
 		var (
+			b     = body{while: n / 2 % 4}
 			clock atomic.Int64
 			wg    sync.WaitGroup
 			ready = make(chan struct{})
@@ -61,61 +151,155 @@ func TestStartStopRestartIsRunningAndLookupAreLinearizable(t *testing.T) {
 				for i := range each {
 					in := input{[...]string{"start", "start", "stop", "stop", "restart", "running", "lookup"}[random.IntN(7)], uint(g*each + i)}
 					call := clock.Add(1)
-					out := perform(m, in.call, n%4)
+					out := b.perform(m, "a", in.call)
 					all[g].add(g, in, out, call, clock.Add(1))
+					if random.IntN(2) == 0 {
+						runtime.Gosched() // on one core nobody else would get there before this goroutine has made its last call
+					}
 				}
 			})
 		}
 		close(ready)
 		wg.Wait()
-		var h history
-		for _, part := range all {
-			h = append(h, part...)
-		}
-		require.True(t, porcupine.CheckOperations(model(), h), "history %d:\n%v", n, h)
+		h := slices.Concat(all[:]...)
+		b.check(t, h)
 		require.NoError(t, m.StopAll(t.Context()))
+		require.EqualValues(t, b.entered.Load(), m.Stats().Runs, "%v", h)
 		for _, o := range h {
 			results[fmt.Sprint(o.Input.(input).call, o.Output.(output).err != nil)]++
 		}
+		h.addOverlaps(overlaps)
 	}
-	for _, result := range []string{"startfalse", "starttrue", "stopfalse", "stoptrue", "restartfalse", "restarttrue"} {
+	for _, result := range []string{
+		"startfalse", "starttrue", "stopfalse", "stoptrue", "restartfalse", "restarttrue", "againfalse", "overtakenfalse",
+	} {
 		assert.NotZero(t, results[result], result)
+	}
+	assert.True(t, met(), "%v", overlaps)
+}
+
+// yielding are the options of a Manager whose user code lets others run wherever it is called. On one core, it is there that calls
+// meet others.
+func yielding() []taskmanager.Option {
+	return []taskmanager.Option{
+		taskmanager.WithContext(yieldingContext{context.Background()}),
+		taskmanager.WithLogger(slog.New(yieldingHandler{slog.DiscardHandler})),
+		// A limit that can't be reached, of which StartTask warns before it has a task.
+		taskmanager.WithBackoff(time.Minute, time.Minute), taskmanager.WithHealthyAfter(time.Hour),
 	}
 }
 
-// perform makes the call. What is started takes a while to stop.
-func perform(m *taskmanager.Manager, call string, while int) (out output) {
-	switch call {
-	case "start":
-		out.task, out.err = m.StartTask("a", func(ctx context.Context) error {
-			<-ctx.Done()
-			for range while {
-				runtime.Gosched()
-			}
+type yieldingContext struct{ context.Context }
+
+func (c yieldingContext) Err() error {
+	runtime.Gosched()
+	return c.Context.Err()
+}
+
+func (c yieldingContext) Value(key any) any {
+	runtime.Gosched()
+	return c.Context.Value(key)
+}
+
+type yieldingHandler struct{ slog.Handler }
+
+func (yieldingHandler) Enabled(context.Context, slog.Level) bool {
+	runtime.Gosched()
+	return true
+}
+
+func (yieldingHandler) Handle(context.Context, slog.Record) error {
+	runtime.Gosched()
+	return nil
+}
+
+// The calls of this test meet where no user code is called, on one core as well: at the Manager's lock. The test itself takes it again
+// and again until all of them have begun, and is preempted with the lock held, for it spends nearly all of its time so. By then each
+// call has done what it does before it has the lock.
+func TestOneNameIsLinearizableUnderContention(t *testing.T) {
+	const most, goroutines, rounds, least, others = 2000, 4, 4, 50, 10_000
+	m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)), taskmanager.WithHistory(others+most))
+	require.NoError(t, err)
+	var entered atomic.Int64
+	for i := range others { // to list them takes a while
+		_, err := m.StartTask(fmt.Sprint("other ", i), func(context.Context) error {
+			entered.Add(1)
 			return nil
 		})
-	case "stop":
-		out.err = m.StopTask(context.Background(), "a")
-	case "restart":
-		out.err = m.RestartTask(context.Background(), "a")
-	case "running":
-		out.running = m.IsRunning("a")
-	case "lookup":
-		out.task, _ = m.Lookup("a")
+		require.NoError(t, err)
 	}
-	return out
+	overlaps := make(map[string]int)
+	met := func() bool {
+		return !slices.ContainsFunc(contended, func(pair string) bool { return overlaps[pair] < least })
+	}
+	for n := 0; n < most && !met(); n++ {
+		var (
+			name  = fmt.Sprint(n)
+			b     = body{while: n % 4}
+			clock atomic.Int64
+			h     history
+		)
+		for round := range rounds {
+			var (
+				wg     sync.WaitGroup
+				begun  atomic.Int64
+				random = rand.New(rand.NewPCG(uint64(n), uint64(round)))
+				ready  = make(chan struct{})
+				all    [goroutines]history
+			)
+			for g := range goroutines {
+				in := input{"start", uint(g*rounds + round)}
+				if round > 0 {
+					in.call = [...]string{"start", "stop", "restart"}[random.IntN(3)]
+				}
+				wg.Go(func() {
+					<-ready
+					call := clock.Add(1)
+					begun.Add(1)
+					out := b.perform(m, name, in.call)
+					all[g].add(g, in, out, call, clock.Add(1))
+				})
+			}
+			close(ready)
+			for begun.Load() < goroutines {
+				for range m.Tasks() { // they are listed with the lock held, before the first comes
+					break
+				}
+			}
+			wg.Wait()
+			call := clock.Add(1)
+			found := b.perform(m, name, "lookup")
+			h = append(h, slices.Concat(all[:]...)...)
+			h.add(goroutines, input{call: "lookup"}, found, call, clock.Add(1))
+		}
+		b.check(t, h)
+		if err := m.StopTask(t.Context(), name); !errors.Is(err, taskmanager.ErrTaskNotRunning) {
+			require.NoError(t, err)
+		}
+		entered.Add(b.entered.Load())
+		h.addOverlaps(overlaps)
+	}
+	require.NoError(t, m.StopAll(t.Context()))
+	assert.EqualValues(t, entered.Load(), m.Stats().Runs)
+	assert.True(t, met(), "%v", overlaps)
 }
 
 // The model itself must tell good histories from bad ones.
 func TestModelTellsGoodHistoriesFromBadOnes(t *testing.T) {
 	var (
 		a, b                      = new(taskmanager.Task), new(taskmanager.Task)
-		start, stop, restart      = input{call: "start"}, input{call: "stop", number: 1}, input{call: "restart"}
-		running, lookup           = input{call: "running"}, input{call: "lookup"}
-		secondStop                = input{call: "stop", number: 2}
+		start, stop, restart      = input{call: "start"}, input{call: "stop", number: 1}, input{call: "restart", number: 3}
+		isRunning, lookup         = input{call: "running"}, input{call: "lookup"}
+		secondStop, secondRestart = input{call: "stop", number: 2}, input{call: "restart", number: 4}
 		taken, notFound           = output{err: taskmanager.ErrTaskRunning}, output{err: taskmanager.ErrTaskNotFound}
-		notRunning, overtaken, ok = output{err: taskmanager.ErrTaskNotRunning}, output{err: taskmanager.ErrStopped}, output{}
-		isRunning                 = output{running: true}
+		notRunning, byStop, ok    = output{err: taskmanager.ErrTaskNotRunning}, output{err: taskmanager.ErrStopped}, output{}
+		started, yes              = output{task: a}, output{running: true}
+		none                      = output{task: a, state: taskmanager.StateWaiting}
+		first                     = output{task: a, state: taskmanager.StateRunning, runs: 1}
+		second                    = output{task: a, state: taskmanager.StateRunning, runs: 2}
+		third                     = output{task: a, state: taskmanager.StateRunning, runs: 3}
+		asked                     = output{task: a, state: taskmanager.StateStopping, runs: 1}
+		over                      = output{task: a, state: taskmanager.StateStopped, runs: 1}
 	)
 	type call struct {
 		in        input
@@ -130,30 +314,48 @@ func TestModelTellsGoodHistoriesFromBadOnes(t *testing.T) {
 			{stop, notFound, 1, 2},
 			{restart, notFound, 3, 4},
 			{lookup, ok, 5, 6},
-			{start, output{task: a}, 7, 8},
-			{lookup, output{task: a}, 9, 10},
-			{running, isRunning, 11, 12},
-			{restart, ok, 13, 14},
-			{stop, ok, 15, 16},
-			{running, ok, 17, 18},
-			{secondStop, notRunning, 19, 20},
-			{restart, ok, 21, 22},
-			{running, isRunning, 23, 24},
-			{start, taken, 25, 26},
+			{start, started, 7, 8},
+			{lookup, none, 9, 10},
+			{lookup, first, 11, 12},
+			{isRunning, yes, 13, 14},
+			{restart, ok, 15, 16},
+			{lookup, second, 17, 18},
+			{stop, ok, 19, 20},
+			{isRunning, ok, 21, 22},
+			{secondStop, notRunning, 23, 24},
+			{secondRestart, ok, 25, 26},
+			{lookup, first, 27, 28},
+			{start, taken, 29, 30},
 		}, true},
-		"two starts of a live task":     {[]call{{start, output{task: a}, 1, 4}, {start, output{task: b}, 2, 3}}, false},
-		"started anew as the old one":   {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 4}, {start, output{task: a}, 5, 6}}, false},
-		"refused before there was any":  {[]call{{start, taken, 1, 2}, {start, output{task: a}, 3, 4}}, false},
-		"alive after its stop returned": {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 4}, {running, isRunning, 5, 6}}, false},
-		"two stops of one task":         {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 6}, {secondStop, ok, 4, 5}}, true},
-		"one stop after the other":      {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 4}, {secondStop, ok, 5, 6}}, false},
-		"gone, and then still taken":    {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 10}, {running, ok, 4, 5}, {start, taken, 6, 7}}, false},
-		"forgotten although remembered": {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 4}, {secondStop, notFound, 5, 6}}, false},
-		"another one is found":          {[]call{{start, output{task: a}, 1, 2}, {lookup, output{task: b}, 3, 4}}, false},
-		"not restarted":                 {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 4}, {restart, ok, 5, 6}, {running, ok, 7, 8}}, false},
-		"restarted though overtaken":    {[]call{{start, output{task: a}, 1, 2}, {stop, ok, 3, 6}, {restart, overtaken, 4, 5}}, true},
-		"overtaken by nobody":           {[]call{{start, output{task: a}, 1, 2}, {restart, overtaken, 3, 4}}, false},
-		"restarted, and not found":      {[]call{{start, output{task: a}, 1, 2}, {restart, notFound, 3, 4}}, false},
+		"two starts of a live task":      {[]call{{start, started, 1, 4}, {start, output{task: b}, 2, 3}}, false},
+		"started anew as the old one":    {[]call{{start, started, 1, 2}, {stop, ok, 3, 4}, {start, started, 5, 6}}, false},
+		"refused before there was any":   {[]call{{start, taken, 1, 2}, {start, started, 3, 4}}, false},
+		"alive after its stop returned":  {[]call{{start, started, 1, 2}, {stop, ok, 3, 4}, {isRunning, yes, 5, 6}}, false},
+		"two stops of one task":          {[]call{{start, started, 1, 2}, {stop, ok, 3, 6}, {secondStop, ok, 4, 5}}, true},
+		"one stop after the other":       {[]call{{start, started, 1, 2}, {stop, ok, 3, 4}, {secondStop, ok, 5, 6}}, false},
+		"gone, and then still taken":     {[]call{{start, started, 1, 2}, {stop, ok, 3, 10}, {isRunning, ok, 4, 5}, {start, taken, 6, 7}}, false},
+		"forgotten although remembered":  {[]call{{start, started, 1, 2}, {stop, ok, 3, 4}, {secondStop, notFound, 5, 6}}, false},
+		"another one is found":           {[]call{{start, started, 1, 2}, {lookup, output{task: b}, 3, 4}}, false},
+		"none is found":                  {[]call{{start, started, 1, 2}, {lookup, ok, 3, 4}}, false},
+		"not revived":                    {[]call{{start, started, 1, 2}, {stop, ok, 3, 4}, {restart, ok, 5, 6}, {isRunning, ok, 7, 8}}, false},
+		"restarted though overtaken":     {[]call{{start, started, 1, 2}, {stop, ok, 3, 6}, {restart, byStop, 4, 5}}, true},
+		"overtaken by nobody":            {[]call{{start, started, 1, 2}, {restart, byStop, 3, 4}}, false},
+		"overtaken by a later stop":      {[]call{{start, started, 1, 2}, {restart, byStop, 3, 4}, {stop, ok, 5, 6}}, false},
+		"overtaken after it asked":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, byStop, 5, 10}, {lookup, asked, 6, 7}, {stop, ok, 8, 9}}, true},
+		"restarted, and not found":       {[]call{{start, started, 1, 2}, {restart, notFound, 3, 4}}, false},
+		"stopping, asked by nobody":      {[]call{{start, started, 1, 2}, {lookup, asked, 3, 4}}, false},
+		"running, told to return":        {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {stop, ok, 5, 10}, {lookup, asked, 6, 7}, {lookup, first, 8, 9}}, false},
+		"ended, told to return":          {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {stop, ok, 5, 8}, {lookup, over, 6, 7}}, true},
+		"no run was lost":                {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {lookup, none, 5, 6}}, false},
+		"a run that nobody asked for":    {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {lookup, second, 5, 6}}, false},
+		"restarted without a run":        {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 6}, {lookup, first, 7, 8}}, false},
+		"restarted with two runs":        {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 6}, {lookup, third, 7, 8}}, false},
+		"restarted, returned before":     {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 6}, {lookup, asked, 7, 8}}, false},
+		"restarted before its first run": {[]call{{start, started, 1, 2}, {restart, ok, 3, 4}, {lookup, first, 5, 6}}, true},
+		"two restarts share a run":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 8}, {secondRestart, ok, 6, 7}, {lookup, second, 9, 10}}, true},
+		"two restarts, a run each":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 8}, {secondRestart, ok, 6, 7}, {lookup, third, 9, 10}}, true},
+		"two in order share a run":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 6}, {secondRestart, ok, 7, 8}, {lookup, second, 9, 10}}, false},
+		"revived with the old count":     {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {stop, ok, 5, 6}, {restart, ok, 7, 8}, {lookup, second, 9, 10}}, false},
 	} {
 		var h history
 		for _, c := range c.calls {
