@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,13 +14,13 @@ import (
 
 // A mutant is a file in which source[from:to] is replaced.
 type mutant struct {
-	file     string
+	file     string // its path within the module, with slashes
 	source   []byte
 	from, to int
 	with     string
 	what     string
 	line     int
-	function *function // around the place; nil outside of functions
+	function *function // around the place; nil if the mutant has to be built by itself
 }
 
 // A function is where one is in a file: the body is what is between its braces.
@@ -27,6 +28,9 @@ type function struct {
 	results          string // as in the source
 	bodyFrom, bodyTo int
 }
+
+// pkg is the directory of the mutant's package, within the module.
+func (m mutant) pkg() string { return path.Dir(m.file) }
 
 // body is that of the mutant's function.
 func (m mutant) body() []byte {
@@ -76,7 +80,7 @@ var swaps = map[token.Token]token.Token{
 	token.ADD: token.SUB, token.SUB: token.ADD, token.MUL: token.QUO, token.QUO: token.MUL,
 }
 
-// mutantsOf returns all mutants of a file, in the order of their places in it. Some may not build.
+// mutantsOf returns all mutants of a file, in the order of their places in it. Some may not be valid.
 func mutantsOf(name string, source []byte) ([]mutant, error) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, name, source, parser.SkipObjectResolution)
@@ -87,7 +91,7 @@ func mutantsOf(name string, source []byte) ([]mutant, error) {
 	text := func(n ast.Node) string { return string(source[offset(n.Pos()):offset(n.End())]) }
 	var functions []*function
 	for _, d := range file.Decls {
-		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil && !recovers(f.Body) {
 			fn := &function{bodyFrom: offset(f.Body.Lbrace) + 1, bodyTo: offset(f.Body.Rbrace)}
 			if f.Type.Results != nil {
 				fn.results = text(f.Type.Results)
@@ -138,6 +142,21 @@ func mutantsOf(name string, source []byte) ([]mutant, error) {
 	}
 	slices.SortStableFunc(mutants, func(a, b mutant) int { return cmp.Compare(a.from, b.from) })
 	return mutants, nil
+}
+
+// recovers reports whether a function, itself and not one within it, calls recover: that would do nothing from a branch, which is a
+// function within it.
+func recovers(body *ast.BlockStmt) (yes bool) {
+	ast.Inspect(body, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if f, ok := call.Fun.(*ast.Ident); ok && f.Name == "recover" {
+				yes = true
+			}
+		}
+		_, within := n.(*ast.FuncLit)
+		return !within
+	})
+	return yes
 }
 
 // isNegatedElsewhere reports whether another mutant negates the condition.
