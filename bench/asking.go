@@ -14,13 +14,14 @@ func asking(n int, duration time.Duration) work {
 		name:  fmt.Sprintf("asking/%d", n),
 		title: fmt.Sprintf("Asking about %s", counted(n, "parked task")),
 		about: fmt.Sprintf("Whether a task is running, by name, one after the other, for %v: from one goroutine, and from one for each core at once (the time of one call then). "+
-			"Statistics: a snapshot of all tasks, for each of them.", duration),
+			"Statistics: a snapshot of all tasks, for each of them. Totals: how many are in which state, by that snapshot.", duration),
 		needs: finds,
 		measures: []measure{
 			{key: "alone", title: "is it running", unit: nanoseconds},
 			{key: "together", title: "from each core at once", unit: nanoseconds},
 			{key: "allocs", title: "objects allocated for each", unit: count, alone: true},
 			{key: "stats", title: "statistics", unit: nanoseconds},
+			{key: "totals", title: "totals", unit: nanoseconds},
 		},
 		run: withOne(func(g group) (values, error) {
 			var (
@@ -53,9 +54,10 @@ func asking(n int, duration time.Duration) work {
 					if told := t.stats(); told != n {
 						return nil, fmt.Errorf("statistics of %d tasks instead of %d", told, n)
 					}
-					took = append(took, float64(time.Since(snapshot))/float64(n))
+					took = append(took, float64(time.Since(snapshot)))
 				}
-				v["stats"] = median(took)
+				v["totals"] = median(took)
+				v["stats"] = v["totals"] / float64(n)
 			}
 			return v, nil
 		}),

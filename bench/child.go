@@ -57,13 +57,18 @@ func (o order) execute() (values, error) {
 // delegate has the order executed by a process of its own, so that nothing of the work before is
 // left in the heap or in the runtime's caches.
 func (o order) delegate(ctx context.Context) (values, error) {
-	const timeout = 3 * time.Minute // the longest takes seconds
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	return o.delegateTo(ctx, program)
+}
+
+// delegateTo is delegate to another build of this program.
+func (o order) delegateTo(ctx context.Context, program string) (values, error) {
+	const timeout = 10 * time.Minute // the longest takes one on an idle machine
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	text, err := json.Marshal(o)
 	if err != nil {
 		return nil, err

@@ -12,8 +12,9 @@ import (
 type floor struct {
 	all sync.WaitGroup
 
-	mu    sync.RWMutex
-	tasks map[string]context.CancelFunc
+	mu       sync.RWMutex
+	tasks    map[string]context.CancelFunc
+	statuses map[string]string // nil until there is one
 }
 
 func newFloor() group { return &floor{tasks: make(map[string]context.CancelFunc)} }
@@ -33,6 +34,7 @@ func (f *floor) start(name string, body body) error {
 		cancel()
 		f.mu.Lock()
 		delete(f.tasks, name)
+		delete(f.statuses, name)
 		f.mu.Unlock()
 	})
 	return nil

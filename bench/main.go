@@ -4,7 +4,9 @@
 //	go run ./bench                 # all of it; some minutes on two cores
 //	go run ./bench -quick          # small sizes, in seconds; writes no files
 //	go run ./bench -only storm     # the work, or the work/side, that matches; writes no files
+//	go run ./bench -skip chain     # not that which matches; writes no files
 //	go run ./bench -soak 10m       # a storm of the library alone, for that long
+//	go run ./bench -compare DIR    # the library beside another version of it, in DIR; writes no files
 //
 // The processes that do the work are further ones of this program.
 package main
@@ -43,8 +45,10 @@ type settings struct {
 	command string // that does the same again
 	quick   bool
 	only    *regexp.Regexp
+	skip    *regexp.Regexp // nil skips nothing
 	rounds  int
 	soak    time.Duration
+	compare string // the directory of another version of the root module
 	out     string // a directory; "" writes nothing
 }
 
@@ -56,6 +60,9 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	if s.soak > 0 {
 		return soakAndWrite(ctx, s, stdout, stderr)
+	}
+	if s.compare != "" {
+		return compareVersions(ctx, s, stdout, stderr)
 	}
 	r, err := measureAll(ctx, s, stderr)
 	if err != nil {
@@ -77,10 +84,12 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&s.quick, "quick", false, "small sizes, one round: shows that everything works")
-	flags.IntVar(&s.rounds, "rounds", 0, "how often each side does each work (default 3, with -quick 1)")
+	flags.IntVar(&s.rounds, "rounds", 0, "how often each side does each work (default 3, with -compare 5, with -quick 1)")
 	flags.DurationVar(&s.soak, "soak", 0, "instead: a storm of the library alone, for that `long`")
+	flags.StringVar(&s.compare, "compare", "", "instead: the library beside the version whose root module is in that `directory`")
 	only := flags.String("only", "", "do what matches this `regexp` of work/side, as in storm or churn/floor")
-	flags.StringVar(&s.out, "o", "", "the `directory` to write to (default this program's; with -quick or -only, none)")
+	skip := flags.String("skip", "", "do not what matches this `regexp` of work/side")
+	flags.StringVar(&s.out, "o", "", "the `directory` to write to (default this program's; with -quick, -only or -skip, none)")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
@@ -91,10 +100,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		return s, fmt.Errorf("-rounds %d: must be positive", s.rounds)
 	case s.soak < 0:
 		return s, fmt.Errorf("-soak %v: must be positive", s.soak)
-	case s.soak > 0 && (s.quick || *only != "" || s.rounds > 0):
+	case s.soak > 0 && (s.quick || *only != "" || *skip != "" || s.rounds > 0):
 		return s, errors.New("-soak goes with -o alone")
+	case s.compare != "" && (s.soak > 0 || s.out != ""):
+		return s, errors.New("-compare goes neither with -soak nor with -o")
 	case s.rounds == 0 && s.quick:
 		s.rounds = 1
+	case s.rounds == 0 && s.compare != "":
+		s.rounds = 5
 	case s.rounds == 0:
 		s.rounds = 3
 	}
@@ -102,7 +115,12 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	if s.only, err = regexp.Compile(*only); err != nil {
 		return s, fmt.Errorf("-only: %w", err)
 	}
-	if s.out == "" && !s.quick && *only == "" {
+	if *skip != "" {
+		if s.skip, err = regexp.Compile(*skip); err != nil {
+			return s, fmt.Errorf("-skip: %w", err)
+		}
+	}
+	if s.out == "" && !s.quick && *only == "" && *skip == "" && s.compare == "" {
 		if s.out, err = ownDirectory(); err != nil {
 			return s, err
 		}
@@ -122,14 +140,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 
 // measureAll has every side do each work, in turn, as often as there are rounds.
 func measureAll(ctx context.Context, s settings, progress io.Writer) (*results, error) {
-	r := &results{command: s.command, date: time.Now(), measured: make(map[string]map[string][]values)}
+	r := newResults(s)
 	for _, w := range works(s.quick) {
 		if len(s.doing(w)) > 0 {
 			r.works = append(r.works, w)
 		}
 	}
 	if len(r.works) == 0 {
-		return nil, errors.New("-only matches nothing")
+		return nil, errNothingMatches
 	}
 	for round := range s.rounds {
 		for _, w := range r.works {
@@ -151,7 +169,8 @@ func measureAll(ctx context.Context, s settings, progress io.Writer) (*results, 
 // doing returns the sides that can do the work, and shall.
 func (s settings) doing(w work) (doing []side) {
 	for _, one := range sides {
-		if one.can&w.needs == w.needs && s.only.MatchString(w.name+"/"+one.name) {
+		name := w.name + "/" + one.name
+		if one.can&w.needs == w.needs && s.only.MatchString(name) && (s.skip == nil || !s.skip.MatchString(name)) {
 			doing = append(doing, one)
 		}
 	}

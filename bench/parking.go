@@ -18,10 +18,14 @@ type crowd struct {
 
 func newCrowd(n int) *crowd { return &crowd{n: int64(n), all: make(chan struct{})} }
 
-func (c *crowd) body(ctx context.Context) error {
+func (c *crowd) enter() {
 	if c.entered.Add(1) == c.n {
 		close(c.all)
 	}
+}
+
+func (c *crowd) body(ctx context.Context) error {
+	c.enter()
 	<-ctx.Done()
 	c.left.Add(1)
 	return ctx.Err()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
 )
 
 // childrenEndAtOnce keeps the race detector from letting each child sleep for a second at its end.
@@ -49,14 +51,17 @@ func TestProgramMeasuresInProcessesOfTheirOwnAndWrites(t *testing.T) {
 func TestProgramPrintsWhatItDoesNotWrite(t *testing.T) {
 	childrenEndAtOnce(t)
 	var stdout bytes.Buffer
-	require.NoError(t, program(t.Context(), []string{"-quick", "-only", "down/error/floor"}, &stdout, io.Discard))
+	require.NoError(t, program(t.Context(), []string{"-quick", "-only", "^down/error/(floor|suture)", "-skip", "suture"}, &stdout, io.Discard))
 	assert.Contains(t, stdout.String(), "### From an error to running again\n")
 	assert.Contains(t, stdout.String(), ": one round.\n")
+	assert.Contains(t, stdout.String(), "\n| suture v4 | – |")
 }
 
 func TestProgramRefusesBadArguments(t *testing.T) {
 	for _, args := range []string{
-		"extra", "-rounds -1", "-soak -1s", "-soak 1s -quick", "-soak 1s -only x", "-soak 1s -rounds 2", "-only (", "-quick -only nothing", "-unknown",
+		"extra", "-rounds -1", "-soak -1s", "-soak 1s -quick", "-soak 1s -only x", "-soak 1s -rounds 2", "-only (", "-quick -only nothing", "-quick -skip .", "-unknown",
+		"-soak 1s -skip x", "-skip (",
+		"-compare .. -soak 1s", "-compare .. -o .",
 	} {
 		assert.Error(t, program(t.Context(), strings.Fields(args), io.Discard, io.Discard), args)
 	}
@@ -73,9 +78,15 @@ func TestSettingsByDefault(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, s.rounds)
 	assert.Empty(t, s.out)
-	s, err = parse([]string{"-only", "storm"}, io.Discard)
+	s, err = parse([]string{"-compare", ".."}, io.Discard)
 	require.NoError(t, err)
+	assert.Equal(t, 5, s.rounds)
 	assert.Empty(t, s.out)
+	for _, flag := range []string{"-only", "-skip"} {
+		s, err = parse([]string{flag, "storm"}, io.Discard)
+		require.NoError(t, err)
+		assert.Empty(t, s.out, flag)
+	}
 
 	t.Chdir(t.TempDir())
 	_, err = parse(nil, io.Discard)
@@ -119,8 +130,17 @@ func TestSoakFindsNothingThatGrows(t *testing.T) {
 	text := k.markdown("go run ./bench -soak 1s", time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC))
 	assert.Contains(t, text, "Made by `go run ./bench -soak 1s` on 24 November 2026, ")
 	assert.Regexp(t, `\n\| unrelated start \| p50 \S+ .s, p99 \S+ .s, max \S+ .s, of \d+ \|\n`, text)
+	assert.Regexp(t, `\n\| ticks of the healthy \| \d\S*% of those that fit into the time, \d\S*% at most 10ms late; p99 \S+ .?s, max \S+ .?s late \|\n`, text)
 	assert.Contains(t, text, "| two bodies of one name at once | never |\n")
 	assert.NotContains(t, text, "Failed")
+}
+
+// A soak lasts for as long as it takes to have something to judge by.
+func TestSoakTakesEnoughSamples(t *testing.T) {
+	k := newSoak(time.Nanosecond, 1)
+	require.NoError(t, k.run(t.Context()))
+	assert.Len(t, k.heaps, soakFewest)
+	assert.Len(t, k.goroutines, soakFewest)
 }
 
 func TestSoakThatIsBrokenOff(t *testing.T) {
@@ -144,6 +164,11 @@ func TestSoakSeesGrowthAndDoubles(t *testing.T) {
 		growing.heaps[i] += float64(i) * (1 << 20) / 5 // from 53 to 65 MiB
 	}
 	assert.ErrorContains(t, growing.verdict(), "the heap has grown")
+	garbage := flat()
+	for i := range garbage.heaps[40:] {
+		garbage.heaps[40+i] += float64(i%10) * (10 << 20) // the latest, but for some
+	}
+	require.NoError(t, garbage.verdict())
 	leaking := flat()
 	for i := range leaking.goroutines {
 		leaking.goroutines[i] += 10 * float64(i)
@@ -156,6 +181,34 @@ func TestSoakSeesGrowthAndDoubles(t *testing.T) {
 	blind := flat()
 	blind.snapshots.Add(-1)
 	assert.ErrorContains(t, blind.verdict(), "1 of 80 snapshots")
+	few := flat()
+	few.heaps, few.goroutines = few.heaps[:soakFewest], few.goroutines[:soakFewest]
+	few.snapshots.Store(soakFewest)
+	require.NoError(t, few.verdict())
+	few.heaps = few.heaps[1:]
+	assert.ErrorContains(t, few.verdict(), "7 samples: at least 8 are needed")
+	none := newSoak(time.Second, 10)
+	assert.ErrorContains(t, none.verdict(), "0 samples: ")
+
+	fails := func(k *soak) {
+		task, err := k.manager.StartTask("fails", func(context.Context) error { return errCrash }, taskmanager.WithRestart(taskmanager.RestartNever))
+		require.NoError(t, err)
+		require.ErrorIs(t, task.Wait(t.Context()), errCrash)
+		require.NoError(t, k.manager.Shutdown(t.Context()))
+	}
+	reporting := flat()
+	fails(reporting)
+	require.NoError(t, reporting.verdict())
+	losing := flat()
+	losing.manager.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
+		return taskmanager.ErrReporterClosed
+	}))
+	fails(losing)
+	assert.ErrorContains(t, losing.verdict(), "1 report lost")
+	silent := flat()
+	silent.manager.SetReporter(nil)
+	fails(silent)
+	assert.ErrorContains(t, silent.verdict(), "of 1 failures, 0 were reported")
 }
 
 func TestEndsOfASeries(t *testing.T) {
@@ -163,10 +216,13 @@ func TestEndsOfASeries(t *testing.T) {
 	for i := range series {
 		series[i] = float64(i)
 	}
-	early, late := ends(series)
+	early, late := ends(series, median)
 	assert.InDelta(t, 14.5, early, 0)
 	assert.InDelta(t, 74.5, late, 0)
-	early, late = ends([]float64{3})
+	early, late = ends(series, least)
+	assert.InDelta(t, 10, early, 0)
+	assert.InDelta(t, 70, late, 0)
+	early, late = ends([]float64{3}, median)
 	assert.InDelta(t, 3, early, 0)
 	assert.InDelta(t, 3, late, 0)
 }

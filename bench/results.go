@@ -15,6 +15,10 @@ type results struct {
 	measured map[string]map[string][]values // by work and side; one of each round
 }
 
+func newResults(s settings) *results {
+	return &results{command: s.command, date: time.Now(), measured: make(map[string]map[string][]values)}
+}
+
 func (r *results) add(work, side string, v values) {
 	if r.measured[work] == nil {
 		r.measured[work] = make(map[string][]values)
@@ -101,6 +105,9 @@ func (r *results) writeTable(b *strings.Builder, w work) {
 	}
 	b.WriteString(" |\n|---" + strings.Repeat("|--:", len(w.measures)) + "|\n")
 	for _, s := range sides {
+		if w.needs&(idles|features) != 0 && s.can&w.needs != w.needs {
+			continue // nearly all of them: a row of dashes says nothing
+		}
 		name := s.name
 		if name == ourName {
 			name = "**" + name + "**"

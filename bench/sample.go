@@ -31,14 +31,16 @@ func median(values []float64) float64 {
 
 // ratio returns the median over the rounds of value/base, where both were measured. In one round
 // they ran one after the other, so what slows the machine for a while affects both.
-func ratio(values, base []float64) float64 {
-	var ratios []float64
+func ratio(values, base []float64) float64 { return median(ratios(values, base)) }
+
+// ratios returns the ratio of each round that has one.
+func ratios(values, base []float64) (all []float64) {
 	for i := range min(len(values), len(base)) {
 		if r := values[i] / base[i]; !math.IsNaN(r) && !math.IsInf(r, 0) {
-			ratios = append(ratios, r)
+			all = append(all, r)
 		}
 	}
-	return median(ratios)
+	return all
 }
 
 // A histogram counts durations in buckets that are at most 1/32 of their value wide, in memory that
@@ -56,6 +58,15 @@ func (h *histogram) add(d time.Duration) {
 	h.buckets[histogramBucket(d)]++
 	h.n++
 	h.longest = max(h.longest, d)
+}
+
+// addTo adds n durations of that bucket, as long as any in it.
+func (h *histogram) addTo(bucket int, n uint64) {
+	if n > 0 {
+		h.buckets[bucket] += n
+		h.n += n
+		h.longest = max(h.longest, histogramTop(bucket))
+	}
 }
 
 func histogramBucket(d time.Duration) int {

@@ -29,6 +29,12 @@ type (
 		// stats makes a snapshot of all tasks and returns of how many it tells.
 		stats() int
 	}
+	idler interface {
+		// startIdle is start of a task that enters c and is idle in that way.
+		startIdle(how idleness, name string, c *crowd) error
+		// settleIdle returns when n tasks that have entered are idle.
+		settleIdle(how idleness, n int) error
+	}
 )
 
 // An ability is something that a piece of work needs.
@@ -40,6 +46,8 @@ const (
 	stops                        // is a stopper
 	finds                        // is a finder
 	tells                        // is a teller
+	idles                        // is an idler
+	features                     // has what no other side has: is the library
 )
 
 // A side is one of those that are compared.
@@ -60,12 +68,12 @@ const (
 // sides are listed in the order of the tables.
 var sides = []side{
 	{
-		name: floorName, can: adds | restarts | stops | finds, make: newFloor,
+		name: floorName, can: adds | restarts | stops | finds | idles, make: newFloor,
 		lacks: "no statistics, events, log, limit, backoff or deadline; a panic loses its stack; a body can't tell why it is stopped",
 	},
 	{
 		name: ourName, module: "github.com/go-taskmanager/taskmanager",
-		can: adds | restarts | stops | finds | tells, make: newOurs,
+		can: adds | restarts | stops | finds | tells | idles | features, make: newOurs,
 	},
 	{
 		name: "suture v4", module: "github.com/thejerf/suture/v4",

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,14 +22,14 @@ import (
 // How large a soak is.
 const (
 	soakHealthy   = 10_000 // tasks that tick
-	soakTick      = 100 * time.Millisecond
-	soakCrashing  = 100 // tasks that fail at once
+	soakCrashing  = 100    // tasks that fail at once
 	soakDelay     = time.Millisecond
 	soakNames     = 200                    // of the tasks that are started, stopped and restarted by chance
 	soakHarassers = 4                      // goroutines that do so
 	soakBetween   = 100 * time.Microsecond // two operations of a harasser
 	soakPause     = 2 * time.Millisecond   // of the visitor
 	soakSamples   = 200                    // of the heap and of the number of goroutines
+	soakFewest    = 8                      // of them: one for each eighth, see ends
 )
 
 // A soak is a storm of the library alone, with real threads, in which everything happens at once.
@@ -38,8 +40,9 @@ type soak struct {
 	names    []string
 	inside   []atomic.Int32 // bodies that execute under each of names
 
-	ticks, crashes, operations, reports, snapshots atomic.Int64
-	doubles                                        atomic.Int64 // bodies that met another one of their name
+	healthyPulse                            pulse
+	crashes, operations, reports, snapshots atomic.Int64
+	doubles                                 atomic.Int64 // bodies that met another one of their name
 
 	starts, stops histogram // of the visitor, in whose goroutine they are
 	heaps         []float64 // as the latest collection has found it, in bytes
@@ -75,14 +78,14 @@ func newSoak(duration time.Duration, healthy int) *soak {
 	return k
 }
 
-// run returns when the time is over and everything has been stopped. It returns an error if parent
-// is done before.
+// run returns when the time is over, there are enough samples for a verdict, and everything has been
+// stopped. It returns an error if parent is done before.
 func (k *soak) run(parent context.Context) error {
 	before := runtime.NumGoroutine()
 	if err := k.fill(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(parent, k.duration)
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 
 	var (
@@ -99,7 +102,10 @@ func (k *soak) run(parent context.Context) error {
 		all.Go(func() { note(k.harass(ctx)) })
 	}
 	all.Go(func() { note(k.visit(ctx)) })
-	all.Go(func() { k.watch(ctx) })
+	all.Go(func() {
+		k.watch(ctx)
+		cancel()
+	})
 	all.Wait()
 
 	if err := k.manager.Shutdown(context.Background()); err != nil {
@@ -123,18 +129,7 @@ func (k *soak) run(parent context.Context) error {
 // fill starts the tasks that are there all the time.
 func (k *soak) fill() error {
 	for i := range k.healthy {
-		if _, err := k.manager.StartTask(fmt.Sprint("healthy ", i), func(ctx context.Context) error {
-			ticker := time.NewTicker(soakTick)
-			defer ticker.Stop()
-			for {
-				select {
-				case <-ticker.C:
-					k.ticks.Add(1)
-				case <-ctx.Done():
-					return nil
-				}
-			}
-		}); err != nil {
+		if _, err := k.manager.StartTask(fmt.Sprint("healthy ", i), k.healthyPulse.body); err != nil {
 			return err
 		}
 	}
@@ -223,16 +218,19 @@ func (k *soak) visit(ctx context.Context) error {
 	return nil
 }
 
-// watch takes samples of the heap and of the number of goroutines, and of the statistics.
+// watch takes samples of the heap and of the number of goroutines, and of the statistics: until the
+// time is over, and on a machine so slow that they are too few by then, for longer.
 func (k *soak) watch(ctx context.Context) {
+	end := time.Now().Add(k.duration)
 	ticker := time.NewTicker(max(k.duration/soakSamples, time.Millisecond))
 	defer ticker.Stop()
-	for {
+	for time.Now().Before(end) || len(k.heaps) < soakFewest {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
+		runtime.GC() // so that there is a figure, of now
 		k.heaps = append(k.heaps, live())
 		k.goroutines = append(k.goroutines, float64(runtime.NumGoroutine()))
 		s := k.manager.Stats()
@@ -242,26 +240,42 @@ func (k *soak) watch(ctx context.Context) {
 	}
 }
 
-// ends returns the median of the second eighth of the samples, and that of the last. The first
+// ends returns what typical says of the second eighth of the samples, and of the last. The first
 // eighth is for caches and pools to fill.
-func ends(samples []float64) (early, late float64) {
+func ends(samples []float64, typical func([]float64) float64) (early, late float64) {
 	eighth := max(1, len(samples)/8)
 	if len(samples) < 2*eighth {
-		return median(samples), median(samples)
+		return typical(samples), typical(samples)
 	}
-	return median(samples[eighth : 2*eighth]), median(samples[len(samples)-eighth:])
+	return typical(samples[eighth : 2*eighth]), typical(samples[len(samples)-eighth:])
 }
 
-// verdict returns an error if something went wrong or grew.
+// least returns the smallest of values; NaN if there are none. Of the heap it is the one to compare:
+// a collection counts as live what is allocated while it runs, which is more the slower the machine.
+func least(values []float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	return slices.Min(values)
+}
+
+// verdict returns an error if something went wrong or grew, or if too little was seen to say so.
 func (k *soak) verdict() error {
 	const (
 		heapSlack      = 1 << 20 // bytes
 		goroutineSlack = soakNames / 2
 		most           = 1.1
 	)
-	heapEarly, heapLate := ends(k.heaps)
-	early, late := ends(k.goroutines)
+	heapEarly, heapLate := ends(k.heaps, least)
+	early, late := ends(k.goroutines, median)
+	stats := k.manager.Stats()
 	switch {
+	case min(len(k.heaps), len(k.goroutines)) < soakFewest:
+		return fmt.Errorf("%s: at least %d are needed to see whether something grows", counted(len(k.heaps), "sample"), soakFewest)
+	case stats.ReportsLost > 0:
+		return fmt.Errorf("%s lost, though the reporter takes all of them", counted(int(stats.ReportsLost), "report"))
+	case uint64(k.reports.Load()) != stats.Failures:
+		return fmt.Errorf("of %d failures, %d were reported", stats.Failures, k.reports.Load())
 	case k.doubles.Load() > 0:
 		return fmt.Errorf("%d times two bodies of one name executed at once", k.doubles.Load())
 	case int(k.snapshots.Load()) != len(k.heaps):
@@ -279,15 +293,15 @@ func (k *soak) markdown(command string, date time.Time) string {
 	var (
 		b          strings.Builder
 		stats      = k.manager.Stats()
-		heap, late = ends(k.heaps)
-		few, many  = ends(k.goroutines)
+		heap, late = ends(k.heaps, least)
+		few, many  = ends(k.goroutines, median)
 		seconds    = k.duration.Seconds()
 	)
 	fmt.Fprintf(&b, "Made by `%s` on %s, %s.\n\n", command, date.Format("2 January 2006"), machine())
 	fmt.Fprintf(&b, "For %v, in one Manager: %s that tick every %v, %s that fail at once (every other time by a panic) and are restarted without delay, "+
 		"and %d goroutines that start, stop and restart %s, with %v between, whose bodies return nil or an error, panic, call runtime.Goexit or wait to be stopped. "+
 		"A Reporter hears of every failure. Meanwhile another task is started and stopped every %v: from the call until its body runs, and until its body has returned and the call has.\n\n",
-		k.duration, counted(k.healthy, "task"), soakTick, counted(soakCrashing, "task"), soakHarassers, counted(soakNames, "other task"), soakBetween, soakPause)
+		k.duration, counted(k.healthy, "task"), pulseTick, counted(soakCrashing, "task"), soakHarassers, counted(soakNames, "other task"), soakBetween, soakPause)
 	b.WriteString("| | |\n|---|---|\n")
 	row := func(what, format string, args ...any) {
 		fmt.Fprintf(&b, "| %s | %s |\n", what, fmt.Sprintf(format, args...))
@@ -302,7 +316,10 @@ func (k *soak) markdown(command string, date time.Time) string {
 	row("failures, panics among them", "%s, %s", thousands(int(stats.Failures)), thousands(int(stats.Panics)))
 	row("operations by chance", "%s", thousands(int(k.operations.Load())))
 	row("events for the reporter", "%s delivered, %s lost", thousands(int(stats.ReportsDelivered)), thousands(int(stats.ReportsLost)))
-	row("ticks of the healthy", "%.1f%% of those that fit into the time", 100*float64(k.ticks.Load())/(float64(k.healthy)*float64(k.duration/soakTick)))
+	ticked := k.healthyPulse.read()
+	fit := float64(k.healthy) * float64(k.duration/pulseTick)
+	row("ticks of the healthy", "%.1f%% of those that fit into the time, %.1f%% at most %v late; p99 %s, max %s late", 100*float64(ticked.ticks)/fit, 100*float64(ticked.timely)/fit, timely,
+		nanoseconds.write(float64(ticked.late.percentile(99))), nanoseconds.write(float64(ticked.late.longest)))
 	row("live heap, after the first eighth and at the end", "%s and %s, at most %s", bytesUnit.write(heap), bytesUnit.write(late), bytesUnit.write(percentile(append([]float64(nil), k.heaps...), 100)))
 	row("goroutines, likewise", "%.0f and %.0f, at most %.0f", few, many, percentile(append([]float64(nil), k.goroutines...), 100))
 	row("two bodies of one name at once", "%s", times(k.doubles.Load()))

@@ -2,12 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
 )
 
 // Each work, small, by each side that can do it, in this process.
@@ -21,7 +29,7 @@ func TestWorksYieldTheirMeasures(t *testing.T) {
 				v, err := order{Work: w.name, Side: s.name, Quick: true}.execute()
 				require.NoError(t, err)
 				for _, m := range w.measures {
-					if m.key == "stats" && s.can&tells == 0 {
+					if (m.key == "stats" || m.key == "totals") && s.can&tells == 0 {
 						continue
 					}
 					require.Contains(t, v, m.key)
@@ -73,7 +81,7 @@ func TestWorksNoticeACheat(t *testing.T) {
 		work  work
 		want  string
 	}{
-		"runs nothing":      {cheat{loses: true}, churn(n), "0 tasks ran instead of 10"},
+		"runs nothing":      {cheat{loses: true}, churn(n, 1), "0 tasks ran instead of 10"},
 		"finds nobody":      {cheat{finds: func(string) bool { return false }}, asking(n, time.Millisecond), "a task is not running"},
 		"finds everybody":   {cheat{finds: func(string) bool { return true }}, asking(n, time.Millisecond), "that was never started"},
 		"tells of too few":  {cheat{tells: n - 1}, asking(n, time.Millisecond), "statistics of 9 tasks instead of 10"},
@@ -98,4 +106,87 @@ func TestCrowdNoticesWhoIsMissing(t *testing.T) {
 	require.NoError(t, c.check())
 	c.entered.Store(3)
 	require.Error(t, c.check(), "one ran twice")
+}
+
+func TestStuckIsCheckedByNameAndStack(t *testing.T) {
+	stuck := func(name, stack string) error {
+		return &taskmanager.StopTimeoutError{Task: name, Stack: []byte(stack)}
+	}
+	const here = "main.(*deaf).body"
+	require.NoError(t, checkStuck(stuck("a", here), "a"))
+	for name, err := range map[string]error{
+		"it has stopped":           nil,
+		"another error":            errCrash,
+		"another name":             stuck("b", here),
+		"two":                      errors.Join(stuck("a", here), stuck("b", here)),
+		"no stack":                 stuck("a", ""),
+		"the stacks of others too": stuck("a", here+"\nmain.(*crowd).body"),
+	} {
+		assert.Error(t, checkStuck(err, "a"), name)
+	}
+	assert.Len(t, stopTimeouts(fmt.Errorf("of two: %w", errors.Join(stuck("a", ""), errCrash, stuck("b", "")))), 2)
+}
+
+func TestSettingsNoticeWhatIsMissing(t *testing.T) {
+	fail := func(m *taskmanager.Manager) {
+		task, err := m.StartTask("task", func(context.Context) error { return errCrash }, taskmanager.WithRestart(taskmanager.RestartNever))
+		require.NoError(t, err)
+		require.Error(t, task.Wait(t.Context()))
+	}
+	t.Run("a log to the full", func(t *testing.T) {
+		for _, handler := range []func(io.Writer) slog.Handler{newTextHandler, newJSONHandler} {
+			t.Setenv("TMPDIR", t.TempDir())
+			m, check, err := loggingToFile(handler)
+			require.NoError(t, err)
+			fail(m)
+			files, err := filepath.Glob(filepath.Join(os.TempDir(), "bench-*.log"))
+			require.NoError(t, err)
+			require.Len(t, files, 1)
+			text, err := os.ReadFile(files[0])
+			require.NoError(t, err)
+			require.Contains(t, string(text), "crash")
+			require.NoError(t, check())
+			require.NoFileExists(t, files[0])
+		}
+	})
+	t.Run("a log that swallows lines", func(t *testing.T) {
+		m, check := logging(func(io.Writer) slog.Handler { return slog.DiscardHandler }, io.Discard)
+		fail(m)
+		require.ErrorContains(t, check(), "the log has 0 lines about 1 failures")
+	})
+	t.Run("a reporter that is replaced", func(t *testing.T) {
+		m, check, err := reporting()
+		require.NoError(t, err)
+		m.SetReporter(nil)
+		fail(m)
+		require.ErrorContains(t, check(), "the reporter has heard of 0 failures of 1")
+	})
+	t.Run("a reporter that hangs and is not called", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			_, check, err := reportingToNobody()
+			require.NoError(t, err)
+			require.ErrorContains(t, check(), "0 calls of a reporter")
+		})
+	})
+}
+
+func TestIdleNoticesWhoIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOurs().(ours)
+		c := newCrowd(1)
+		require.NoError(t, c.fill(o, []string{"parked"}))
+		for _, how := range []idleness{inEvery, withStatus, inBackoff} {
+			require.ErrorContains(t, o.settleIdle(how, 1), "0 tasks are idle instead of 1", how)
+		}
+		require.NoError(t, o.stopAll())
+	})
+}
+
+func TestLookNoticesAContextThatIsDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := look(ctx, 2, 10)
+	require.NoError(t, err)
+	cancel()
+	_, err = look(ctx, 2, 10)
+	require.ErrorIs(t, err, context.Canceled)
 }
