@@ -83,7 +83,7 @@ type model struct {
 
 type modelCounts struct{ runs, failures, panics uint64 }
 
-// What a task was asked for. A larger one overrides a smaller one.
+// What a task was asked for. A larger one overrides a smaller one, but for that to stop which came first.
 type modelRequest int
 
 const (
@@ -341,6 +341,7 @@ func (m *model) returns(t *modelTask, verb string) {
 	case asked == askedToRestart && err&isTimeout == 0:
 		m.endContext(t, isRestarted)
 		e.Err |= isRestarted
+		e.Cause = isRestarted
 		m.emit(t, e)
 		m.await(t)
 		return
@@ -447,8 +448,11 @@ func (m *model) isMissing(name string) bool {
 
 func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 	t.state, t.over = s, m.now
-	if s == taskmanager.StateCompleted {
+	switch s {
+	case taskmanager.StateCompleted:
 		e.Kind = taskmanager.EventCompleted
+	case taskmanager.StateStopped:
+		e.Cause = t.asked.cause()
 	}
 	m.emit(t, e)
 	if s == taskmanager.StateStopped {

@@ -398,6 +398,7 @@ type eventView struct {
 	Kind     taskmanager.EventKind
 	Run      uint64
 	Err      errorSet
+	Cause    errorSet
 	Delay    time.Duration
 	Restarts int
 	Uptime   time.Duration
@@ -463,7 +464,7 @@ func (w *world) compareEvents(seen map[string]int) {
 	got := make(map[string][]eventView)
 	for _, e := range received(w.events) {
 		got[e.Task] = append(got[e.Task], eventView{
-			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err),
+			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err), Cause: errorsIn(e.Cause),
 			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
 		})
 		seen["event "+e.Kind.String()]++

@@ -38,7 +38,7 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Ended reports whether the state is one of the last three: nothing executes, and the name is free.
 func (s State) Ended() bool { return s >= StateCompleted }
 
-// A request is what somebody wants of a task. A larger one overrides a smaller one.
+// A request is what somebody wants of a task. A larger one overrides a smaller one, but for that to stop which came first.
 type request uint8
 
 const (
@@ -286,9 +286,13 @@ func (table *transitions) step(m machine, in input, q request) (machine, effect,
 	case restarting, restartingStuck:
 		next.pending = restartRequest
 	case stopping, stuck, stopped:
-		next.pending = max(m.pending, stopRequest)
-		if in == askedStop {
-			next.pending = max(m.pending, q)
+		switch {
+		case m.pending >= stopRequest:
+			next.pending = m.pending // it is what the body has been told
+		case in == askedStop:
+			next.pending = q
+		default:
+			next.pending = stopRequest
 		}
 	}
 	return next, row.do, true

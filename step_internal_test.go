@@ -25,7 +25,7 @@ type world struct {
 	toldStuck bool    // that the task is stuck has been published, and the body has not returned
 	unsure    bool    // it has yet to be asked whether what the run before has started executes still
 	leaves    bool    // it does
-	asked     request // the most that has been asked for and has not been done; at the end, why it has stopped
+	asked     request // what has been asked for and has not been done: the first stop, or else the most; at the end, why it has stopped
 	ending    effect  // which of them has published the end of the life; 0 before that
 
 	waiting [mostWaiters]request // those who have asked and have not been answered, in order; the watchdog's is an overdueRequest
@@ -203,7 +203,7 @@ func (w *world) hear(mv move) {
 		w.addWaiter(overdueRequest)
 	case askedRestart, askedStop:
 		w.delayed = false
-		if w.executing || mv.request >= stopRequest {
+		if (w.executing || mv.request >= stopRequest) && w.asked < stopRequest { // the first stop counts
 			w.asked = max(w.asked, mv.request)
 		}
 		if !mv.alone {

@@ -926,3 +926,43 @@ func TestStopWithADeadlineThatHasPassed(t *testing.T) {
 		deaf.release()
 	})
 }
+
+// The first request to stop is the one that counts: it is what the body finds in its context, the cause of the event, and the
+// error of a restart that it has overtaken. Later ones wait for the same end.
+func TestStopAskedForTwiceHasTheFirstCause(t *testing.T) {
+	for name, restart := range map[string]bool{"while it runs": false, "while it is restarted": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				events := m.Subscribe(t.Context())
+				start(t, m, "a", func(ctx context.Context) error {
+					<-ctx.Done()
+					time.Sleep(time.Second)
+					return context.Cause(ctx)
+				})
+				synctest.Wait()
+				began := time.Now()
+				restarted := make(chan error, 1)
+				if restart {
+					go func() { restarted <- m.RestartTask(t.Context(), "a") }()
+					synctest.Wait()
+				}
+				stopped := make(chan error, 1)
+				go func() { stopped <- m.StopTask(t.Context(), "a") }()
+				synctest.Wait()
+				require.NoError(t, m.Shutdown(t.Context()))
+				took(t, time.Second, began)
+				require.NoError(t, <-stopped)
+				got := ofKind(taskmanager.EventStopped, pending(events))
+				require.Len(t, got, 1)
+				assert.Equal(t, taskmanager.ErrStopped, got[0].Cause)
+				if restart {
+					require.ErrorIs(t, <-restarted, taskmanager.ErrStopped)
+					assert.Equal(t, taskmanager.ErrRestarted, got[0].Err, "the run was canceled for that, and the body says so")
+				} else {
+					require.NoError(t, got[0].Err, "the body says the same")
+				}
+			})
+		})
+	}
+}
