@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -12,7 +13,7 @@ import (
 // outside, so what the one goroutine does after the other is done here.
 func TestCriticalTaskThatIsNotStuckAnyMore(t *testing.T) {
 	err := &StopTimeoutError{Task: "a"}
-	newCritical := func() (*Manager, *Task) {
+	newCritical := func(t *testing.T) (*Manager, *Task) {
 		m := quiet(WithCritical())
 		entered := make(chan struct{})
 		task, err := m.StartTask("a", func(ctx context.Context) error {
@@ -38,15 +39,18 @@ func TestCriticalTaskThatIsNotStuckAnyMore(t *testing.T) {
 		task.recordLocked().stuckEvent = o
 		return o
 	}
-	t.Run("it is", func(t *testing.T) {
-		m, task := newCritical()
+	run := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	}
+	run("it is", func(t *testing.T) {
+		m, task := newCritical(t)
 		publishStuck(m, task, found(task))
 		assert.Equal(t, map[string]criticalExit{"a": {1, err}}, m.criticalExits)
 		require.NoError(t, task.Stop(t.Context()))
 		assert.Empty(t, m.criticalExits)
 	})
-	t.Run("it has ended", func(t *testing.T) {
-		m, task := newCritical()
+	run("it has ended", func(t *testing.T) {
+		m, task := newCritical(t)
 		o := found(task)
 		task.mu.Lock()
 		task.unstickLocked(&decision{}) // as when its body returns
@@ -55,8 +59,8 @@ func TestCriticalTaskThatIsNotStuckAnyMore(t *testing.T) {
 		assert.Empty(t, m.criticalExits)
 		require.NoError(t, task.Stop(t.Context()))
 	})
-	t.Run("it runs again before Run could shut down", func(t *testing.T) {
-		m, task := newCritical()
+	run("it runs again before Run could shut down", func(t *testing.T) {
+		m, task := newCritical(t)
 		quit := make(chan struct{})
 		m.mu.Lock()
 		m.runQuit = quit // as Run does
