@@ -709,3 +709,61 @@ func TestRunAfterAShutdownThatLeftATaskStuck(t *testing.T) {
 		deaf.release()
 	})
 }
+
+// A critical task is gone while it waits for one that was given up, whichever of its dependencies that is, and not a moment longer.
+func TestACriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
+	ready := func(t *testing.T, m *taskmanager.Manager) { // a new task of that name, which is not ready yet
+		start(t, m, "db", readyAfter(time.Hour), taskmanager.WithReadiness(2*time.Hour))
+	}
+	for name, test := range map[string]struct {
+		dependsOn []string
+		comes     func(t *testing.T, m *taskmanager.Manager)
+	}{
+		"its name is taken over": {[]string{"db"}, ready},
+		"it is the second":       {[]string{"nobody", "db"}, ready},
+		"by way of another": {[]string{"nobody", "between"}, func(t *testing.T, m *taskmanager.Manager) {
+			ready(t, m)
+		}},
+		"the one between is stopped": {[]string{"nobody", "between"}, func(t *testing.T, m *taskmanager.Manager) {
+			require.NoError(t, m.StopTask(t.Context(), "between"))
+		}},
+		"it is restarted": {[]string{"nobody", "db"}, func(t *testing.T, m *taskmanager.Manager) {
+			require.NoError(t, m.RestartTask(t.Context(), "db"))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				state := func() taskmanager.HealthState {
+					synctest.Wait()
+					return m.Health().State
+				}
+				start(t, m, "vital", untilStopped, critical, dependsOn(test.dependsOn...))
+				start(t, m, "between", untilStopped, dependsOn("db"))
+				assert.Equal(t, taskmanager.HealthDegraded, state(), "it waits")
+				start(t, m, "db", failAt(time.Second), noRestart, taskmanager.WithReadiness(time.Hour)) // it is never ready
+				time.Sleep(time.Second)
+				assert.Equal(t, taskmanager.HealthFailing, state())
+				test.comes(t, m)
+				assert.Equal(t, taskmanager.HealthDegraded, state())
+			})
+		})
+	}
+}
+
+// What Run has ended for stays its reason, and is no problem of a task that has stopped since.
+func TestHealthOfACriticalTaskThatHasStoppedAtLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		deaf := newDeafBody()
+		task := start(t, m, "vital", deaf.run, critical, taskmanager.WithWatchdog(time.Second))
+		r, cancel := goRun(t, m)
+		defer cancel()
+		time.Sleep(time.Minute)
+		asStuck(t, r.err(t, 11*time.Second), "vital", 5*time.Second)
+		assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		deaf.release()
+		require.NoError(t, task.Wait(t.Context()))
+		assert.Equal(t, taskmanager.Health{}, m.Health())
+	})
+}

@@ -26,17 +26,18 @@ type decision struct {
 	unsure  bool    // of returned…: see record.unsure
 	verdict verdict // of returned… and judged…; a known one is applied to a run that is judged
 
-	joined  bool  // waiter waits, or has been resolved already
-	refused bool  // the task can't do that
-	phase   phase // of the task now
-	begun   *run
-	cancel  *run // whose context is to be ended
-	cause   error
-	atOnce  bool // nothing holds up the next run
-	more    bool // lines wait for the log
-	line    bool // told is to be logged by who asks; Task.logging is due to that
-	told    occurrence
-	stuck   *occurrence // to be told when it is known where the body is
+	joined   bool  // waiter waits, or has been resolved already
+	refused  bool  // the task can't do that
+	phase    phase // of the task now
+	begun    *run
+	undoomed bool // it had been waiting for one that was given up
+	cancel   *run // whose context is to be ended
+	cause    error
+	atOnce   bool // nothing holds up the next run
+	more     bool // lines wait for the log
+	line     bool // told is to be logged by who asks; Task.logging is due to that
+	told     occurrence
+	stuck    *occurrence // to be told when it is known where the body is
 }
 
 // A verdict is what user code, or its absence, says of a run that is judged.
@@ -264,6 +265,7 @@ func (t *Task) beginRunLocked(n *decision) {
 	t.run, n.begun = r, r
 	t.runs++
 	if x := t.lazy; x != nil {
+		n.undoomed = x.doomed != nil
 		x.status, x.watched, x.nextPassAt, x.group, x.doomed = "", nil, 0, nil, nil
 	}
 	if t.config.critical {

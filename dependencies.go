@@ -38,14 +38,14 @@ func (d *driver) hold(c *readinessChange) {
 	if n.phase != waiting {
 		return
 	}
-	d.checkDoomed()
 	t.mu.Lock()
 	if t.driver != d.id || t.machine.phase != waiting {
 		t.mu.Unlock()
 		return
 	}
-	wake := t.parkLocked()
+	wake := t.parkLocked() // before the look, so that no change after it is missed
 	t.mu.Unlock()
+	d.checkDoomed()
 	select {
 	case <-c.happened:
 	case <-wake:
@@ -74,7 +74,7 @@ func (d *driver) checkDoomed() {
 	t.mu.Unlock()
 	m.mu.Unlock()
 	if changed {
-		m.readinessChanged(t) // who waits for this one is doomed, too, or not any more
+		m.doomChanged(t) // who waits for this one is doomed, too, or not any more
 	}
 }
 
@@ -148,6 +148,30 @@ func (m *Manager) readinessChanged(t *Task) {
 	m.mu.Unlock()
 	if c != nil {
 		close(c.happened)
+	}
+}
+
+// doomChanged has those look again who wait for t, which was given up, or waits for one that was, or does so no longer. Who waits
+// for several tasks hears of the readiness of the first alone, and is woken besides. It is called without locks.
+func (m *Manager) doomChanged(t *Task) {
+	m.readinessChanged(t)
+	if m.dependentCount.Load() == 0 {
+		return
+	}
+	var dependents []*Task
+	m.mu.Lock()
+	for d := range m.dependents[t.name] {
+		if len(d.config.dependsOn) > 1 && d.State() == StateWaiting {
+			dependents = append(dependents, d)
+		}
+	}
+	m.mu.Unlock()
+	for _, d := range dependents {
+		d.mu.Lock()
+		if d.machine.phase == waiting && d.lazy != nil && d.lazy.parked {
+			d.wakeDriverLocked()
+		}
+		d.mu.Unlock()
 	}
 }
 

@@ -104,6 +104,7 @@ func (m *Manager) Health() Health {
 		}
 		h.Ready = h.Ready && ready
 		_, gone := exits[t.name]
+		gone = gone && p.State != StateStopped // what Run has ended for is kept for Run, though the task has stopped since
 		if p.Reason == "" && gone {
 			p.Reason = HealthCompleted
 		}

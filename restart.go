@@ -54,7 +54,8 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 		if t.State().Ended() {
 			again, err := m.revive(t)
 			if again {
-				m.watchParent() // it may be the only one that is alive
+				m.watchParent()  // it may be the only one that is alive
+				m.doomChanged(t) // who waits for it will not wait for ever, if it was given up
 			}
 			if again || err != nil {
 				return err

@@ -62,6 +62,9 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 		t.decide(&n)
 		if n.joined {
 			accepted++
+			if n.phase.ended() {
+				t.config.manager.doomChanged(t) // it does not wait any more for those that it has waited for
+			}
 		} else {
 			s.resolve()
 		}

@@ -155,7 +155,10 @@ func (d *driver) begin() bool {
 		return false
 	}
 	d.run = n.begun
-	if t.config.readiness == 0 {
+	switch {
+	case n.undoomed:
+		m.doomChanged(t)
+	case t.config.readiness == 0:
 		m.readinessChanged(t)
 	}
 	if !n.quiet || n.more {
@@ -209,8 +212,16 @@ func (d *driver) noteReturn(n *decision) {
 	n.verdict = verdict{known: permanent != unknown && t.config.policy == nil, final: permanent == yes}
 	t.decide(n)
 	d.atOnce = n.atOnce && n.phase == inBackoff
-	if n.phase.ended() {
-		m.readinessChanged(t)
+	t.announceEnd(n.phase)
+}
+
+// announceEnd has those who wait for the task look again, if it has ended. It is called without locks.
+func (t *Task) announceEnd(p phase) {
+	switch {
+	case p == failed:
+		t.config.manager.doomChanged(t)
+	case p.ended():
+		t.config.manager.readinessChanged(t)
 	}
 }
 
@@ -269,9 +280,7 @@ func (d *driver) conclude(n *decision) {
 	t := d.task
 	n.input = judgedRestart
 	t.decide(n)
-	if n.phase.ended() {
-		t.config.manager.readinessChanged(t)
-	}
+	t.announceEnd(n.phase)
 }
 
 // askPolicy asks a policy of the user's for the next delay.
@@ -313,9 +322,7 @@ func (d *driver) checkLeftRunning() bool {
 	}
 	n := decision{input: judgedGiveUp, driver: d.id, canLog: true, now: time.Now(), end: runEnd{err: unsure}}
 	t.decide(&n)
-	if n.phase.ended() {
-		t.config.manager.readinessChanged(t)
-	}
+	t.announceEnd(n.phase)
 	d.finish(&n)
 	return false
 }

@@ -195,10 +195,14 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 		m.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
 			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
 	}
-	if err := m.register(t); err != nil {
+	takesOver, err := m.register(t)
+	if err != nil {
 		return nil, err
 	}
 	go t.supervise(driver{id: firstDriver})
+	if takesOver {
+		m.doomChanged(t) // who waits for it will not wait for ever
+	}
 	m.watchParent()
 	return t, nil
 }
@@ -206,22 +210,24 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 // isFree reports whether a task of that name would be started.
 func (m *Manager) isFree(name string) bool { return !m.isClosed() && !m.IsRunning(name) }
 
-func (m *Manager) register(t *Task) error {
+// register makes t known. takesOver says that it has the name of one that was given up.
+func (m *Manager) register(t *Task) (takesOver bool, err error) {
 	now := time.Now() // before the lock, for which others wait
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closedLocked() {
-		return fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
+		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
 	if len(t.config.dependsOn) > 0 {
 		if err := m.checkCycleLocked(t.name, t.config.dependsOn); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if old := m.tasks.find(t.name); old != nil {
 		if !old.State().Ended() {
-			return fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
+			return false, fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
 		}
+		takesOver = old.State() == StateFailed
 		m.forgetLocked(old)
 	}
 	m.clearCriticalExitLocked(t)
@@ -230,7 +236,7 @@ func (m *Manager) register(t *Task) error {
 	m.taskStartedLocked(t, now)
 	m.tasks.put(t) // at last: from now on it is found without a lock
 	m.trimLocked()
-	return nil
+	return takesOver, nil
 }
 
 // taskStartedLocked notes that a life of t begins.
