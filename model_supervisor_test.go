@@ -1,6 +1,7 @@
 package taskmanager_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type modelOptions struct {
 	watchdog    time.Duration
 	stopTimeout time.Duration
 	dependsOn   []string
+	critical    bool
 
 	deaf     bool   // the body ignores that its context ends
 	farewell string // otherwise, how it ends then
@@ -38,6 +40,9 @@ func (o modelOptions) String() string {
 	}
 	if len(o.dependsOn) > 0 {
 		fmt.Fprintf(&b, ", depends on %v", o.dependsOn)
+	}
+	if o.critical {
+		b.WriteString(", critical")
 	}
 	if o.deaf {
 		return b.String() + ", deaf"
@@ -59,6 +64,9 @@ func (o modelOptions) options() []taskmanager.TaskOption {
 	if o.watchdog > 0 {
 		opts = append(opts, taskmanager.WithWatchdog(o.watchdog))
 	}
+	if o.critical {
+		opts = append(opts, taskmanager.WithCritical())
+	}
 	return opts
 }
 
@@ -77,6 +85,8 @@ type model struct {
 	closed      bool
 	parentEnded bool
 	stops       []*modelStop
+	history     int
+	gone        map[string]bool       // critical tasks that are
 	causes      map[string][]errorSet // of the contexts of all runs of the name; 0: not ended
 	events      map[string][]eventView
 }
@@ -110,7 +120,9 @@ type modelTask struct {
 	asked     modelRequest
 	executing bool
 	ready     bool
+	doomed    bool     // waits for one that was given up
 	late      errorSet // why the run was canceled
+	lateSince time.Duration
 	readyBy   time.Duration
 	beatBy    time.Duration
 	promised  time.Duration // the heartbeat that was announced before it was ready
@@ -149,8 +161,8 @@ type modelStop struct {
 	below    errorSet     // what its body has said of something that still runs
 }
 
-func newModel() *model {
-	return &model{tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView)}
+func newModel(history int) *model {
+	return &model{history: history, gone: make(map[string]bool), tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView)}
 }
 
 func newModelTask(name string, o modelOptions, now time.Duration) *modelTask {
@@ -167,12 +179,145 @@ func (m *model) start(name string, o modelOptions) errorSet {
 	case old != nil && !old.state.Ended():
 		return isTaken
 	case old != nil:
-		m.retired.runs += old.total.runs
-		m.retired.failures += old.total.failures
-		m.retired.panics += old.total.panics
+		m.forget(name)
 	}
+	m.back(name)
 	m.tasks[name] = newModelTask(name, o, m.now)
 	return 0
+}
+
+// forget keeps nothing of a task that has ended but its counts.
+func (m *model) forget(name string) {
+	total := m.tasks[name].total
+	m.retired.runs += total.runs
+	m.retired.failures += total.failures
+	m.retired.panics += total.panics
+	delete(m.tasks, name)
+}
+
+// unneeded returns the tasks that have ended and matter to nobody.
+func (m *model) unneeded() (tasks []*modelTask) {
+	for _, name := range modelNames {
+		t := m.tasks[name]
+		switch {
+		case t == nil || !t.state.Ended() || t.state == taskmanager.StateFailed:
+		case t.state == taskmanager.StateCompleted && (t.o.critical || m.hasDependents(name)):
+		default:
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+func (m *model) hasDependents(name string) bool {
+	for _, t := range m.tasks {
+		if slices.Contains(t.o.dependsOn, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) remembersTooMuch() bool { return len(m.unneeded()) > m.history }
+
+// oldest returns the names of those tasks of which one has to be forgotten next.
+func (m *model) oldest() (names []string) {
+	tasks := m.unneeded()
+	first := slices.MinFunc(tasks, func(a, b *modelTask) int { return cmp.Compare(a.over, b.over) })
+	for _, t := range tasks {
+		if t.over == first.over {
+			names = append(names, t.name)
+		}
+	}
+	return names
+}
+
+// leaves notes that a critical task is gone.
+func (m *model) leaves(t *modelTask) {
+	if t.o.critical {
+		m.gone[t.name] = true
+	}
+}
+
+// back takes that back, unless it is too late.
+func (m *model) back(name string) {
+	if !m.closed {
+		delete(m.gone, name)
+	}
+}
+
+// doom notes who waits for one that was given up.
+func (m *model) doom() {
+	for again := true; again; {
+		again = false
+		for _, name := range modelNames {
+			t := m.tasks[name]
+			if t == nil || t.state != taskmanager.StateWaiting {
+				continue
+			}
+			doomed := slices.ContainsFunc(t.o.dependsOn, func(d string) bool {
+				t := m.tasks[d]
+				return t != nil && (t.state == taskmanager.StateFailed || t.state == taskmanager.StateWaiting && t.doomed)
+			})
+			if doomed == t.doomed {
+				continue
+			}
+			again, t.doomed = true, doomed
+			if doomed {
+				m.leaves(t)
+			} else {
+				m.back(name)
+			}
+		}
+	}
+}
+
+// healthView is what Health should say.
+func (m *model) healthView() healthView {
+	v := healthView{Ready: !m.closed}
+	for _, name := range modelNames {
+		t := m.tasks[name]
+		if t == nil {
+			continue
+		}
+		mustBeReady := t.o.critical || t.o.readiness > 0
+		ready := t.state == taskmanager.StateRunning && t.ready
+		gone := m.gone[name] && t.state != taskmanager.StateStopped
+		restarts := t.inWindow(m.now)
+		reason := taskmanager.HealthReason("")
+		switch {
+		case t.state == taskmanager.StateFailed:
+			reason = taskmanager.HealthGivenUp
+		case t.state == taskmanager.StateStuck:
+			reason = taskmanager.HealthStuck
+		case t.state == taskmanager.StateStopping && t.asked == askedToFail:
+			reason = taskmanager.HealthNotReady
+			if t.late == isWatchdog {
+				reason = taskmanager.HealthHeartbeatOverdue
+			}
+		case t.state == taskmanager.StateStopping, t.state.Ended():
+		case restarts >= 3 && t.o.most == taskmanager.Unlimited,
+			restarts > 0 && t.o.most != taskmanager.Unlimited && 2*restarts >= t.o.most:
+			reason = taskmanager.HealthCrashLoop
+		case !ready && (mustBeReady || len(t.o.dependsOn) > 0):
+			reason = taskmanager.HealthNotReady
+		}
+		if reason == "" && gone {
+			reason = taskmanager.HealthCompleted
+		}
+		ended := t.state == taskmanager.StateCompleted || t.state == taskmanager.StateStopped
+		v.Ready = v.Ready && (!mustBeReady || ready || ended)
+		if reason == "" {
+			continue
+		}
+		v.Problems = append(v.Problems, fmt.Sprintf("%s %v: %s, critical: %v", name, t.state, reason, t.o.critical))
+		v.State = max(v.State, taskmanager.HealthDegraded)
+		if gone || t.o.critical && reason == taskmanager.HealthStuck {
+			v.State = taskmanager.HealthFailing
+		}
+	}
+	slices.Sort(v.Problems)
+	return v
 }
 
 // reaches reports whether one of names is name or depends on it. What has ended depends on nobody.
@@ -211,6 +356,7 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		total := t.total
 		*t = *newModelTask(name, t.o, m.now)
 		t.total = total
+		m.back(name)
 		return m.returned(0)
 	case t.state == taskmanager.StateStuck:
 		return m.returned(isTimeout, name)
@@ -261,6 +407,17 @@ func (m *model) stopAll(q modelRequest) *modelCall {
 // inTurns reports whether some tasks wait for others before they are asked to stop.
 func (m *model) inTurns() bool {
 	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return !s.begun })
+}
+
+// hasJustCanceled reports whether a run was canceled at this moment because it was late. What is asked of the task now has the
+// same deadline as that.
+func (m *model) hasJustCanceled() bool {
+	for _, t := range m.tasks {
+		if t.late != 0 && t.lateSince == m.now {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *model) endParent() {
@@ -322,6 +479,9 @@ func (m *model) returns(t *modelTask, verb string) {
 	err := endings[verb]
 	e := eventView{Kind: taskmanager.EventStopped, Uptime: m.now - t.runStarted}
 	t.executing, t.readyBy, t.beatBy = false, never, never
+	if t.state == taskmanager.StateStuck {
+		m.back(t.name)
+	}
 	asked := m.request(t)
 	if t.late != 0 {
 		if err == isCanceled {
@@ -427,6 +587,8 @@ func (m *model) await(t *modelTask) {
 		}
 	default:
 		t.asked, t.state, t.executing, t.runStarted = askedNothing, taskmanager.StateRunning, true, m.now
+		t.doomed = false
+		m.back(t.name)
 		t.ready = t.o.readiness == 0
 		if t.o.readiness > 0 {
 			t.readyBy = m.now + t.o.readiness
@@ -453,7 +615,12 @@ func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 		e.Kind = taskmanager.EventCompleted
 	case taskmanager.StateStopped:
 		e.Cause = t.asked.cause()
+		m.back(t.name)
 	}
+	if s != taskmanager.StateStopped {
+		m.leaves(t)
+	}
+	t.doomed = false
 	m.emit(t, e)
 	if s == taskmanager.StateStopped {
 		for _, waits := range t.waiters {
@@ -521,7 +688,7 @@ func (m *model) begin(s *modelStop) {
 
 // isLate cancels a run.
 func (m *model) isLate(t *modelTask, why errorSet) {
-	t.late, t.readyBy, t.beatBy = why, never, never
+	t.late, t.lateSince, t.readyBy, t.beatBy = why, m.now, never, never
 	m.stops = append(m.stops, &modelStop{task: t, request: askedToFail, timeout: t.o.stopTimeout})
 }
 
@@ -532,6 +699,9 @@ func (m *model) expire(s *modelStop) {
 	if t.state == taskmanager.StateStopping {
 		t.state = taskmanager.StateStuck
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
+		if s.request == askedToFail {
+			m.leaves(t)
+		}
 	}
 	if t.asked == askedToRestart && s.request == askedToRestart {
 		t.asked = askedToStop // what is stuck is not restarted
@@ -564,6 +734,7 @@ func (m *model) settle() {
 			}
 		}
 	}
+	m.doom()
 	for _, s := range m.stops {
 		s.call.settle(m.now)
 	}

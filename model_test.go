@@ -31,8 +31,9 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 	examples, seen := 0, make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
 		script := scripts.Draw(rt, "script")
+		history := rapid.SampledFrom([]int{128, 1, 0}).Draw(rt, "history")
 		rapid.SyncTest(rt, func(rt *rapid.T) {
-			w := newWorld(rt)
+			w := newWorld(rt, history)
 			defer w.finish()
 			for _, s := range script {
 				s = w.do(s)
@@ -40,6 +41,7 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 				w.model.settle()
 				rt.Logf("%v: %v", w.since(time.Now()), s)
 				w.compare(seen)
+				w.log.catchUp()
 			}
 		})
 		examples++
@@ -50,6 +52,12 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 	// What never happened has not been tested.
 	for state := taskmanager.StateWaiting; state <= taskmanager.StateStopped; state++ {
 		assert.NotZero(t, seen[state.String()], "%v after %d examples", state, examples)
+	}
+	for _, reason := range []taskmanager.HealthReason{
+		taskmanager.HealthGivenUp, taskmanager.HealthCompleted, taskmanager.HealthStuck, taskmanager.HealthHeartbeatOverdue,
+		taskmanager.HealthCrashLoop, taskmanager.HealthNotReady, "ok", "degraded", "failing", // and the states
+	} {
+		assert.NotZero(t, seen["health "+string(reason)], "%v after %d examples", reason, examples)
 	}
 	for kind := taskmanager.EventStarted; kind <= taskmanager.EventStuck; kind++ {
 		assert.NotZero(t, seen["event "+kind.String()], "event %v after %d examples", kind, examples)
@@ -98,6 +106,7 @@ var verbs = []string{
 	"stop", "stop", "restart", "restart", "restart", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
+	"log exits", "log hangs", "log goes on", "log goes on",
 	// What a body does, if it executes.
 	"ready", "ready", "ready", "ready", "heartbeat", "heartbeat", "long heartbeat", "stale ready", "stale heartbeat",
 	"return", "return", "fail", "fail", "fail", "panic", "panic with error", "goexit", "fail for good", "fail by canceled", "fail by stuck",
@@ -120,7 +129,7 @@ func drawStep(rt *rapid.T) step {
 			return step{verb: "sleep to next"}
 		}
 		return s
-	case "stop all", "sleep to next", "sleep to just before next":
+	case "stop all", "sleep to next", "sleep to just before next", "log exits", "log hangs", "log goes on":
 		return s
 	}
 	i := rapid.IntRange(0, len(modelNames)-1).Draw(rt, "name")
@@ -140,6 +149,7 @@ func drawStep(rt *rapid.T) step {
 			readiness:   rapid.SampledFrom([]time.Duration{0, 2*time.Second + 17*unit}).Draw(rt, "readiness"),
 			watchdog:    rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 31*unit}).Draw(rt, "watchdog"),
 			stopTimeout: 2*time.Second + 53*unit,
+			critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
 			deaf:        rapid.Bool().Draw(rt, "deaf"),
 			farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail"}).Draw(rt, "farewell"),
 		}
@@ -161,6 +171,9 @@ type world struct {
 	unlisten  context.CancelFunc
 	release   chan struct{} // closed at the end, for the deaf
 	commands  map[string]chan string
+	log       *fickleLog
+	reported  int // events of which the model says that reporters have to hear
+	reports   int // of those, how many the reporter has been given
 
 	mu        sync.Mutex
 	contexts  map[string][]context.Context // of all runs of the name
@@ -188,31 +201,98 @@ func (o *outcomeOfCall) String() string {
 	return fmt.Sprintf("%v: error %v of %v", o.at, o.err, o.stuck)
 }
 
-func newWorld(t *rapid.T) *world {
+func newWorld(t *rapid.T, history int) *world {
 	parent, endParent := context.WithCancelCause(context.Background())
-	m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)), taskmanager.WithContext(parent),
-		taskmanager.WithBackoffJitter(0), taskmanager.WithBackoffFactor(2))
+	log := &fickleLog{}
+	m, err := taskmanager.New(taskmanager.WithLogger(slog.New(log)), taskmanager.WithContext(parent),
+		taskmanager.WithBackoffJitter(0), taskmanager.WithBackoffFactor(2), taskmanager.WithHistory(history))
 	require.NoError(t, err)
 	ctx, unlisten := context.WithCancel(context.Background())
 	w := &world{
-		t: t, began: time.Now(), manager: m, model: newModel(), events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
+		t: t, began: time.Now(), manager: m, model: newModel(history), log: log, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
 		release: make(chan struct{}), commands: make(map[string]chan string),
 		contexts: make(map[string][]context.Context), executing: make(map[string]int),
 	}
 	for _, name := range modelNames {
 		w.commands[name] = make(chan string)
 	}
+	m.SetReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.reports += 1 + e.Repeats
+		return nil
+	}))
 	return w
+}
+
+// A fickleLog is a log handler that nothing depends on: it hangs, or ends the goroutine by which it is called, as it is told.
+type fickleLog struct {
+	slog.Handler
+
+	mu     sync.Mutex
+	mood   string
+	goOn   chan struct{} // closed when what hangs is to go on
+	events int           // since the mood changed
+}
+
+func (l *fickleLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *fickleLog) Handle(_ context.Context, r slog.Record) error {
+	l.mu.Lock()
+	mood, goOn := l.mood, l.goOn
+	l.mu.Unlock()
+	switch {
+	case mood == "exits":
+		runtime.Goexit()
+	case mood == "hangs" && isLast(r):
+		<-goOn
+	}
+	return nil
+}
+
+// isLast reports whether the task has nothing to do after that line, so that only other lines wait while the handler hangs.
+func isLast(r slog.Record) bool {
+	goesOn := false
+	r.Attrs(func(a slog.Attr) bool {
+		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && a.Value.String() == taskmanager.ErrRestarted.Error()
+		return true
+	})
+	return !goesOn && r.Message != "task started" && r.Message != "task ready"
+}
+
+// be changes how the handler is from now on. What hangs goes on.
+func (l *fickleLog) be(mood string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.goOn != nil {
+		close(l.goOn)
+	}
+	l.mood, l.events, l.goOn = mood, 0, make(chan struct{})
+}
+
+// catchUp has the handler go on before so many lines wait that tasks wait for it.
+func (l *fickleLog) catchUp() {
+	const few = 5
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.events > few && l.mood == "hangs" {
+		close(l.goOn)
+		l.mood, l.goOn = "goes on", nil
+	}
 }
 
 // finish ends everything, whatever state it is in.
 func (w *world) finish() {
+	w.log.be("goes on")
 	go func() { _ = w.manager.Shutdown(context.Background()) }()
 	synctest.Wait()
 	close(w.release)
 	w.unlisten()
 	w.endParent(nil)
 	time.Sleep(time.Minute)
+	s := w.manager.Stats()
+	assert.Equal(w.t, s.ReportsDelivered, uint64(w.reports)) //nolint:gosec // it is no large number
+	assert.Zero(w.t, s.ReportsWaiting+s.ReportsLost)
 }
 
 // since is the time of t, as the model has it.
@@ -229,6 +309,9 @@ func (w *world) do(s step) step {
 	if s.stopsAll() && w.model.inTurns() {
 		return s // the turns of both would come at the same moment, in any order
 	}
+	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart") && w.model.hasJustCanceled() {
+		return s // either might find it stuck
+	}
 	switch s.verb {
 	case "start":
 		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
@@ -239,7 +322,14 @@ func (w *world) do(s step) step {
 		w.call(s, w.model.restart(s.name, s.within), func(ctx context.Context) error { return w.manager.RestartTask(ctx, s.name) })
 	case "stop all":
 		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
+	case "log hangs":
+		if !w.model.closed { // Shutdown would wait for it
+			w.log.be("hangs")
+		}
+	case "log exits", "log goes on":
+		w.log.be(strings.TrimPrefix(s.verb, "log "))
 	case "shut down":
+		w.log.be("goes on") // it would be waited for
 		w.model.closed = true
 		w.call(s, w.model.stopAll(askedToShutDown), w.manager.Shutdown)
 	case "end parent":
@@ -407,6 +497,7 @@ type eventView struct {
 
 // compare fails unless the world is as the model is. It counts in seen what there was to see.
 func (w *world) compare(seen map[string]int) {
+	w.forget()
 	var runs, failures, panics uint64
 	states := make(map[taskmanager.State]int)
 	for _, name := range modelNames {
@@ -431,7 +522,50 @@ func (w *world) compare(seen map[string]int) {
 		states[taskmanager.StateCompleted], states[taskmanager.StateFailed], states[taskmanager.StateStopped],
 	}, [...]int{s.Waiting, s.Running, s.Backoff, s.Stopping, s.Stuck, s.Completed, s.Failed, s.Stopped}, "how many are in which state")
 	w.compareEvents(seen)
+	w.compareReports(s)
+	w.compareHealth(seen)
 	w.compareCalls()
+}
+
+// forget has the model forget what the world has forgotten, as far as that is right: of tasks that have ended at the same moment
+// it may be any.
+func (w *world) forget() {
+	for w.model.remembersTooMuch() {
+		forgotten := ""
+		for _, name := range w.model.oldest() {
+			if _, known := w.manager.Lookup(name); !known {
+				forgotten = name
+			}
+		}
+		require.NotEmpty(w.t, forgotten, "one of %v should have been forgotten", w.model.oldest())
+		w.model.forget(forgotten)
+	}
+}
+
+// compareReports is about every event that a reporter has to hear of: it waits or has been delivered.
+func (w *world) compareReports(s taskmanager.ManagerStats) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.Equal(w.t, w.reported, int(s.ReportsWaiting)+w.reports, "reports that wait or have been taken") //nolint:gosec // it is no large number
+	require.Zero(w.t, s.ReportsLost)
+}
+
+func (w *world) compareHealth(seen map[string]int) {
+	h := w.manager.Health()
+	got := healthView{State: h.State, Ready: h.Ready}
+	for _, p := range h.Problems {
+		got.Problems = append(got.Problems, fmt.Sprintf("%s %v: %s, critical: %v", p.Task, p.State, p.Reason, p.Critical))
+		seen["health "+string(p.Reason)]++
+	}
+	slices.Sort(got.Problems)
+	require.Equal(w.t, lines(w.model.healthView()), lines(got), "health")
+	seen["health "+h.State.String()]++
+}
+
+type healthView struct {
+	State    taskmanager.HealthState
+	Ready    bool
+	Problems []string // sorted
 }
 
 func (w *world) view(t *taskmanager.Task) taskView {
@@ -462,12 +596,19 @@ func (w *world) view(t *taskmanager.Task) taskView {
 
 func (w *world) compareEvents(seen map[string]int) {
 	got := make(map[string][]eventView)
-	for _, e := range received(w.events) {
+	all := received(w.events)
+	w.log.mu.Lock()
+	w.log.events += len(all)
+	w.log.mu.Unlock()
+	for _, e := range all {
 		got[e.Task] = append(got[e.Task], eventView{
 			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err), Cause: errorsIn(e.Cause),
 			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
 		})
 		seen["event "+e.Kind.String()]++
+		if e.Kind.Level() >= slog.LevelWarn {
+			w.reported++
+		}
 	}
 	for _, name := range modelNames {
 		require.Equal(w.t, lines(w.model.events[name]...), lines(got[name]...), "events of %s", name)
