@@ -2,6 +2,7 @@ package taskmanager_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,40 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 )
+
+// allocated returns how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// The start of a task at the end of a chain of dependencies does not search the chain, of which it would have to note what it
+// has seen.
+func TestScaleStartOfAChain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		link := func(i int) {
+			var opts []taskmanager.TaskOption
+			if i > 0 {
+				opts = append(opts, taskmanager.WithDependsOn(fmt.Sprint("t", i-1)))
+			}
+			start(t, m, fmt.Sprint("t", i), untilStopped, opts...)
+		}
+		for i := range 2000 {
+			link(i)
+		}
+		synctest.Wait()
+		bytes := allocated(func() {
+			for i := 2000; i < 2010; i++ {
+				link(i)
+			}
+		})
+		assert.Less(t, bytes/10, uint64(20_000), "bytes for each start at the end of a chain of 2000")
+	})
+}
 
 // Whom a task was stopped in spite of is named in a line that can be read, and that is short.
 func TestScaleWarningOfDependents(t *testing.T) {
