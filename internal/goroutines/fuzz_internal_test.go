@@ -43,24 +43,3 @@ func FuzzStackFilter(f *testing.F) {
 		assert.Equal(t, map[string][]byte{name: []byte(wanted)}, s.stacks())
 	})
 }
-
-// Text that is no labels at all harms nobody. Whatever follows it, a label is found; and what is found in a text is found behind
-// another label, too.
-func FuzzLabelIn(f *testing.F) {
-	for _, labels := range []string{`{"task":"a"}`, `{"a":"b", "task":"c"}`, `{"task"`, `{"task":"\q"}`, "", `"`, "{`task`:`a`}", `{"a":"b"`} {
-		f.Add(labels, "task")
-	}
-	f.Fuzz(func(t *testing.T, labels, key string) {
-		value, ok := labelIn(labels, key)
-		assert.True(t, ok || value == "", "%q", value)
-		assert.True(t, !ok || len(value) <= 3*len(labels), "%q", value)
-
-		rest := strings.TrimPrefix(labels, "{")
-		first, found := labelIn(fmt.Sprintf("{%q:%q, %s", key, labels, rest), key)
-		assert.True(t, found)
-		assert.Equal(t, labels, first)
-		second, found := labelIn(fmt.Sprintf("{%q:%q, %s", key+"x", labels, rest), key)
-		assert.Equal(t, ok, found)
-		assert.Equal(t, value, second)
-	})
-}
