@@ -96,12 +96,13 @@ func TestIndexFindsNothingWithoutAName(t *testing.T) {
 // nobody yields.
 func TestIndexIsSearchedWhileItChanges(t *testing.T) {
 	const (
-		rounds, most, searchers = 10, 2000, 2
+		rounds, most, searchers = 5, 10_000, 2
 		least                   = 30 // changes in the middle of which a goroutine has searched
 	)
 	var (
 		x       index
 		stay    []*Task
+		none    []string // names that nobody has, one for each of stay
 		come    []*Task
 		changes atomic.Uint64 // odd in the middle of one
 		met     atomic.Int64  // goroutines that have searched in the middle of enough changes
@@ -109,26 +110,27 @@ func TestIndexIsSearchedWhileItChanges(t *testing.T) {
 		wg      sync.WaitGroup
 	)
 	inOnePart := func(name string) *Task { return indexed(name, hashOf(name)>>partBits) }
-	for i := range 40 {
+	for i := range 400 {
 		stay = append(stay, inOnePart("stay"+strconv.Itoa(i)))
+		none = append(none, "none"+strconv.Itoa(i))
 		x.put(stay[i])
 	}
-	for i := range 20_000 {
+	for i := range 4000 {
 		come = append(come, inOnePart("come"+strconv.Itoa(i)))
 	}
 	for range searchers {
 		wg.Go(func() {
 			for seen, latest := 0, uint64(0); !over.Load(); {
 				change := changes.Load()
-				for _, task := range stay {
+				for i, task := range stay {
 					if x.findHashed(task.name, task.hash) != task {
 						over.Store(true)
 						t.Errorf("%s is lost", task.name)
 						return
 					}
-					if x.findHashed("none"+task.name, task.hash) != nil {
+					if x.findHashed(none[i], task.hash) != nil {
 						over.Store(true)
-						t.Errorf("none%s is found", task.name)
+						t.Errorf("%s is found", none[i])
 						return
 					}
 				}
