@@ -767,3 +767,62 @@ func TestHealthOfACriticalTaskThatHasStoppedAtLast(t *testing.T) {
 		assert.Equal(t, taskmanager.Health{}, m.Health())
 	})
 }
+
+// A restart by hand of a critical task that has missed its heartbeat has its own deadline, though the watchdog's has passed: Run
+// ends when the restart has failed, and not before.
+func TestRunLeavesARestartOfAStuckCriticalTaskItsDeadline(t *testing.T) {
+	for name, test := range map[string]struct {
+		returns time.Duration // when the body of the first run does
+		gone    bool
+	}{
+		"it succeeds":       {7 * time.Second, false},
+		"it fails":          {time.Minute, true},
+		"at the last of it": {8*time.Second - 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithStopTimeout(5*time.Second))
+				events := m.Subscribe(t.Context())
+				began := time.Now()
+				task := start(t, m, "a", func(ctx context.Context) error {
+					if mustTask(t, ctx).Stats().Runs > 1 {
+						taskmanager.HeartbeatWithin(ctx, time.Hour)
+						return untilStopped(ctx)
+					}
+					time.Sleep(test.returns)
+					return nil
+				}, taskmanager.WithWatchdog(time.Second), taskmanager.WithCritical())
+				var ended time.Duration
+				ran := make(chan error, 1)
+				go func() {
+					err := m.Run(context.Background())
+					ended = time.Since(began)
+					ran <- err
+				}()
+				time.Sleep(3 * time.Second) // canceled at 1 s, stuck at 6 s, and the restart has until 8 s
+				err := task.Restart(t.Context())
+				assert.Len(t, ofKind(taskmanager.EventStuck, pending(events)), 1)
+				if !test.gone {
+					require.NoError(t, err)
+					took(t, test.returns, began)
+					time.Sleep(time.Minute)
+					require.Empty(t, ran, "Run has ended")
+					assert.Equal(t, taskmanager.HealthOK, m.Health().State)
+					require.NoError(t, m.Shutdown(t.Context()))
+					require.NoError(t, <-ran)
+					return
+				}
+				asStuck(t, err, "a", 5*time.Second)
+				took(t, 8*time.Second, began)
+				synctest.Wait()
+				assert.False(t, m.IsRunning("other"))
+				_, err = m.StartTask("other", untilStopped)
+				require.ErrorIs(t, err, taskmanager.ErrManagerClosed, "Run is shutting down")
+				assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+				asStuck(t, <-ran, "a", 5*time.Second)
+				assert.Equal(t, 13*time.Second, ended, "the shutdown gives it another stop timeout")
+				<-task.Done()
+			})
+		})
+	}
+}

@@ -207,11 +207,13 @@ func (s *stopOp) expire() {
 		now   = time.Now()
 		late  []*Task
 		found = make(map[*Task]*occurrence) // those of late that this is the first to find
+		gone  []*Task                       // those of late whose restart was the last hope, after a missed heartbeat
 	)
 	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
 	for _, t := range s.tasks {
 		t.mu.Lock()
 		if t.removeWaiterLocked(s) {
+			was := t.machine.phase
 			n := decision{input: deadlinePassed, now: now, timeout: s.timeout}
 			if s.request == overdueRequest {
 				n.input = overduePassed
@@ -221,6 +223,9 @@ func (s *stopOp) expire() {
 				late = append(late, t)
 				if n.stuck != nil {
 					found[t] = n.stuck
+				}
+				if was == restartingStuck && t.machine.phase == stuck {
+					gone = append(gone, t)
 				}
 			} else {
 				s.followed.Store(uint32(restartRequest)) // of a run that begins as soon as it can
@@ -236,6 +241,9 @@ func (s *stopOp) expire() {
 		errs = append(errs, err)
 		if o := found[t]; o != nil {
 			s.publishStuck(t, o, err)
+		}
+		if slices.Contains(gone, t) {
+			s.recordStuck(t, err)
 		}
 	}
 	s.mu.Lock()
@@ -255,7 +263,8 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 		t.record.stuckEvent = nil
 		o.err = err
 		t.tellLocked(&decision{}, o)
-		if s.overdue != nil && t.config.critical {
+		// One that is to be restarted by hand has until the deadline of that.
+		if s.overdue != nil && t.config.critical && t.machine.phase != restartingStuck {
 			m.recordCriticalExitLocked(t, err)
 		}
 	}
@@ -263,6 +272,18 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 	m.mu.Unlock()
 	if !told {
 		go t.drainLog() // its handler may take its time, and there may be others that are stuck
+	}
+}
+
+// recordStuck notes that a critical task is gone whose restart has failed, unless its body has returned meanwhile.
+func (s *stopOp) recordStuck(t *Task, err error) {
+	m := s.manager
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.config.critical && t.machine.phase == stuck {
+		m.recordCriticalExitLocked(t, err)
 	}
 }
 
