@@ -168,8 +168,8 @@ func (m *Manager) doomChanged(t *Task) {
 	m.mu.Unlock()
 	for _, d := range dependents {
 		d.mu.Lock()
-		if d.machine.phase == waiting && d.lazy != nil && d.lazy.parked {
-			d.wakeDriverLocked()
+		if d.machine.phase == waiting {
+			d.lazy.wakeParked() // one that is not parked looks anyway
 		}
 		d.mu.Unlock()
 	}

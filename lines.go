@@ -37,11 +37,8 @@ func (t *Task) drainLog() {
 
 // unclogLocked wakes a driver that waits because too many lines did.
 func (t *Task) unclogLocked() {
-	if x := t.lazy; x != nil && x.parked && len(x.lines) < maxLines {
-		select {
-		case x.wake <- struct{}{}:
-		default:
-		}
+	if x := t.lazy; x != nil && len(x.lines) < maxLines {
+		x.wakeParked()
 	}
 }
 

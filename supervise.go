@@ -382,14 +382,22 @@ func (t *Task) parkLocked() <-chan struct{} {
 	return x.wake
 }
 
+// wakeParked wakes a driver that waits, and reports whether there is one.
+func (x *lazyFields) wakeParked() bool {
+	if x == nil || !x.parked {
+		return false
+	}
+	select {
+	case x.wake <- struct{}{}:
+	default: // it has been woken already
+	}
+	return true
+}
+
 // wakeDriverLocked has the driver look at the task. One that is not waiting may be in user code, of which nobody knows when
 // it returns: it is replaced.
 func (t *Task) wakeDriverLocked() {
-	if x := t.lazy; x != nil && x.parked {
-		select {
-		case x.wake <- struct{}{}:
-		default: // it has been woken already
-		}
+	if t.lazy.wakeParked() {
 		return
 	}
 	if p := t.record; p != nil && p.inPolicy {
