@@ -256,8 +256,9 @@ func (m *model) doom() {
 				continue
 			}
 			doomed := slices.ContainsFunc(t.o.dependsOn, func(d string) bool {
-				t := m.tasks[d]
-				return t != nil && (t.state == taskmanager.StateFailed || t.state == taskmanager.StateWaiting && t.doomed)
+				dependency := m.tasks[d]
+				return dependency != nil && (dependency.state == taskmanager.StateFailed ||
+					dependency.state == taskmanager.StateWaiting && dependency.doomed)
 			})
 			if doomed == t.doomed {
 				continue
