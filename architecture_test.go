@@ -140,6 +140,20 @@ func TestArchitectureNamesWhatThereIs(t *testing.T) {
 	}
 }
 
+// Whoever looks for the tests of a file finds them by its name, and the page says what all others are about.
+func TestArchitecturePairsTestFiles(t *testing.T) {
+	text, err := os.ReadFile(architecturePage)
+	require.NoError(t, err)
+	tests, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, tests)
+	for _, file := range tests {
+		subject := strings.TrimSuffix(strings.TrimSuffix(file, "_test.go"), "_internal")
+		explained := strings.Contains(string(text), "`"+file+"`")
+		assert.True(t, explained || exists(subject+".go"), "%s: there is no %s.go, and %s does not say what it is about", file, subject, architecturePage)
+	}
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil

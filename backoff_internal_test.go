@@ -57,7 +57,7 @@ func TestBackoffGrowsToTheCapAndStaysThere(t *testing.T) {
 }
 
 // What a task without a limit remembers of its restarts is bounded all the same.
-func TestWindowOfAnUnlimitedTaskIsBounded(t *testing.T) {
+func TestBackoffKeepsABoundedWindowOfAnUnlimitedTask(t *testing.T) {
 	c := taskConfig{maxRestarts: Unlimited}
 	var w window.Window
 	now := time.Now()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -37,8 +36,6 @@ func isDone(ctx context.Context) bool {
 		return false
 	}
 }
-
-type contextKey struct{}
 
 func TestContextOfARunThatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -64,13 +61,6 @@ func TestContextOfARunThatGoesOn(t *testing.T) {
 		assert.Same(t, task, found)
 	})
 }
-
-func withValue(parent context.Context) context.Context {
-	return context.WithValue(parent, contextKey{}, "a child's")
-}
-
-// A foreignContext is one of a type that package context doesn't know.
-type foreignContext struct{ context.Context }
 
 func withCancel(t *testing.T, parent context.Context) context.Context {
 	t.Helper()
@@ -827,111 +817,5 @@ func TestContextOfNestedManagers(t *testing.T) {
 		assert.Equal(t, taskmanager.StateStopped, outer.State())
 		_, err := inner.StartTask("another", untilStopped)
 		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-	})
-}
-
-func TestPromise9TimeCanBeFaked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		require.Equal(t, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), begin.UTC())
-		elapsed := func(want time.Duration, what string) {
-			t.Helper()
-			assert.Equal(t, want, time.Since(begin), what)
-		}
-		m := newManager(t, taskmanager.WithBackoff(time.Hour, 24*time.Hour), taskmanager.WithBackoffFactor(24), taskmanager.WithBackoffJitter(0),
-			taskmanager.WithRestartWindow(7*24*time.Hour), taskmanager.WithRestartLimit(1.0/4096, 1), taskmanager.WithStopTimeout(time.Hour))
-
-		// The backoff, and the length of a healthy run.
-		task := start(t, m, "a", func(ctx context.Context) error {
-			if time.Since(begin) == 25*time.Hour {
-				return failAfter(7 * 24 * time.Hour)(ctx)
-			}
-			return errBoom
-		}, taskmanager.WithMaxRestarts(2))
-		require.ErrorIs(t, task.Wait(context.Background()), taskmanager.ErrTooManyRestarts)
-		// 1 h, 24 h, a week that is healthy, 1 h, 24 h; then there are two restarts within the week.
-		elapsed((1+24+7*24+1+24)*time.Hour, "backoff, window, health")
-
-		// The fleet-wide limit.
-		begin = time.Now()
-		for _, name := range []string{"b", "c", "d"} {
-			ran := false
-			start(t, m, name, func(ctx context.Context) error {
-				if ran {
-					return untilStopped(ctx)
-				}
-				ran = true
-				return errBoom
-			}, taskmanager.WithBackoff(0, 0))
-		}
-		for m.Stats().Running < 3 {
-			time.Sleep(time.Second)
-			synctest.Wait()
-		}
-		elapsed(3*4096*time.Second, "the fleet-wide limit: the last restart of a was at the same time")
-
-		// The stop timeout, and the deadline of a context.
-		begin = time.Now()
-		release := make(chan struct{})
-		stuck := start(t, m, "stuck", ignoring(release))
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		assert.Equal(t, context.DeadlineExceeded, stuck.Wait(ctx))
-		elapsed(time.Minute, "Wait")
-		var timeout *taskmanager.StopTimeoutError
-		require.ErrorAs(t, stuck.Stop(context.Background()), &timeout)
-		elapsed(time.Hour+time.Minute, "the stop timeout")
-		close(release)
-		<-stuck.Done()
-
-		// The deadline of Run.
-		begin = time.Now()
-		ctx, cancel = context.WithTimeout(context.Background(), 1000*time.Hour)
-		defer cancel()
-		require.NoError(t, m.Run(ctx))
-		elapsed(1000*time.Hour, "Run")
-
-		// The report that takes too long, and its next attempt.
-		begin = time.Now()
-		var calls []time.Duration
-		m = newManager(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
-			calls = append(calls, time.Since(begin))
-			if len(calls) == 1 {
-				<-ctx.Done()
-			}
-			return ctx.Err()
-		})), taskmanager.WithReportLimit(rate.Inf, 0))
-		start(t, m, "a", boom, taskmanager.WithMaxRestarts(0))
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		assert.Equal(t, seconds(0, 10+1), calls)
-	})
-}
-
-// A body may hear of the end of the parent context before the Manager does, and return: it has stopped, then, for that reason.
-func TestABodyHearsOfTheEndOfTheParentFirst(t *testing.T) {
-	endOfTheParent(t, func(t *testing.T, p *parentThatEnds) {
-		m := mustNew(t, taskmanager.WithContext(p.ctx))
-		events := m.Subscribe(t.Context())
-		var of context.Context
-		task := start(t, m, "a", func(ctx context.Context) error {
-			of = ctx
-			time.Sleep(time.Minute)
-			p.end()
-			return errBoom
-		})
-		began := time.Now()
-		require.NoError(t, task.Wait(t.Context()))
-		took(t, time.Minute, began)
-		assert.Equal(t, taskmanager.StateStopped, task.State())
-		assert.Equal(t, context.Canceled, of.Err())
-		assert.Equal(t, p.cause, context.Cause(of))
-		got := ofKind(taskmanager.EventStopped, pending(events))
-		require.Len(t, got, 1)
-		assert.Equal(t, p.cause, got[0].Cause)
-		assert.Equal(t, errBoom, got[0].Err, "what the body returned is kept")
-		assert.Zero(t, task.Stats().Failures)
-		time.Sleep(time.Minute) // so that a context that takes its time ends before the bubble does
 	})
 }

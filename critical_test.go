@@ -4,69 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
 )
 
-var (
-	critical  = taskmanager.WithCritical()
-	noRestart = taskmanager.WithMaxRestarts(0) // the first failure gives up
-)
-
-// A running is a call of Run.
-type running struct {
-	result chan error
-	began  time.Time
-	took   time.Duration
-}
-
-// goRun calls Run, with a context that cancel ends.
-func goRun(t *testing.T, m *taskmanager.Manager) (r *running, cancel context.CancelFunc) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	r = &running{result: make(chan error, 1), began: time.Now()}
-	go func() {
-		err := m.Run(ctx)
-		r.took = time.Since(r.began)
-		r.result <- err
-	}()
-	return r, cancel
-}
-
-// lives asserts that Run has not returned when nothing more happens at this moment.
-func (r *running) lives(t *testing.T) {
-	t.Helper()
-	synctest.Wait()
-	require.Empty(t, r.result, "Run has returned")
-}
-
-// err waits for Run to return, and asserts that this took d.
-func (r *running) err(t *testing.T, d time.Duration) error {
-	t.Helper()
-	err := <-r.result
-	assert.Equal(t, d, r.took, "time that Run took")
-	return err
-}
-
-// assertGivenUp asserts that err is a GiveUpError about that task.
-func assertGivenUp(t *testing.T, err error, task string) {
-	t.Helper()
-	var gaveUp *taskmanager.GiveUpError
-	require.ErrorAs(t, err, &gaveUp)
-	assert.Equal(t, task, gaveUp.Task)
-}
-
-func TestRunEndsWhenACriticalTaskIsGivenUp(t *testing.T) {
+func TestCriticalTaskIsGivenUp(t *testing.T) {
 	const s = time.Second
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoff(s, s), taskmanager.WithBackoffJitter(0))
@@ -98,7 +48,7 @@ func TestRunEndsWhenACriticalTaskIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestRunNamesEveryCriticalTaskThatIsGivenUp(t *testing.T) {
+func TestCriticalTasksThatAreGivenUpAreAllNamed(t *testing.T) {
 	const s = time.Second
 	errOther := errors.New("other")
 	synctest.Test(t, func(t *testing.T) {
@@ -139,7 +89,7 @@ func TestRunNamesEveryCriticalTaskThatIsGivenUp(t *testing.T) {
 }
 
 // Whatever becomes of tasks before Run: it returns at once if one that is critical is gone, and otherwise waits.
-func TestACriticalTaskIsGoneBeforeRun(t *testing.T) {
+func TestCriticalTaskIsGoneBeforeRun(t *testing.T) {
 	gone := func(t *testing.T, m *taskmanager.Manager) *taskmanager.Task {
 		t.Helper()
 		task := start(t, m, "vital", failAt(0), critical, noRestart)
@@ -211,7 +161,7 @@ func TestACriticalTaskIsGoneBeforeRun(t *testing.T) {
 	})
 }
 
-func TestACriticalTaskCompletes(t *testing.T) {
+func TestCriticalTaskCompletes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		start(t, m, "job", func(context.Context) error {
@@ -227,7 +177,7 @@ func TestACriticalTaskCompletes(t *testing.T) {
 }
 
 // What somebody has asked for is no reason to end, and neither is a failure that is followed by a restart.
-func TestACriticalTaskIsStoppedOrRestarted(t *testing.T) {
+func TestCriticalTaskIsStoppedOrRestarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		task := start(t, m, "vital", failAt(time.Second), critical)
@@ -252,7 +202,7 @@ func TestACriticalTaskIsStoppedOrRestarted(t *testing.T) {
 
 // The giving up decides: no task starts after it, though Shutdown may not have been called yet. A log handler holds up the end
 // of Run for as long as a reporter may.
-func TestACriticalTaskClosesTheManager(t *testing.T) {
+func TestCriticalTaskClosesTheManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m *taskmanager.Manager
 		refused := make(chan error, 1)
@@ -275,7 +225,7 @@ func TestACriticalTaskClosesTheManager(t *testing.T) {
 }
 
 // Whoever ends the process when Run has returned finds the reason in the log, and with the reporter.
-func TestPromise7RunReturnsWhenItsReasonIsPublished(t *testing.T) {
+func TestCriticalTaskIsPublishedBeforeRunReturns_Promise7(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := newInbox(nil)
 		logged := false
@@ -293,52 +243,8 @@ func TestPromise7RunReturnsWhenItsReasonIsPublished(t *testing.T) {
 	})
 }
 
-func TestTwoRunsEndTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		start(t, m, "vital", failAfter(time.Second), critical, noRestart)
-		first, cancel := goRun(t, m)
-		defer cancel()
-		second, cancel2 := goRun(t, m)
-		defer cancel2()
-		assertGivenUp(t, first.err(t, time.Second), "vital")
-		assertGivenUp(t, second.err(t, time.Second), "vital")
-	})
-}
-
-func TestRunEndsForAnotherReason(t *testing.T) {
-	for name, end := range map[string]func(m *taskmanager.Manager, cancelParent func()) error{
-		"Shutdown": func(m *taskmanager.Manager, _ func()) error { return m.Shutdown(context.Background()) },
-		"parent":   func(_ *taskmanager.Manager, cancelParent func()) error { cancelParent(); return nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				parent, cancelParent := context.WithCancel(t.Context())
-				m := newManager(t, taskmanager.WithContext(parent))
-				start(t, m, "vital", slowToStop(time.Second), critical)
-				r, cancel := goRun(t, m)
-				defer cancel()
-				r.lives(t)
-				require.NoError(t, end(m, cancelParent))
-				require.NoError(t, r.err(t, time.Second))
-			})
-		})
-		t.Run(name+" without tasks", func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				parent, cancelParent := context.WithCancel(t.Context())
-				m := newManager(t, taskmanager.WithContext(parent))
-				r, cancel := goRun(t, m)
-				defer cancel()
-				r.lives(t)
-				require.NoError(t, end(m, cancelParent))
-				require.NoError(t, r.err(t, 0))
-			})
-		})
-	}
-}
-
 // A critical task gives up while its Manager is being shut down: Run says so, whoever began.
-func TestACriticalTaskGivesUpDuringShutdown(t *testing.T) {
+func TestCriticalTaskGivesUpDuringShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		start(t, m, "vital", failAt(time.Second), critical, noRestart)
@@ -352,7 +258,7 @@ func TestACriticalTaskGivesUpDuringShutdown(t *testing.T) {
 }
 
 // A task that is stuck because somebody has stopped it has not failed.
-func TestACriticalTaskIsStuckAfterAStop(t *testing.T) {
+func TestCriticalTaskIsStuckAfterAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		body := newDeafBody()
@@ -390,7 +296,7 @@ func stuckAfter3Seconds(t *testing.T, m *taskmanager.Manager, opts ...taskmanage
 	return task, body
 }
 
-func TestRunEndsWhenACriticalTaskIsStuckAfterAMissedHeartbeat(t *testing.T) {
+func TestCriticalTaskIsStuckAfterAMissedHeartbeat(t *testing.T) {
 	const s = time.Second
 	t.Run("for ever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -488,196 +394,8 @@ func TestRunEndsWhenACriticalTaskIsStuckAfterAMissedHeartbeat(t *testing.T) {
 	})
 }
 
-func TestRunOfTheDefaultManager(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		taskmanager.SetDefault(m)
-		defer taskmanager.SetDefault(nil)
-		_, err := taskmanager.StartTask("vital", failAfter(time.Second), critical, noRestart)
-		require.NoError(t, err)
-		began := time.Now()
-		assertGivenUp(t, taskmanager.Run(t.Context()), "vital")
-		took(t, time.Second, began)
-	})
-}
-
-// A group is a task whose body is a nested Manager's Run: one of its tasks is critical, so all fail with it.
-type group struct {
-	alive, most, generations atomic.Int64
-	vital                    func(generation int64) taskmanager.TaskFunc
-	sibling                  taskmanager.TaskFunc
-}
-
-func (g *group) run(ctx context.Context) error {
-	generation := g.generations.Add(1)
-	m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)), noRestart)
-	if err != nil {
-		return err
-	}
-	counted := func(body taskmanager.TaskFunc) taskmanager.TaskFunc {
-		return func(ctx context.Context) error {
-			g.most.Store(max(g.most.Load(), g.alive.Add(1)))
-			defer g.alive.Add(-1)
-			return body(ctx)
-		}
-	}
-	if _, err := m.StartTask("sibling", counted(g.sibling)); err != nil {
-		return err
-	}
-	if _, err := m.StartTask("vital", counted(g.vital(generation)), critical); err != nil {
-		return err
-	}
-	return m.Run(ctx)
-}
-
-func TestPromise1AGroupRestartsAsAWhole(t *testing.T) {
-	const s = time.Second
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, taskmanager.WithBackoff(0, 0))
-		g := &group{sibling: slowToStop(2 * s), vital: func(generation int64) taskmanager.TaskFunc {
-			if generation <= 3 {
-				return failAfter(s)
-			}
-			return untilStopped
-		}}
-		began := time.Now()
-		task := start(t, m, "group", g.run)
-		time.Sleep(time.Minute)
-		require.Equal(t, taskmanager.StateRunning, settled(task))
-		stats := task.Stats()
-		assert.EqualValues(t, 4, stats.Runs)
-		assert.Equal(t, began.Add(9*s).UnixNano(), stats.RunStartedAt.UnixNano(), "three times a second to fail, and two to stop")
-		assertGivenUp(t, stats.LastError, "vital")
-		require.ErrorIs(t, stats.LastError, errBoom)
-		require.NoError(t, task.Restart(t.Context()))
-		assert.EqualValues(t, 2, g.most.Load(), "two generations at once")
-		require.NoError(t, task.Stop(t.Context()))
-		assert.Zero(t, g.alive.Load())
-	})
-}
-
-// What is stuck in a group must not meet its own second instance: the group has failed, whatever was asked for.
-func TestPromise1AGroupWithAStuckTaskIsNotRestarted(t *testing.T) {
-	const s = time.Second
-	for name, c := range map[string]struct {
-		vital   taskmanager.TaskFunc
-		restart func(m *taskmanager.Manager) []error
-		fails   time.Duration
-	}{
-		"by its failure": {failAfter(s), nil, 6 * s},
-		"by hand": {untilStopped, func(m *taskmanager.Manager) []error {
-			return []error{m.RestartTask(context.Background(), "group")}
-		}, 5 * s},
-		"by two hands": {untilStopped, func(m *taskmanager.Manager) []error {
-			first := make(chan error)
-			go func() { first <- m.RestartTask(context.Background(), "group") }()
-			second := m.RestartTask(context.Background(), "group")
-			return []error{<-first, second}
-		}, 5 * s},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newManager(t, taskmanager.WithStopTimeout(10*s))
-				events := m.Subscribe(t.Context())
-				deaf := newDeafBody()
-				g := &group{sibling: deaf.run, vital: func(int64) taskmanager.TaskFunc { return c.vital }}
-				task := start(t, m, "group", g.run)
-				began := time.Now()
-				synctest.Wait()
-				if c.restart != nil {
-					for _, err := range c.restart(m) {
-						asStuck(t, err, "sibling", 5*s)
-					}
-				}
-				require.Error(t, task.Wait(t.Context()))
-				took(t, c.fails, began)
-				require.Equal(t, taskmanager.StateFailed, settled(task))
-				asStuck(t, task.Err(), "sibling", 5*s)
-				assertGivenUp(t, task.Err(), "group")
-				assert.EqualValues(t, 1, task.Stats().Failures)
-				time.Sleep(time.Hour)
-				assert.EqualValues(t, 1, g.generations.Load())
-				assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventGaveUp}, kinds(pending(events), "group"))
-
-				// When it has ended it starts afresh, for who asks then.
-				deaf.release()
-				synctest.Wait()
-				require.NoError(t, task.Restart(t.Context()))
-				require.NoError(t, task.Err())
-			})
-		})
-	}
-}
-
-// The same for a body that panics with such an error, and not for one that returns any other.
-func TestRestartByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
-	below := &taskmanager.StopTimeoutError{Task: "below", Timeout: time.Second}
-	for name, c := range map[string]struct {
-		end  func() error
-		runs uint64
-	}{
-		"returned": {func() error { return below }, 1},
-		"wrapped":  {func() error { return fmt.Errorf("closing: %w", errors.Join(errBoom, below)) }, 1},
-		"panic":    {func() error { panic(below) }, 1},
-		"other":    {func() error { return errBoom }, 2},
-		"bad":      {func() error { return badError{} }, 2},
-		"final":    {func() error { return backoff.Permanent(errBoom) }, 2},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newManager(t)
-				task := start(t, m, "a", func(ctx context.Context) error {
-					if taskRuns(ctx) > 1 {
-						return untilStopped(ctx)
-					}
-					<-ctx.Done()
-					return c.end()
-				})
-				synctest.Wait()
-				err := task.Restart(t.Context())
-				if c.runs == 1 {
-					require.ErrorIs(t, err, below)
-					assert.Equal(t, taskmanager.StateFailed, task.State())
-				} else {
-					require.NoError(t, err)
-				}
-				assert.Equal(t, c.runs, task.Stats().Runs)
-			})
-		})
-	}
-}
-
-// A stop by hand has nothing to start that could meet what is left: the task has stopped, and the stop says what is left.
-func TestStopByHandOfABodyThatLeavesSomethingRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		task := start(t, m, "a", func(ctx context.Context) error {
-			<-ctx.Done()
-			return &taskmanager.StopTimeoutError{Task: "below", Timeout: time.Second}
-		}, critical)
-		synctest.Wait()
-		asStuck(t, task.Stop(t.Context()), "below", time.Second)
-		assert.Equal(t, taskmanager.StateStopped, task.State())
-		assert.NoError(t, task.Err())
-		assert.Zero(t, task.Stats().Failures)
-	})
-}
-
-// taskRuns returns how many runs the task of that context has had.
-func taskRuns(ctx context.Context) uint64 {
-	task, _ := taskmanager.FromContext(ctx)
-	return task.Stats().Runs
-}
-
-// A badError can't be unwrapped.
-type badError struct{}
-
-func (badError) Error() string { return "bad" }
-
-func (badError) Unwrap() error { panic("bad") }
-
 // Who has asked for the end of a critical task knows that it is gone, though its watchdog would have found it stuck.
-func TestACriticalTaskIsStoppedBeforeItsWatchdogFindsItStuck(t *testing.T) {
+func TestCriticalTaskIsStoppedBeforeItsWatchdogFindsItStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		deaf := newDeafBody()
@@ -696,22 +414,8 @@ func TestACriticalTaskIsStoppedBeforeItsWatchdogFindsItStuck(t *testing.T) {
 	})
 }
 
-func TestRunAfterAShutdownThatLeftATaskStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		deaf := newDeafBody()
-		start(t, m, "a", deaf.run)
-		synctest.Wait()
-		asStuck(t, m.Shutdown(t.Context()), "a", 5*time.Second)
-		began := time.Now()
-		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
-		took(t, 0, began)
-		deaf.release()
-	})
-}
-
 // A critical task is gone while it waits for one that was given up, whichever of its dependencies that is, and not a moment longer.
-func TestACriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
+func TestCriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
 	ready := func(t *testing.T, m *taskmanager.Manager) { // a new task of that name, which is not ready yet
 		start(t, m, "db", readyAfter(time.Hour), taskmanager.WithReadiness(2*time.Hour))
 	}
@@ -751,26 +455,9 @@ func TestACriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
 	}
 }
 
-// What Run has ended for stays its reason, and is no problem of a task that has stopped since.
-func TestHealthOfACriticalTaskThatHasStoppedAtLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		deaf := newDeafBody()
-		task := start(t, m, "vital", deaf.run, critical, taskmanager.WithWatchdog(time.Second))
-		r, cancel := goRun(t, m)
-		defer cancel()
-		time.Sleep(time.Minute)
-		asStuck(t, r.err(t, 11*time.Second), "vital", 5*time.Second)
-		assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
-		deaf.release()
-		require.NoError(t, task.Wait(t.Context()))
-		assert.Equal(t, taskmanager.Health{}, m.Health())
-	})
-}
-
 // A restart by hand of a critical task that has missed its heartbeat has its own deadline, though the watchdog's has passed: Run
 // ends when the restart has failed, and not before.
-func TestRunLeavesARestartOfAStuckCriticalTaskItsDeadline(t *testing.T) {
+func TestCriticalTaskThatIsStuckLeavesARestartItsDeadline(t *testing.T) {
 	for name, test := range map[string]struct {
 		returns time.Duration // when the body of the first run does
 		gone    bool
@@ -825,4 +512,18 @@ func TestRunLeavesARestartOfAStuckCriticalTaskItsDeadline(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Critical tasks of many names that complete, where nobody calls Run, are bounded as those are that were given up.
+func TestCriticalTasksLeaveNothingWithoutRun(t *testing.T) {
+	m := mustNew(t, taskmanager.WithCritical(), taskmanager.WithHistory(0))
+	end := func(n int) {
+		for i := range n {
+			require.NoError(t, start(t, m, fmt.Sprint("job ", n, i), func(context.Context) error { return nil }).Wait(t.Context()))
+		}
+	}
+	end(10_000) // which are remembered
+	grown := heapOf(func() { end(10_001) })
+	assert.Less(t, grown, int64(1<<20), "bytes for 10,001 further ones")
+	assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
 }

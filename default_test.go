@@ -1,10 +1,12 @@
 package taskmanager_test
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -42,40 +44,84 @@ func TestDefaultIsNeverNil(t *testing.T) {
 	assert.Zero(t, nils.Load(), "Default has returned nil")
 }
 
-// A task that has ended can be revived in another bubble than that of its former life: it keeps nothing of that.
-func TestTaskIsRevivedInAnotherBubble(t *testing.T) {
-	m := mustNew(t, taskmanager.WithBackoff(0, 0))
-	var task *taskmanager.Task
-	for i := range 3 {
-		synctest.Test(t, func(t *testing.T) {
-			if task == nil {
-				task = start(t, m, "a", failAfter(0), taskmanager.WithMaxRestarts(2))
-			} else {
-				require.NoError(t, task.Restart(t.Context()))
-			}
-			require.Error(t, task.Wait(t.Context()))
-			<-task.Done()
-			require.EqualValues(t, 3*(i+1), m.Stats().Runs)
-			require.NoError(t, m.StopAll(t.Context()))
-		})
-	}
+func TestDefaultRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		taskmanager.SetDefault(m)
+		defer taskmanager.SetDefault(nil)
+		_, err := taskmanager.StartTask("vital", failAfter(time.Second), critical, noRestart)
+		require.NoError(t, err)
+		began := time.Now()
+		assertGivenUp(t, taskmanager.Run(t.Context()), "vital")
+		took(t, time.Second, began)
+	})
 }
 
-// A dependency that is named twice is one.
-func TestDependencyNamedTwiceIsOne(t *testing.T) {
+func TestDefaultManager(t *testing.T) {
+	t.Cleanup(func() { taskmanager.SetDefault(nil) })
+	// Made when it is first used, once.
+	taskmanager.SetDefault(nil)
+	var (
+		wg    sync.WaitGroup
+		first [8]*taskmanager.Manager
+	)
+	for i := range first {
+		wg.Go(func() { first[i] = taskmanager.Default() })
+	}
+	wg.Wait()
+	for _, m := range first {
+		require.NotNil(t, m)
+		assert.Same(t, first[0], m)
+	}
+	taskmanager.SetDefault(nil)
+	assert.NotSame(t, first[0], taskmanager.Default())
+
 	synctest.Test(t, func(t *testing.T) {
-		var log logBook
-		m := newManager(t, log.option())
-		task := start(t, m, "a", untilStopped, taskmanager.WithDependsOn("db", "db", "cache", "db"))
+		former, m := mustNew(t), mustNew(t, taskmanager.WithName("the default"))
+		taskmanager.SetDefault(former)
+		goesOn := start(t, former, "goes on", untilStopped)
+		taskmanager.SetDefault(m)
+		assert.Same(t, m, taskmanager.Default())
+		assert.Equal(t, taskmanager.StateRunning, settled(goesOn))
+
+		ctx := t.Context()
+		task, err := taskmanager.StartTask("a", untilStopped, taskmanager.WithStopTimeout(time.Second))
+		require.NoError(t, err)
 		synctest.Wait()
-		assert.Equal(t, `waiting for "db" (not started), "cache" (not started)`, task.Stats().Status)
-		db := start(t, m, "db", untilStopped)
-		start(t, m, "cache", untilStopped)
-		require.Equal(t, taskmanager.StateRunning, settled(task))
-		require.NoError(t, db.Stop(t.Context()))
+		assert.True(t, taskmanager.IsRunning("a"))
+		assert.True(t, m.IsRunning("a"))
+		found, ok := taskmanager.Lookup("a")
+		assert.True(t, ok)
+		assert.Same(t, task, found)
+		require.NoError(t, taskmanager.RestartTask(ctx, "a"))
+		assert.EqualValues(t, 2, taskmanager.Stats().Tasks["a"].Runs)
+		assert.Equal(t, "the default", taskmanager.Stats().Name)
+		require.NoError(t, taskmanager.StopTask(ctx, "a"))
+		require.ErrorIs(t, taskmanager.StopTask(ctx, "b"), taskmanager.ErrTaskNotFound)
+		assert.False(t, taskmanager.IsRunning("a"))
+		require.NoError(t, taskmanager.RestartTask(ctx, "a"))
+		require.NoError(t, taskmanager.StopAll(ctx))
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+
+		var reported atomic.Int64
+		taskmanager.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
+			reported.Add(1)
+			return nil
+		}))
+		_, err = taskmanager.StartTask("fails", func(context.Context) error { return errWhy })
+		require.NoError(t, err)
 		synctest.Wait()
-		lines := log.lines(t, "task was stopped, though others depend on it")
-		require.Len(t, lines, 1)
-		assert.Equal(t, `"a"`, lines[0]["dependents"])
+		assert.EqualValues(t, 1, reported.Load())
+
+		runCtx, cancel := context.WithCancel(ctx)
+		time.AfterFunc(time.Second/2, cancel)
+		began := time.Now()
+		require.NoError(t, taskmanager.Run(runCtx))
+		took(t, time.Second/2, began)
+		_, err = taskmanager.StartTask("late", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+		assert.Equal(t, taskmanager.StateRunning, goesOn.State())
+		require.NoError(t, goesOn.Stop(ctx))
+		taskmanager.SetDefault(nil)
 	})
 }

@@ -2,15 +2,9 @@ package taskmanager_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"math/rand/v2"
-	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,78 +17,13 @@ import (
 	"github.com/go-taskmanager/taskmanager"
 )
 
-// A stopLog notes when, and why, bodies were asked to stop.
-type stopLog struct {
-	began time.Time
-
-	mu     sync.Mutex
-	asked  map[string]time.Duration // since began
-	causes map[string]error
-}
-
-func newStopLog() *stopLog {
-	return &stopLog{began: time.Now(), asked: make(map[string]time.Duration), causes: make(map[string]error)}
-}
-
-// body needs d to return after it was asked to.
-func (l *stopLog) body(d time.Duration) taskmanager.TaskFunc {
-	return func(ctx context.Context) error {
-		l.note(ctx)
-		time.Sleep(d)
-		return nil
-	}
-}
-
-// deaf is a body that notes that it is asked to stop, and does not before release is closed.
-func (l *stopLog) deaf(release <-chan struct{}) taskmanager.TaskFunc {
-	return func(ctx context.Context) error {
-		l.note(ctx)
-		<-release
-		return nil
-	}
-}
-
-func (l *stopLog) note(ctx context.Context) {
-	<-ctx.Done()
-	task, _ := taskmanager.FromContext(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.asked[task.Name()] = time.Since(l.began)
-	l.causes[task.Name()] = context.Cause(ctx)
-}
-
-// begin makes now the time from which on the others are counted.
-func (l *stopLog) begin() time.Time {
-	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.began = time.Now()
-	return l.began
-}
-
-func (l *stopLog) times() map[string]time.Duration {
-	synctest.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return maps.Clone(l.asked)
-}
-
-func (l *stopLog) cause(name string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.causes[name]
-}
-
 // statusOf is what the task's statistics say of the task now, when nothing more happens at this moment.
 func statusOf(task *taskmanager.Task) string {
 	synctest.Wait()
 	return task.Stats().Status
 }
 
-// dependsOn is short for what these tests need everywhere.
-func dependsOn(names ...string) taskmanager.TaskOption { return taskmanager.WithDependsOn(names...) }
-
-func TestADependentWaitsUntilAllAreReady(t *testing.T) {
+func TestDependentWaitsUntilAllAreReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		events := m.Subscribe(t.Context())
@@ -130,7 +59,7 @@ func TestADependentWaitsUntilAllAreReady(t *testing.T) {
 	})
 }
 
-func TestADependentOfWhatIsReadyRunsAtOnce(t *testing.T) {
+func TestDependentOfWhatIsReadyRunsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		start(t, m, "db", untilStopped)
@@ -143,7 +72,7 @@ func TestADependentOfWhatIsReadyRunsAtOnce(t *testing.T) {
 }
 
 // A dependency that completes was there for what it has done, and is ready for good.
-func TestADependencyCompletes(t *testing.T) {
+func TestDependencyCompletes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		consumer := start(t, m, "consumer", untilStopped, dependsOn("migration"))
@@ -167,7 +96,7 @@ func TestADependencyCompletes(t *testing.T) {
 }
 
 // What has completed is remembered for those who depend on it, and then forgotten like any other.
-func TestADependencyHasCompletedLongAgo(t *testing.T) {
+func TestDependencyHasCompletedLongAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithHistory(2))
 		known := func() (names []string) {
@@ -225,7 +154,7 @@ func TestADependencyHasCompletedLongAgo(t *testing.T) {
 }
 
 // The status says how the dependency is now, not how it was when the wait began.
-func TestADependencyFails(t *testing.T) {
+func TestDependencyFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoffJitter(0))
 		consumer := start(t, m, "consumer", untilStopped, dependsOn("db"))
@@ -275,14 +204,7 @@ func TestADependencyFails(t *testing.T) {
 	})
 }
 
-// canceled returns a context that is.
-func canceled(t *testing.T) context.Context {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	return ctx
-}
-
-func TestADependencyIsLostWhileTheDependentRuns(t *testing.T) {
+func TestDependencyIsLostWhileTheDependentRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoffJitter(0))
 		fail := make(chan struct{})
@@ -316,7 +238,7 @@ func TestADependencyIsLostWhileTheDependentRuns(t *testing.T) {
 }
 
 // While its own delay lasts, a dependent is not woken by a dependency that becomes ready.
-func TestAReadyDependencyDoesNotShortenTheBackoff(t *testing.T) {
+func TestDependencyThatIsReadyDoesNotShortenTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoffJitter(0))
 		start(t, m, "db", untilStopped)
@@ -333,7 +255,7 @@ func TestAReadyDependencyDoesNotShortenTheBackoff(t *testing.T) {
 	})
 }
 
-func TestRestartByHandOfADependent(t *testing.T) {
+func TestDependentIsRestartedByHand(t *testing.T) {
 	// lost has a running dependent, and a dependency that has been stopped meanwhile.
 	lost := func(t *testing.T, body taskmanager.TaskFunc) (*taskmanager.Manager, *taskmanager.Task) {
 		t.Helper()
@@ -412,7 +334,7 @@ func TestRestartByHandOfADependent(t *testing.T) {
 	})
 }
 
-func TestStopOfAWaitingTask(t *testing.T) {
+func TestDependentIsStoppedWhileItWaits(t *testing.T) {
 	for name, stop := range map[string]struct {
 		call func(ctx context.Context, m *taskmanager.Manager) error
 	}{
@@ -467,7 +389,7 @@ func TestStopOfAWaitingTask(t *testing.T) {
 	})
 }
 
-func TestTwoDependentsOfOne(t *testing.T) {
+func TestDependentsOfOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		a := start(t, m, "a", untilStopped, dependsOn("db"))
@@ -485,7 +407,7 @@ func TestTwoDependentsOfOne(t *testing.T) {
 }
 
 // Each waits for what it depends on itself: here for a second, beginning when that is ready.
-func TestAChainAndADiamondBegin(t *testing.T) {
+func TestDependenciesInAChainAndADiamond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		began := time.Now()
@@ -503,7 +425,7 @@ func TestAChainAndADiamondBegin(t *testing.T) {
 	})
 }
 
-func TestACycleIsRefused(t *testing.T) {
+func TestDependencyCycleIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		started map[string][]string // in no order: none of these closes a cycle
 		refused string
@@ -547,7 +469,7 @@ func TestACycleIsRefused(t *testing.T) {
 }
 
 // The search for a cycle looks at each task once, not at each of the 2^40 ways through these.
-func TestNoCycleAmongManyWays(t *testing.T) {
+func TestDependencyCycleIsNotFoundAmongManyWays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		const layers = 40
@@ -570,7 +492,7 @@ func TestNoCycleAmongManyWays(t *testing.T) {
 
 // What an ended task depended on is in nobody's way, until it is to be restarted by hand: that is refused if it would make a
 // cycle then.
-func TestACycleByWayOfAnEndedTask(t *testing.T) {
+func TestDependencyCycleByWayOfAnEndedTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		a := start(t, m, "a", untilStopped, dependsOn("b"))
@@ -602,7 +524,7 @@ func TestACycleByWayOfAnEndedTask(t *testing.T) {
 }
 
 // The path to an ended task may lead by way of others, and one that has ended on the way is no part of it.
-func TestACycleByWayOfSeveralTasks(t *testing.T) {
+func TestDependencyCycleByWayOfSeveralTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		a := start(t, m, "a", untilStopped, dependsOn("b"))
@@ -616,7 +538,7 @@ func TestACycleByWayOfSeveralTasks(t *testing.T) {
 	})
 }
 
-func TestTheSameNameWithOtherDependencies(t *testing.T) {
+func TestDependenciesOfANameThatIsStartedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		first := start(t, m, "a", untilStopped, dependsOn("x"))
@@ -637,7 +559,7 @@ func TestTheSameNameWithOtherDependencies(t *testing.T) {
 	})
 }
 
-func TestWithDependsOnIsChecked(t *testing.T) {
+func TestDependenciesAreChecked(t *testing.T) {
 	_, err := taskmanager.New(taskmanager.WithDependsOn("db"))
 	require.EqualError(t, err, `taskmanager: WithDependsOn("db"): is for StartTask alone`)
 	var refused *taskmanager.OptionError
@@ -673,482 +595,9 @@ func TestDependenciesAreCopied(t *testing.T) {
 	})
 }
 
-// chain starts c, which depends on b, which depends on a, and e, which has nothing to do with them.
-func chain(t *testing.T, m *taskmanager.Manager, body func(name string) taskmanager.TaskFunc) {
-	t.Helper()
-	start(t, m, "a", body("a"))
-	start(t, m, "b", body("b"), dependsOn("a"))
-	start(t, m, "c", body("c"), dependsOn("b"))
-	start(t, m, "e", body("e"))
-	synctest.Wait()
-}
-
-type times = map[string]time.Duration
-
-func TestTasksStopBeforeWhatTheyDependOn(t *testing.T) {
-	const s = time.Second
-	for name, c := range map[string]struct {
-		stop  func(ctx context.Context, m *taskmanager.Manager, endParent func()) error
-		cause error
-	}{
-		"StopAll":  {func(ctx context.Context, m *taskmanager.Manager, _ func()) error { return m.StopAll(ctx) }, taskmanager.ErrStopped},
-		"Shutdown": {func(ctx context.Context, m *taskmanager.Manager, _ func()) error { return m.Shutdown(ctx) }, taskmanager.ErrShutdown},
-		"parent": {func(ctx context.Context, m *taskmanager.Manager, endParent func()) error {
-			endParent()
-			for task := range m.Tasks() {
-				if err := task.Wait(ctx); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, errWhy},
-		"Run and parent": {func(ctx context.Context, m *taskmanager.Manager, endParent func()) error {
-			time.AfterFunc(0, endParent)
-			return m.Run(ctx)
-		}, errWhy},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				parent, cancel := context.WithCancelCause(t.Context())
-				lines := newLines(slog.LevelWarn)
-				m := newManager(t, taskmanager.WithContext(parent), taskmanager.WithLogger(slog.New(lines)))
-				log := newStopLog()
-				chain(t, m, func(string) taskmanager.TaskFunc { return log.body(2 * s) })
-				began := log.begin()
-				require.NoError(t, c.stop(t.Context(), m, func() { cancel(errWhy) }))
-				took(t, 6*s, began)
-				assert.Equal(t, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, log.times())
-				for _, name := range []string{"a", "b", "c", "e"} {
-					require.ErrorIs(t, log.cause(name), c.cause, name)
-				}
-				synctest.Wait() // the log is the last to hear
-				assert.Empty(t, lines.got(), "nobody was stopped alone")
-			})
-		})
-	}
-}
-
-// Two that depend on one are stopped together, and what is needed by both when the slower of them has stopped.
-func TestADiamondStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		log := newStopLog()
-		start(t, m, "a", log.body(0))
-		start(t, m, "b", log.body(time.Second), dependsOn("a"))
-		start(t, m, "c", log.body(3*time.Second), dependsOn("a"))
-		start(t, m, "d", log.body(time.Second), dependsOn("b", "c"))
-		start(t, m, "waits", log.body(0), dependsOn("d", "nobody"))
-		began := log.begin()
-		require.NoError(t, m.StopAll(t.Context()))
-		took(t, 4*time.Second, began)
-		assert.Equal(t, times{"d": 0, "b": time.Second, "c": time.Second, "a": 4 * time.Second}, log.times())
-	})
-}
-
-// Tasks whose dependencies have ended are in nobody's way.
-func TestStopWhenTheLinkBetweenHasEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		log := newStopLog()
-		chain(t, m, func(string) taskmanager.TaskFunc { return log.body(time.Second) })
-		require.NoError(t, m.StopTask(t.Context(), "b"))
-		log.begin()
-		require.NoError(t, m.StopAll(t.Context()))
-		assert.Equal(t, times{"a": 0, "b": 0, "c": 0, "e": 0}, log.times())
-	})
-}
-
-// What has ended needs no part of the deadline.
-func TestADependencyThatHasEndedTakesNoTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		body := newDeafBody()
-		start(t, m, "done", func(context.Context) error { return nil })
-		synctest.Wait()
-		start(t, m, "deaf", body.run, dependsOn("done"))
-		start(t, m, "user", untilStopped, dependsOn("deaf"))
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		defer cancel()
-		asStuck(t, m.StopAll(ctx), "deaf", 4*time.Second)
-		body.release()
-	})
-}
-
-// deafChain is chain with bodies that don't return before the test ends, and a Manager that the test need not shut down.
-func deafChain(t *testing.T, opts ...taskmanager.Option) (*taskmanager.Manager, *stopLog) {
-	t.Helper()
-	release := make(chan struct{})
-	m := newManager(t, opts...)
-	t.Cleanup(func() { close(release) }) // before the Manager's
-	log := newStopLog()
-	chain(t, m, func(string) taskmanager.TaskFunc { return log.deaf(release) })
-	return m, log
-}
-
-func TestAChainSharesTheDeadline(t *testing.T) {
-	const s = time.Second
-	timeouts := func(t *testing.T, err error) times {
-		t.Helper()
-		got := make(times)
-		var collect func(err error)
-		collect = func(err error) {
-			if several, ok := err.(interface{ Unwrap() []error }); ok {
-				for _, err := range several.Unwrap() {
-					collect(err)
-				}
-				return
-			}
-			var stuck *taskmanager.StopTimeoutError
-			require.ErrorAs(t, err, &stuck)
-			assert.Contains(t, string(stuck.Stack), "deaf")
-			got[stuck.Task] = stuck.Timeout
-		}
-		collect(err)
-		return got
-	}
-	t.Run("of the context", func(t *testing.T) {
-		for name, stop := range map[string]func(*taskmanager.Manager, context.Context) error{
-			"StopAll": (*taskmanager.Manager).StopAll, "Shutdown": (*taskmanager.Manager).Shutdown,
-		} {
-			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
-					began := log.begin()
-					ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-					defer cancel()
-					err := stop(m, ctx)
-					took(t, 9*s, began)
-					assert.Equal(t, times{"c": 3 * s, "b": 3 * s, "a": 3 * s, "e": 9 * s}, timeouts(t, err))
-					assert.Equal(t, times{"c": 0, "e": 0, "b": 3 * s, "a": 6 * s}, log.times())
-				})
-			})
-		}
-	})
-	t.Run("each at most its stop timeout", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m, log := deafChain(t, taskmanager.WithStopTimeout(2*s))
-			began := log.begin()
-			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-			defer cancel()
-			assert.Equal(t, times{"c": 2 * s, "b": 2 * s, "a": 2 * s, "e": 2 * s}, timeouts(t, m.StopAll(ctx)))
-			took(t, 6*s, began)
-		})
-	})
-	t.Run("none", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m, log := deafChain(t)
-			began := log.begin()
-			assert.Equal(t, times{"c": 5 * s, "b": 5 * s, "a": 5 * s, "e": 5 * s}, timeouts(t, m.StopAll(t.Context())))
-			took(t, 15*s, began)
-			assert.Equal(t, times{"c": 0, "e": 0, "b": 5 * s, "a": 10 * s}, log.times())
-		})
-	})
-	t.Run("what the first leaves is for the others", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			release := make(chan struct{})
-			m := newManager(t, taskmanager.WithStopTimeout(time.Hour))
-			t.Cleanup(func() { close(release) })
-			log := newStopLog()
-			chain(t, m, func(name string) taskmanager.TaskFunc {
-				if name == "c" {
-					return log.body(s)
-				}
-				return log.deaf(release)
-			})
-			log.begin()
-			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-			defer cancel()
-			assert.Equal(t, times{"b": 4 * s, "a": 4 * s, "e": 9 * s}, timeouts(t, m.StopAll(ctx)))
-			assert.Equal(t, times{"c": 0, "e": 0, "b": s, "a": 5 * s}, log.times())
-		})
-	})
-	t.Run("by the longest chain of a diamond", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			release := make(chan struct{})
-			m := newManager(t, taskmanager.WithStopTimeout(time.Hour))
-			t.Cleanup(func() { close(release) })
-			log := newStopLog()
-			start(t, m, "a", log.deaf(release))
-			start(t, m, "b", log.deaf(release), dependsOn("a"))
-			start(t, m, "c", log.deaf(release), dependsOn("a"))
-			synctest.Wait()
-			start(t, m, "d", log.deaf(release), dependsOn("b", "c", "a"))
-			start(t, m, "short", log.deaf(release), dependsOn("a"))
-			log.begin()
-			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-			defer cancel()
-			assert.Equal(t, times{"d": 3 * s, "b": 3 * s, "c": 3 * s, "a": 3 * s, "short": 9 * s / 2}, timeouts(t, m.StopAll(ctx)))
-			assert.Equal(t, times{"d": 0, "short": 0, "b": 3 * s, "c": 3 * s, "a": 6 * s}, log.times())
-		})
-	})
-	t.Run("by the longest chain", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
-			start(t, m, "d", boom, dependsOn("a")) // ends by itself, but is no further ahead than b
-			synctest.Wait()
-			began := log.begin()
-			ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-			defer cancel()
-			assert.Equal(t, times{"c": 3 * s, "b": 3 * s, "a": 3 * s, "e": 9 * s}, timeouts(t, m.StopAll(ctx)))
-			took(t, 9*s, began)
-		})
-	})
-}
-
-// One that is stuck does not keep what it depends on from stopping in its turn.
-func TestADependentIsStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lines := newLines(slog.LevelWarn)
-		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
-		log := newStopLog()
-		body := newDeafBody()
-		start(t, m, "a", log.body(time.Second))
-		start(t, m, "b", body.run, dependsOn("a"), taskmanager.WithStopTimeout(2*time.Second))
-		began := log.begin()
-		err := m.StopAll(t.Context())
-		took(t, 3*time.Second, began)
-		assert.Same(t, asStuck(t, err, "b", 2*time.Second), err, "there is one error, and it is returned as it is")
-		assert.Equal(t, times{"a": 2 * time.Second}, log.times())
-		_, err = m.StartTask("b", untilStopped)
-		require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
-
-		// Again: it gets its time again, and what it depends on has none to wait for.
-		start(t, m, "a", log.body(0))
-		log.begin()
-		asStuck(t, m.StopAll(t.Context()), "b", 2*time.Second)
-		assert.Equal(t, times{"a": 2 * time.Second}, log.times())
-		body.release()
-		synctest.Wait()
-		assert.False(t, m.IsRunning("b"))
-		assert.Empty(t, lines.about("depend"), "a was not stopped alone")
-	})
-}
-
-// Who asked has gone; what was asked for goes on, in order.
-func TestTheContextEndsInTheMiddleOfAChain(t *testing.T) {
-	const s = time.Second
-	t.Run("canceled", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := newManager(t)
-			log := newStopLog()
-			chain(t, m, func(string) taskmanager.TaskFunc { return log.body(2 * s) })
-			began := log.begin()
-			ctx, cancel := context.WithCancelCause(t.Context())
-			time.AfterFunc(3*s, func() { cancel(errWhy) })
-			err := m.StopAll(ctx)
-			took(t, 3*s, began)
-			assert.Same(t, errWhy, err)
-			time.Sleep(time.Minute)
-			assert.Equal(t, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, log.times())
-			assert.Equal(t, 4, m.Stats().Stopped)
-		})
-	})
-	for i := range 20 { // the order in which it looks at them is undefined
-		t.Run(fmt.Sprint("canceled, and its deadline still counts ", i), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m, log := deafChain(t, taskmanager.WithStopTimeout(time.Hour))
-				began := log.begin()
-				ctx, cancel := context.WithTimeout(t.Context(), 9*s)
-				time.AfterFunc(4*s, cancel)
-				err := m.StopAll(ctx)
-				took(t, 4*s, began)
-				require.ErrorIs(t, err, context.Canceled)
-				assert.Equal(t, 1, strings.Count(err.Error(), context.Canceled.Error()), "it is said once")
-				asStuck(t, err, "c", 3*s) // that is known by then
-				time.Sleep(5*s - 1)
-				synctest.Wait()
-				assert.Equal(t, 2, m.Stats().Stuck)
-				time.Sleep(time.Nanosecond)
-				synctest.Wait()
-				assert.Equal(t, 4, m.Stats().Stuck)
-				assert.Equal(t, times{"c": 0, "e": 0, "b": 3 * s, "a": 6 * s}, log.times())
-			})
-		})
-	}
-	t.Run("canceled already", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := newManager(t)
-			log := newStopLog()
-			chain(t, m, func(string) taskmanager.TaskFunc { return log.body(2 * s) })
-			began := log.begin()
-			err := m.StopAll(canceled(t))
-			took(t, 0, began)
-			assert.Equal(t, context.Canceled, err)
-			time.Sleep(time.Minute)
-			assert.Equal(t, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, log.times())
-		})
-	})
-	t.Run("past its deadline already", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m, log := deafChain(t)
-			ctx, cancel := context.WithDeadline(t.Context(), time.Now())
-			defer cancel()
-			began := log.begin()
-			assert.Equal(t, context.DeadlineExceeded, m.StopAll(ctx))
-			took(t, 0, began)
-			time.Sleep(time.Minute)
-			assert.Equal(t, times{"c": 0, "e": 0, "b": 5 * s, "a": 10 * s}, log.times())
-		})
-	})
-	t.Run("without tasks on their own", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := newManager(t)
-			log := newStopLog()
-			start(t, m, "a", log.body(s))
-			start(t, m, "b", log.body(s), dependsOn("a"))
-			log.begin()
-			assert.Equal(t, context.Canceled, m.StopAll(canceled(t)))
-			time.Sleep(time.Minute)
-			assert.Equal(t, times{"b": 0, "a": s}, log.times())
-		})
-	})
-}
-
-// A sluggishContext passes its deadline at the moment that its Err is asked for the second time, as it may when a
-// million tasks have to be asked in between.
-type sluggishContext struct {
-	context.Context
-	asked atomic.Int64
-}
-
-func (c *sluggishContext) Err() error {
-	if c.asked.Add(1) == 2 {
-		<-c.Done()
-	}
-	return c.Context.Err()
-}
-
-func TestTheDeadlinePassesWhileTasksAreAsked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, log := deafChain(t)
-		began := log.begin()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.Error(t, m.StopAll(&sluggishContext{Context: ctx}))
-		took(t, time.Second, began)
-	})
-}
-
-// The task that asks is not waited for, and neither is what can't stop before it has.
-func TestStopAllFromInsideAChain(t *testing.T) {
-	const s = time.Second
-	for name, c := range map[string]struct {
-		caller string
-		took   time.Duration
-		asked  times
-		other  bool // the caller is the body of a nested Manager
-	}{
-		"first":               {"c", 2 * s, times{"c": 0, "e": 0, "b": 3 * s, "a": 5 * s}, false},
-		"in the middle":       {"b", 2 * s, times{"c": 0, "e": 0, "b": 2 * s, "a": 3 * s}, false},
-		"last":                {"a", 4 * s, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, false},
-		"on its own":          {"e", 6 * s, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, false},
-		"from a nested first": {"b", 2 * s, times{"c": 0, "e": 0, "b": 2 * s, "a": 3 * s}, true},
-	} {
-		for how, stop := range map[string]func(*taskmanager.Manager, context.Context) error{
-			"StopAll": (*taskmanager.Manager).StopAll, "Shutdown": (*taskmanager.Manager).Shutdown,
-		} {
-			t.Run(how+" "+name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					m := newManager(t)
-					log := newStopLog()
-					begin := make(chan struct{})
-					call := func(ctx context.Context) {
-						<-begin
-						began := time.Now()
-						assert.NoError(t, stop(m, ctx))
-						took(t, c.took, began)
-					}
-					chain(t, m, func(name string) taskmanager.TaskFunc {
-						if name != c.caller {
-							return log.body(2 * s)
-						}
-						return func(ctx context.Context) error {
-							go log.note(ctx)
-							if !c.other {
-								call(ctx)
-							} else {
-								inner := mustNew(t, taskmanager.WithContext(ctx))
-								task := start(t, inner, "inner", func(ctx context.Context) error {
-									call(ctx)
-									return nil
-								})
-								assert.NoError(t, task.Wait(context.Background()))
-							}
-							time.Sleep(s)
-							return nil
-						}
-					})
-					log.begin()
-					close(begin)
-					time.Sleep(time.Minute)
-					assert.Equal(t, c.asked, log.times())
-					assert.Equal(t, 4, m.Stats().Stopped)
-				})
-			})
-		}
-	}
-}
-
-// A chain in a nested Manager is stopped in order by the end of the task around it.
-func TestAChainInANestedManager(t *testing.T) {
-	const s = time.Second
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, taskmanager.WithStopTimeout(time.Minute))
-		log := newStopLog()
-		inner := mustNew(t)
-		chain(t, inner, func(string) taskmanager.TaskFunc { return log.body(2 * s) })
-		group := start(t, m, "group", inner.Run)
-		began := log.begin()
-		require.NoError(t, group.Stop(t.Context()))
-		took(t, 6*s, began)
-		assert.Equal(t, times{"c": 0, "e": 0, "b": 2 * s, "a": 4 * s}, log.times())
-	})
-}
-
-// StopTask stops what it was asked to, at once, and tells the log who depends on it.
-func TestWhatOthersDependOnIsStoppedAlone(t *testing.T) {
-	const warning = "WARN task was stopped, though others depend on it | task=db dependents="
-	synctest.Test(t, func(t *testing.T) {
-		lines := newLines(slog.LevelWarn)
-		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
-		start(t, m, "db", slowToStop(time.Second))
-		b := start(t, m, `"b"`, untilStopped, dependsOn("db"))
-		a := start(t, m, "a", untilStopped, dependsOn("db"))
-		start(t, m, "else", untilStopped)
-		for _, name := range []string{"c", "f", "e", "d"} {
-			start(t, m, name, func(context.Context) error { time.Sleep(2 * time.Second); return nil }, dependsOn("db"))
-		}
-		synctest.Wait()
-		began := time.Now()
-		require.NoError(t, m.StopTask(t.Context(), "db"))
-		took(t, time.Second, began)
-		all := warning + `"\"b\"", "a", "c", "d", "e", "f"`
-		synctest.Wait()
-		assert.Equal(t, []string{all}, lines.got(), "by their names")
-		time.Sleep(time.Second) // those others have completed
-		assert.Equal(t, taskmanager.StateRunning, settled(a))
-		assert.Equal(t, taskmanager.StateRunning, settled(b))
-
-		// Nobody who has ended, and nobody when nobody is left, or somebody else is stopped or restarted.
-		require.NoError(t, b.Stop(t.Context()))
-		require.NoError(t, m.StopTask(t.Context(), "else"))
-		db := start(t, m, "db", untilStopped)
-		require.NoError(t, db.Restart(t.Context()))
-		require.NoError(t, db.Stop(t.Context()))
-		synctest.Wait()
-		assert.Equal(t, []string{all, warning + `"a"`}, lines.got())
-		require.NoError(t, a.Stop(t.Context()))
-		require.NoError(t, db.Restart(t.Context()))
-		require.NoError(t, db.Stop(t.Context()))
-		synctest.Wait()
-		assert.Len(t, lines.got(), 2)
-	})
-}
-
 // Between a failure and the verdict of a policy either may come first, a stop or the end by giving up, and the log warns of
 // dependents only if it was the stop.
-func TestWarningOfDependentsOfATaskThatFails(t *testing.T) {
+func TestDependentsAreNamedWhenATaskFails(t *testing.T) {
 	warned := []string{`WARN task was stopped, though others depend on it | task=db dependents="a"`}
 	for name, test := range map[string]struct {
 		stop  bool // while the policy is asked
@@ -1189,13 +638,6 @@ func TestWarningOfDependentsOfATaskThatFails(t *testing.T) {
 	}
 }
 
-// A policyFunc is a backoff policy that asks for each delay.
-type policyFunc func() time.Duration
-
-func (f policyFunc) NextBackOff() time.Duration { return f() }
-
-func (policyFunc) Reset() {}
-
 // What waits is one goroutine, and a stop in order leaves none behind.
 func TestDependenciesLeaveNoGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -1215,92 +657,8 @@ func TestDependenciesLeaveNoGoroutines(t *testing.T) {
 	})
 }
 
-// Whenever a task is stopped with all others, nothing that depends on it executes: neither by StopAll the chain that was
-// there before, nor by Shutdown anything else, while tasks are started, restarted and fail on all sides.
-func TestTheOrderHoldsWhileTasksAreStarted(t *testing.T) {
-	const layers, rounds = 4, 60
-	for round := range rounds {
-		w := newWitness(t, taskmanager.WithHistory(100))
-		var chained, dependents [layers]atomic.Int64 // inside their bodies: of the chain, and those who depend on that layer
-		inLayer := func(layer int) taskmanager.TaskFunc {
-			return func(ctx context.Context) error {
-				w.entered.Add(1)
-				chained[layer].Add(1)
-				<-ctx.Done()
-				if layer+1 < layers {
-					assert.Zero(t, chained[layer+1].Load(), "layer %d is stopped before the next", layer)
-				}
-				if errors.Is(context.Cause(ctx), taskmanager.ErrShutdown) {
-					assert.Zero(t, dependents[layer].Load(), "layer %d is stopped before its dependents", layer)
-				}
-				chained[layer].Add(-1)
-				w.left.Add(1)
-				return nil
-			}
-		}
-		name := func(layer int) string { return fmt.Sprint("layer ", layer) }
-		startChain := func() {
-			for _, layer := range rand.Perm(layers) {
-				var opts []taskmanager.TaskOption
-				if layer > 0 {
-					opts = append(opts, dependsOn(name(layer-1)))
-				}
-				start(t, w.manager, name(layer), inLayer(layer), opts...)
-			}
-		}
-		startChain()
-		var (
-			wg      sync.WaitGroup
-			started atomic.Int64
-		)
-		for g := range 3 {
-			wg.Go(func() {
-				for i := range 5000 {
-					layer := rand.IntN(layers)
-					deps := []string{name(layer)}
-					for range rand.IntN(3) {
-						deps = append(deps, fmt.Sprintf("%d.%d", rand.IntN(3), max(0, i+rand.IntN(5)-3)))
-					}
-					_, err := w.manager.StartTask(fmt.Sprintf("%d.%d", g, i), func(ctx context.Context) error {
-						dependents[layer].Add(1)
-						defer dependents[layer].Add(-1)
-						return w.body(ctx)
-					}, dependsOn(deps...))
-					var cycle *taskmanager.OptionError
-					switch {
-					case errors.Is(err, taskmanager.ErrManagerClosed):
-						return
-					case err != nil && !errors.As(err, &cycle):
-						t.Error(err)
-					}
-					started.Add(1)
-					runtime.Gosched()
-				}
-			})
-		}
-		enough := func(n int64) {
-			for n += started.Load(); started.Load() < n || chained[layers-1].Load() == 0; {
-				runtime.Gosched()
-			}
-		}
-		enough(20)
-		if round%2 == 0 {
-			require.NoError(t, w.manager.StopAll(t.Context()))
-			for layer := range layers {
-				assert.Zero(t, chained[layer].Load())
-			}
-			startChain()
-			enough(20)
-		}
-		wg.Go(func() { assert.NoError(t, w.manager.Shutdown(t.Context())) }) // twice at once
-		require.NoError(t, w.manager.Shutdown(t.Context()))
-		wg.Wait()
-		w.settleUp()
-	}
-}
-
 // A dependency that becomes ready in the very moment in which the dependent finds that it is not, and begins to wait.
-func TestADependencyIsReadyWhenTheDependentBeginsToWait(t *testing.T) {
+func TestDependencyIsReadyWhenTheDependentBeginsToWait(t *testing.T) {
 	m := newManager(t, taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithRestartLimit(rate.Inf, 0))
 	var (
 		entered = make(chan struct{}, 2)
@@ -1330,17 +688,70 @@ func TestADependencyIsReadyWhenTheDependentBeginsToWait(t *testing.T) {
 	}
 }
 
-// A task that was stuck at its deadline was stuck, though it has returned while the stop still waited for others.
-func TestStopInOrderTellsOfATaskThatReturnsLate(t *testing.T) {
+// A dependency that is named twice is one.
+func TestDependencyNamedTwiceIsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		start(t, m, "late", slowToStop(1500*time.Millisecond), taskmanager.WithStopTimeout(time.Second))
-		start(t, m, "top", untilStopped, dependsOn("base"))
-		start(t, m, "base", slowToStop(2*time.Second))
+		var log logBook
+		m := newManager(t, log.option())
+		task := start(t, m, "a", untilStopped, taskmanager.WithDependsOn("db", "db", "cache", "db"))
 		synctest.Wait()
-		began := time.Now()
-		asStuck(t, m.StopAll(t.Context()), "late", time.Second)
-		took(t, 2*time.Second, began)
-		assert.NoError(t, m.StopAll(t.Context()))
+		assert.Equal(t, `waiting for "db" (not started), "cache" (not started)`, task.Stats().Status)
+		db := start(t, m, "db", untilStopped)
+		start(t, m, "cache", untilStopped)
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+		require.NoError(t, db.Stop(t.Context()))
+		synctest.Wait()
+		lines := log.lines(t, "task was stopped, though others depend on it")
+		require.Len(t, lines, 1)
+		assert.Equal(t, `"a"`, lines[0]["dependents"])
+	})
+}
+
+// Those who depend on a task that was stopped alone go on, and the log says so; of others it says nothing.
+func TestDependentsAreNamedInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := observed(t, taskmanager.WithLogger(slog.New(lines)))
+		start(t, m, "a", untilStopped)
+		start(t, m, "b", untilStopped, taskmanager.WithDependsOn("a"))
+		start(t, m, "c", untilStopped, taskmanager.WithDependsOn("a"))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		synctest.Wait()
+		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=a dependents="b", "c"`}, lines.got())
+		require.NoError(t, m.StopTask(t.Context(), "b"))
+		require.NoError(t, m.StopAll(t.Context()))
+		synctest.Wait()
+		assert.Len(t, lines.got(), 1)
+	})
+}
+
+// Counterexamples that the model has found, each in its shortest form.
+
+func TestDependentThatWasStoppedWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		task := start(t, m, "a", untilStopped, taskmanager.WithDependsOn("b"))
+		synctest.Wait()
+		require.Equal(t, `waiting for "b" (not started)`, task.Stats().Status)
+		require.NoError(t, m.StopAll(t.Context()))
+		assert.Empty(t, task.Stats().Status)
+	})
+}
+
+// Its old run is over, and the new one waits.
+func TestDependentThatWaitsAfterARestartByHandDoesNotExecute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		start(t, m, "b", untilStopped)
+		task := start(t, m, "a", untilStopped, taskmanager.WithDependsOn("b"))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "b"))
+		require.NoError(t, m.RestartTask(t.Context(), "a"))
+		time.Sleep(time.Second)
+		require.Equal(t, taskmanager.StateWaiting, task.State())
+		assert.Zero(t, task.Stats().RunStartedAt)
+		assert.Zero(t, task.Stats().Uptime)
+		require.NoError(t, m.StopAll(t.Context()))
 	})
 }

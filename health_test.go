@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -253,5 +254,85 @@ func TestHealthStateText(t *testing.T) {
 		text, err := s.MarshalText()
 		require.NoError(t, err)
 		assert.Equal(t, want, string(text))
+	}
+}
+
+// What Run has ended for stays its reason, and is no problem of a task that has stopped since.
+func TestHealthOfACriticalTaskThatHasStoppedAtLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		deaf := newDeafBody()
+		task := start(t, m, "vital", deaf.run, critical, taskmanager.WithWatchdog(time.Second))
+		r, cancel := goRun(t, m)
+		defer cancel()
+		time.Sleep(time.Minute)
+		asStuck(t, r.err(t, 11*time.Second), "vital", 5*time.Second)
+		assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		deaf.release()
+		require.NoError(t, task.Wait(t.Context()))
+		assert.Equal(t, taskmanager.Health{}, m.Health())
+	})
+}
+
+// Health and Run say the same of a critical task: gone is one that has completed, and one that waits for what was given up.
+func TestHealthAndRunSayTheSame(t *testing.T) {
+	done := func(context.Context) error { return nil }
+	for title, test := range map[string]struct {
+		start func(t *testing.T, m *taskmanager.Manager)
+		gone  bool
+		names []string // in what Run returns
+	}{
+		"completed":  {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", done, taskmanager.WithCritical()) }, true, nil},
+		"given up":   {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", boom, once(), taskmanager.WithCritical()) }, true, []string{`"c"`}},
+		"in backoff": {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", boom, taskmanager.WithCritical()) }, false, nil},
+		"waits for one that was given up": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "c", untilStopped, taskmanager.WithCritical(), taskmanager.WithDependsOn("db"))
+			start(t, m, "db", boom, once(), taskmanager.WithReadiness(time.Minute)) // never ready
+		}, true, []string{`"c"`, `"db"`}},
+		"waits for one that waits for one that was given up": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", boom, once(), taskmanager.WithReadiness(time.Minute)) // never ready
+			start(t, m, "mid", untilStopped, taskmanager.WithDependsOn("db"))
+			start(t, m, "c", untilStopped, taskmanager.WithCritical(), taskmanager.WithDependsOn("mid"))
+		}, true, []string{`"c"`, `"mid"`, `"db"`}},
+		"waits for one that is not started": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "c", untilStopped, taskmanager.WithCritical(), taskmanager.WithDependsOn("db"))
+		}, false, nil},
+		"waits for one that is restarted": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "c", untilStopped, taskmanager.WithCritical(), taskmanager.WithDependsOn("db"))
+			runs := 0
+			start(t, m, "db", func(ctx context.Context) error {
+				if runs++; runs == 1 {
+					return backoff.Permanent(errBoom)
+				}
+				return untilStopped(ctx)
+			})
+			synctest.Wait()
+			require.NoError(t, m.RestartTask(t.Context(), "db"))
+		}, false, nil},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				test.start(t, m)
+				synctest.Wait()
+				assert.Equal(t, test.gone, m.Health().State == taskmanager.HealthFailing, "Health: %v", m.Health())
+				ran := make(chan error, 1)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() { ran <- m.Run(ctx) }()
+				synctest.Wait()
+				if !test.gone {
+					require.Empty(t, ran, "Run has ended")
+					cancel()
+				}
+				err := <-ran
+				if test.names == nil {
+					require.NoError(t, err)
+				}
+				for _, name := range test.names {
+					require.ErrorContains(t, err, name)
+				}
+			})
+		})
 	}
 }

@@ -3,17 +3,22 @@ package taskmanager_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -86,70 +91,6 @@ func failAfter(d time.Duration) taskmanager.TaskFunc {
 	}
 }
 
-// received returns the events that wait in the channel, which may be closed.
-func received(events <-chan taskmanager.Event) (got []taskmanager.Event) {
-	for {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return got
-			}
-			got = append(got, e)
-		default:
-			return got
-		}
-	}
-}
-
-// ofKind returns those of events that are of that kind.
-func ofKind(kind taskmanager.EventKind, events []taskmanager.Event) (got []taskmanager.Event) {
-	for _, e := range events {
-		if e.Kind == kind {
-			got = append(got, e)
-		}
-	}
-	return got
-}
-
-// A logBook keeps what is logged, one JSON object a line.
-type logBook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-// option makes a Manager log into b, every level.
-func (b *logBook) option() taskmanager.Option {
-	return taskmanager.WithLogger(slog.New(slog.NewJSONHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug})))
-}
-
-// size returns how many bytes have been logged.
-func (b *logBook) size() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Len()
-}
-
-// lines returns the lines with that message.
-func (b *logBook) lines(t *testing.T, message string) (got []map[string]any) {
-	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for line := range bytes.Lines(b.text.Bytes()) {
-		var fields map[string]any
-		require.NoError(t, json.Unmarshal(line, &fields))
-		if fields["msg"] == message {
-			got = append(got, fields)
-		}
-	}
-	return got
-}
-
 // slowToStop returns a body that needs d to return after it was asked to.
 func slowToStop(d time.Duration) taskmanager.TaskFunc {
 	return func(ctx context.Context) error {
@@ -162,8 +103,6 @@ func slowToStop(d time.Duration) taskmanager.TaskFunc {
 // A deafBody ignores its context and returns when it is released.
 type deafBody struct{ released chan struct{} }
 
-func newDeafBody() *deafBody { return &deafBody{make(chan struct{})} }
-
 func (b *deafBody) run(context.Context) error {
 	<-b.released
 	return nil
@@ -171,19 +110,16 @@ func (b *deafBody) run(context.Context) error {
 
 func (b *deafBody) release() { close(b.released) }
 
-// A lateContext ends at a time, with err, and its Done comes too late to tell.
-type lateContext struct {
-	context.Context
-	end time.Time
-	err error
-}
+//go:noinline
+func (b *deafBody) hangInBody(ctx context.Context) error { return b.run(ctx) }
 
-func (c lateContext) Err() error {
-	if time.Now().Before(c.end) {
-		return nil
-	}
-	return c.err
-}
+//go:noinline
+func (b *deafBody) hangInChild() error { return b.run(context.Background()) }
+
+//go:noinline
+func (b *deafBody) hangInSibling(ctx context.Context) error { return b.run(ctx) }
+
+func newDeafBody() *deafBody { return &deafBody{make(chan struct{})} }
 
 // An unhurriedContext is a context of the user's own type. It ends when its channel is closed, and needs half a second to say
 // with which error.
@@ -287,47 +223,430 @@ func settled(task *taskmanager.Task) taskmanager.State {
 	return task.State()
 }
 
-// pending returns the events that a subscriber of a bubble has not read yet.
-func pending(events <-chan taskmanager.Event) []taskmanager.Event {
-	synctest.Wait()
-	return received(events)
+type contextKey struct{}
+
+func withValue(parent context.Context) context.Context {
+	return context.WithValue(parent, contextKey{}, "a child's")
 }
 
-// kinds returns the kinds of those events that are about the task.
-func kinds(events []taskmanager.Event, task string) (ks []taskmanager.EventKind) {
-	for _, e := range events {
-		if e.Task == task {
-			ks = append(ks, e.Kind)
+// A foreignContext is one of a type that package context doesn't know.
+type foreignContext struct{ context.Context }
+
+var (
+	critical  = taskmanager.WithCritical()
+	noRestart = taskmanager.WithMaxRestarts(0) // the first failure gives up
+)
+
+// A running is a call of Run.
+type running struct {
+	result chan error
+	began  time.Time
+	took   time.Duration
+}
+
+// lives asserts that Run has not returned when nothing more happens at this moment.
+func (r *running) lives(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	require.Empty(t, r.result, "Run has returned")
+}
+
+// err waits for Run to return, and asserts that this took d.
+func (r *running) err(t *testing.T, d time.Duration) error {
+	t.Helper()
+	err := <-r.result
+	assert.Equal(t, d, r.took, "time that Run took")
+	return err
+}
+
+// goRun calls Run, with a context that cancel ends.
+func goRun(t *testing.T, m *taskmanager.Manager) (r *running, cancel context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r = &running{result: make(chan error, 1), began: time.Now()}
+	go func() {
+		err := m.Run(ctx)
+		r.took = time.Since(r.began)
+		r.result <- err
+	}()
+	return r, cancel
+}
+
+// assertGivenUp asserts that err is a GiveUpError about that task.
+func assertGivenUp(t *testing.T, err error, task string) {
+	t.Helper()
+	var gaveUp *taskmanager.GiveUpError
+	require.ErrorAs(t, err, &gaveUp)
+	assert.Equal(t, task, gaveUp.Task)
+}
+
+// A stopLog notes when, and why, bodies were asked to stop.
+type stopLog struct {
+	began time.Time
+
+	mu     sync.Mutex
+	asked  map[string]time.Duration // since began
+	causes map[string]error
+}
+
+// body needs d to return after it was asked to.
+func (l *stopLog) body(d time.Duration) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		l.note(ctx)
+		time.Sleep(d)
+		return nil
+	}
+}
+
+// deaf is a body that notes that it is asked to stop, and does not before release is closed.
+func (l *stopLog) deaf(release <-chan struct{}) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		l.note(ctx)
+		<-release
+		return nil
+	}
+}
+
+func (l *stopLog) note(ctx context.Context) {
+	<-ctx.Done()
+	task, _ := taskmanager.FromContext(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked[task.Name()] = time.Since(l.began)
+	l.causes[task.Name()] = context.Cause(ctx)
+}
+
+// begin makes now the time from which on the others are counted.
+func (l *stopLog) begin() time.Time {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.began = time.Now()
+	return l.began
+}
+
+func (l *stopLog) times() map[string]time.Duration {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.asked)
+}
+
+func (l *stopLog) cause(name string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.causes[name]
+}
+
+func newStopLog() *stopLog {
+	return &stopLog{began: time.Now(), asked: make(map[string]time.Duration), causes: make(map[string]error)}
+}
+
+// dependsOn is short for what these tests need everywhere.
+func dependsOn(names ...string) taskmanager.TaskOption { return taskmanager.WithDependsOn(names...) }
+
+// canceled returns a context that is.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+// chain starts c, which depends on b, which depends on a, and e, which has nothing to do with them.
+func chain(t *testing.T, m *taskmanager.Manager, body func(name string) taskmanager.TaskFunc) {
+	t.Helper()
+	start(t, m, "a", body("a"))
+	start(t, m, "b", body("b"), dependsOn("a"))
+	start(t, m, "c", body("c"), dependsOn("b"))
+	start(t, m, "e", body("e"))
+	synctest.Wait()
+}
+
+type times = map[string]time.Duration
+
+// A policyFunc is a backoff policy that asks for each delay.
+type policyFunc func() time.Duration
+
+func (f policyFunc) NextBackOff() time.Duration { return f() }
+
+func (policyFunc) Reset() {}
+
+// brokenError is an error all of whose methods panic.
+type brokenError struct{}
+
+func (brokenError) Error() string { panic("Error") }
+
+func (brokenError) Unwrap() error { panic("Unwrap") }
+
+func (brokenError) Is(error) bool { panic("Is") }
+
+func (brokenError) As(any) bool { panic("As") }
+
+func (brokenError) Format(fmt.State, rune) { panic("Format") }
+
+// An end is a way in which a run can end by itself.
+type end struct {
+	title string
+	body  func() error
+
+	// What must come of it, besides a run that returns nil.
+	is     error  // what errors.Is finds in the failure; nil for a run that returns nil
+	text   string // of the failure
+	panics bool   // it counts as a panic
+	final  bool   // it forbids a restart
+}
+
+func ends() []end {
+	stuck := &taskmanager.StopTimeoutError{Task: "inner", Timeout: time.Second}
+	return []end{
+		{title: "nil", body: func() error { return nil }},
+		{title: "error", body: func() error { return errBoom }, is: errBoom, text: "boom"},
+		{title: "wrapped error", body: func() error { return fmt.Errorf("polling: %w", errBoom) }, is: errBoom, text: "polling: boom"},
+		{
+			title: "panic with a string", body: func() error { panic("boom") },
+			text: "taskmanager: panic: boom", panics: true,
+		},
+		{
+			title: "panic with an error", body: func() error { panic(errBoom) },
+			is: errBoom, text: "taskmanager: panic: boom", panics: true,
+		},
+		{
+			title: "panic with nil", body: func() error { panic(nil) },
+			text: "taskmanager: panic: " + new(runtime.PanicNilError).Error(), panics: true,
+		},
+		{
+			title: "panic of the runtime",
+			body: func() error {
+				none, i := strings.Fields(""), 0
+				return errors.New(none[i])
+			},
+			text: "taskmanager: panic: runtime error: index out of range [0] with length 0", panics: true,
+		},
+		{
+			title: "panic in a deferred call",
+			body: func() error {
+				defer func() { panic("deferred") }()
+				return nil
+			},
+			text: "taskmanager: panic: deferred", panics: true,
+		},
+		{
+			title: "panic in a deferred call after a panic",
+			body: func() error {
+				defer func() { panic("second") }()
+				panic("first")
+			},
+			text: "taskmanager: panic: second", panics: true,
+		},
+		{
+			title: "recovered by the body",
+			body: func() (err error) {
+				defer func() { err = fmt.Errorf("recovered: %v", recover()) }()
+				panic("boom")
+			},
+			text: "recovered: boom",
+		},
+		{
+			title: "Goexit",
+			body: func() error {
+				runtime.Goexit()
+				return nil
+			},
+			is: taskmanager.ErrGoexit, text: "taskmanager: body called runtime.Goexit",
+		},
+		{
+			title: "Goexit in a deferred call",
+			body: func() error {
+				defer runtime.Goexit()
+				return nil
+			},
+			is: taskmanager.ErrGoexit, text: "taskmanager: body called runtime.Goexit",
+		},
+		{
+			title: "Goexit in a deferred call after a panic",
+			body: func() error {
+				defer runtime.Goexit()
+				panic("boom")
+			},
+			is: taskmanager.ErrGoexit, text: "taskmanager: body called runtime.Goexit",
+		},
+		{
+			title: "panic in a deferred call after Goexit",
+			body: func() error {
+				defer func() { panic("boom") }()
+				runtime.Goexit()
+				return nil
+			},
+			text: "taskmanager: panic: boom", panics: true,
+		},
+		{
+			title: "inner context.Canceled", body: func() error { return fmt.Errorf("get: %w", context.Canceled) },
+			is: context.Canceled, text: "get: context canceled",
+		},
+		{
+			title: "inner context.DeadlineExceeded", body: func() error { return context.DeadlineExceeded },
+			is: context.DeadlineExceeded, text: "context deadline exceeded",
+		},
+		{title: "ErrStopped without a stop", body: func() error { return taskmanager.ErrStopped }, is: taskmanager.ErrStopped, text: "taskmanager: task was stopped"},
+		{title: "Permanent", body: func() error { return backoff.Permanent(errBoom) }, is: errBoom, text: "boom", final: true},
+		{
+			title: "wrapped Permanent", body: func() error { return fmt.Errorf("polling: %w", backoff.Permanent(errBoom)) },
+			is: errBoom, text: "polling: boom", final: true,
+		},
+		{
+			title: "joined Permanent", body: func() error { return errors.Join(errBoom, backoff.Permanent(errors.New("over"))) },
+			is: errBoom, text: "boom\nover", final: true,
+		},
+		{
+			title: "panic with Permanent", body: func() error { panic(backoff.Permanent(errBoom)) },
+			is: errBoom, text: "taskmanager: panic: boom", panics: true, final: true,
+		},
+		{
+			// Something below still runs: a second run would meet it.
+			title: "a stuck task of a nested Manager", body: func() error { return fmt.Errorf("stopping: %w", stuck) },
+			is: stuck, text: `stopping: taskmanager: task "inner" did not stop within 1s`, final: true,
+		},
+	}
+}
+
+// delaysOf runs a task that fails at once, n times, and returns the delays before its restarts: as told by the events,
+// which must be those that pass.
+func delaysOf(t *testing.T, n int, opts ...taskmanager.TaskOption) (told []time.Duration) {
+	t.Helper()
+	m := newManager(t, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithRestartLimit(rate.Inf, 0))
+	events := m.Subscribe(context.Background())
+	var (
+		begun []time.Time
+		over  = make(chan struct{})
+	)
+	start(t, m, "a", func(ctx context.Context) error {
+		begun = append(begun, time.Now())
+		if len(begun) > n {
+			close(over)
+			return untilStopped(ctx)
+		}
+		return errBoom
+	}, opts...)
+	<-over
+	for _, e := range ofKind(taskmanager.EventFailed, received(events)) {
+		told = append(told, e.Delay)
+	}
+	var passed []time.Duration
+	for i := range n {
+		passed = append(passed, begun[i+1].Sub(begun[i]))
+	}
+	require.Equal(t, told, passed)
+	require.NoError(t, m.StopTask(context.Background(), "a"))
+	return told
+}
+
+func seconds(s ...float64) (d []time.Duration) {
+	for _, s := range s {
+		d = append(d, time.Duration(s*float64(time.Second)))
+	}
+	return d
+}
+
+// A script is a policy of the user's: delays one after the other.
+type script struct {
+	delays []time.Duration
+	resets []int // how many delays were left at each Reset
+	next   func() time.Duration
+	reset  func()
+}
+
+func (s *script) NextBackOff() time.Duration {
+	if s.next != nil {
+		return s.next()
+	}
+	d := s.delays[0]
+	s.delays = s.delays[1:]
+	return d
+}
+
+func (s *script) Reset() {
+	if s.reset != nil {
+		s.reset()
+	}
+	s.resets = append(s.resets, len(s.delays))
+}
+
+func (s *script) option() taskmanager.TaskOption {
+	return taskmanager.WithBackOffPolicy(func() backoff.BackOff { return s })
+}
+
+// everySecond returns a healthy body that counts the seconds.
+func everySecond(ticks *atomic.Int64) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				ticks.Add(1)
+			case <-ctx.Done():
+				return nil
+			}
 		}
 	}
-	return ks
 }
 
-// messages returns those of the lines so far.
-func messages(lines *linesHandler) (got []string) {
-	for _, r := range lines.taken() {
-		got = append(got, r.Message)
+// readyAfter returns a body that is ready when it has run for d, and goes on until it is stopped.
+func readyAfter(d time.Duration) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(d):
+			taskmanager.Ready(ctx)
+		case <-ctx.Done():
+		}
+		return untilStopped(ctx)
 	}
-	return got
 }
 
-// A slowHandler is a log handler that waits before it hands on a line with a certain message.
-type slowHandler struct {
-	slog.Handler
-	message string
-	wait    func()
+// exact are the options of a Manager whose delays are all 1 s.
+func exact(opts ...taskmanager.Option) []taskmanager.Option {
+	return append([]taskmanager.Option{
+		taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+	}, opts...)
 }
 
-func (h slowHandler) Enabled(context.Context, slog.Level) bool { return true }
+func mustTask(t *testing.T, ctx context.Context) *taskmanager.Task {
+	t.Helper()
+	task, ok := taskmanager.FromContext(ctx)
+	require.True(t, ok)
+	return task
+}
 
-func (h slowHandler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == h.message {
-		h.wait()
+// heapOf returns how the heap has grown when f has been called.
+func heapOf(f func()) int64 {
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
 	}
-	return h.Handler.Handle(ctx, r)
+	before := heap()
+	f()
+	return heap() - before
 }
 
-// slowLog makes a Manager call wait in the middle of each log line with that message.
-func slowLog(message string, wait func()) taskmanager.Option {
-	return taskmanager.WithLogger(slog.New(slowHandler{slog.DiscardHandler, message, wait}))
+// observed is mustNew with exact delays.
+func observed(t *testing.T, opts ...taskmanager.Option) *taskmanager.Manager {
+	t.Helper()
+	return mustNew(t, append([]taskmanager.Option{taskmanager.WithBackoffJitter(0)}, opts...)...)
 }
+
+// once is for a task whose first failure is its last.
+func once() taskmanager.TaskOption { return taskmanager.WithRestart(taskmanager.RestartNever) }
+
+var errWhy = errors.New("why it was canceled")
+
+// oneThread makes it all but certain that a new goroutine has not begun when its maker goes on.
+func oneThread(t *testing.T) {
+	t.Helper()
+	before := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
+type parentKey struct{}

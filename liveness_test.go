@@ -1,14 +1,19 @@
 package taskmanager_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,25 +23,6 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 )
-
-// readyAfter returns a body that is ready when it has run for d, and goes on until it is stopped.
-func readyAfter(d time.Duration) taskmanager.TaskFunc {
-	return func(ctx context.Context) error {
-		select {
-		case <-time.After(d):
-			taskmanager.Ready(ctx)
-		case <-ctx.Done():
-		}
-		return untilStopped(ctx)
-	}
-}
-
-// exact are the options of a Manager whose delays are all 1 s.
-func exact(opts ...taskmanager.Option) []taskmanager.Option {
-	return append([]taskmanager.Option{
-		taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
-	}, opts...)
-}
 
 func TestReadyInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -63,7 +49,7 @@ func TestReadyInTime(t *testing.T) {
 }
 
 // It is a failure like any other: it is restarted after a delay, counted, and given up in the end.
-func TestNotReadyInTime(t *testing.T) {
+func TestReadyNotInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, exact(taskmanager.WithMaxRestarts(2))...)
 		events := m.Subscribe(t.Context())
@@ -133,13 +119,6 @@ func TestReadyBelongsToARun(t *testing.T) {
 	})
 }
 
-func mustTask(t *testing.T, ctx context.Context) *taskmanager.Task {
-	t.Helper()
-	task, ok := taskmanager.FromContext(ctx)
-	require.True(t, ok)
-	return task
-}
-
 // Said twice, too late, or while the task is being stopped, it changes nothing.
 func TestReadyAgainAndTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -193,7 +172,7 @@ func TestReadyWithoutTheOption(t *testing.T) {
 	})
 }
 
-func TestLivenessOutsideOfATask(t *testing.T) {
+func TestReadyAndHeartbeatOutsideOfATask(t *testing.T) {
 	var none context.Context
 	for name, ctx := range map[string]context.Context{"nil": none, "background": context.Background()} {
 		t.Run(name, func(*testing.T) {
@@ -206,7 +185,7 @@ func TestLivenessOutsideOfATask(t *testing.T) {
 
 // Another Manager's task is not that of the Manager around it: what it says of itself, it says of itself alone.
 // What a task of a Manager in a body says is not said by that body.
-func TestLivenessInANestedManager(t *testing.T) {
+func TestReadyAndHeartbeatInANestedManager(t *testing.T) {
 	for name, test := range map[string]struct {
 		opt  taskmanager.TaskOption
 		want error
@@ -672,7 +651,7 @@ func TestHeartbeatWithinANanosecond(t *testing.T) {
 
 // A run that its watchdog canceled has returned in time. At the deadline that it had for that, a later run is about to stop, in
 // time as well.
-func TestAWatchdogHasNoSayInTheStopOfALaterRun(t *testing.T) {
+func TestWatchdogHasNoSayInTheStopOfALaterRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t, taskmanager.WithBackoff(0, 0))
 		events := m.Subscribe(t.Context())
@@ -692,7 +671,7 @@ func TestAWatchdogHasNoSayInTheStopOfALaterRun(t *testing.T) {
 }
 
 // Nobody hears that the run of a stuck task has failed before they hear that it is stuck, though its body returns as soon as it is.
-func TestStuckBeforeFailed(t *testing.T) {
+func TestWatchdogPublishesStuckBeforeFailed(t *testing.T) {
 	m := newManager(t)
 	events := m.Subscribe(t.Context())
 	start(t, m, "a", func(ctx context.Context) error {
@@ -730,4 +709,137 @@ func TestWatchdogWhileTheStopWaitsForItsTurn(t *testing.T) {
 		require.ErrorIs(t, got[0].Err, taskmanager.ErrWatchdog)
 		<-dependent.Done()
 	})
+}
+
+// The step that might have taken longer has not, and the body hangs in the next one.
+func TestHeartbeatAfterALongOneCountsAsAnyOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		began := time.Now()
+		task := start(t, m, "a", func(ctx context.Context) error {
+			taskmanager.HeartbeatWithin(ctx, time.Hour)
+			time.Sleep(time.Minute)
+			taskmanager.Heartbeat(ctx)
+			<-ctx.Done()
+			return nil
+		}, taskmanager.WithWatchdog(9*time.Second), once())
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+		took(t, time.Minute+9*time.Second, began)
+	})
+}
+
+// A run that its watchdog has ended keeps what the body has returned beside that.
+func TestWatchdogKeepsTheBodysOwnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		own := errors.New("300 rows lost")
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return errors.Join(context.Cause(ctx), own)
+		}, taskmanager.WithWatchdog(time.Second), once())
+		err := task.Wait(t.Context())
+		require.ErrorIs(t, err, own)
+		require.ErrorIs(t, err, taskmanager.ErrWatchdog)
+	})
+}
+
+// A slow start is the readiness timeout's to watch: the watchdog begins when the body is ready.
+func TestWatchdogBeginsAtReadiness(t *testing.T) {
+	for title, test := range map[string]struct {
+		body func(ctx context.Context)
+		at   time.Duration // when the run is canceled; 0 for never
+	}{
+		"a slow start": {func(ctx context.Context) {
+			time.Sleep(10 * time.Second)
+			taskmanager.Ready(ctx)
+			for ctx.Err() == nil {
+				taskmanager.Heartbeat(ctx)
+				time.Sleep(time.Second / 2)
+			}
+		}, 0},
+		"silence after it": {func(ctx context.Context) {
+			time.Sleep(10 * time.Second)
+			taskmanager.Ready(ctx)
+			<-ctx.Done()
+		}, 11 * time.Second},
+		"a heartbeat before it": {func(ctx context.Context) {
+			time.Sleep(5 * time.Second)
+			taskmanager.Heartbeat(ctx)
+			time.Sleep(5 * time.Second)
+			taskmanager.Ready(ctx)
+			<-ctx.Done()
+		}, 11 * time.Second},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				began := time.Now()
+				task := start(t, m, "a", func(ctx context.Context) error { test.body(ctx); return ctx.Err() },
+					taskmanager.WithReadiness(time.Minute), taskmanager.WithWatchdog(time.Second), once())
+				if test.at == 0 {
+					time.Sleep(time.Hour)
+					require.Equal(t, taskmanager.StateRunning, settled(task))
+					require.NoError(t, task.Stop(t.Context()))
+					return
+				}
+				require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+				took(t, test.at, began)
+			})
+		})
+	}
+}
+
+// A process that was frozen for longer than the watchdog's time has done no wrong when it goes on: its bodies have had no more
+// chance to say something than the watchdog to listen. Only a process of one's own can be frozen, and a bubble has no late
+// timers.
+func TestWatchdogOfAFrozenProcess(t *testing.T) {
+	const (
+		inner  = "TASKMANAGER_TEST_FROZEN"
+		period = time.Second
+		tasks  = 50
+	)
+	if os.Getenv(inner) != "" {
+		m := newManager(t, taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		for i := range tasks {
+			start(t, m, fmt.Sprint("t", i), func(ctx context.Context) error {
+				for ctx.Err() == nil {
+					taskmanager.Heartbeat(ctx)
+					time.Sleep(period / 10)
+				}
+				return nil
+			}, taskmanager.WithWatchdog(period))
+		}
+		fmt.Println("up")
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is closed
+		fmt.Println("failures:", m.Stats().Failures)
+		return
+	}
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), inner+"=1")
+	stdin, err := child.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := child.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	said := bufio.NewScanner(stdout)
+	for said.Scan() && said.Text() != "up" {
+	}
+	for range 3 {
+		require.NoError(t, child.Process.Signal(syscall.SIGSTOP))
+		time.Sleep(2 * period) // frozen
+		require.NoError(t, child.Process.Signal(syscall.SIGCONT))
+		time.Sleep(period / 4) // in which every timer that is due fires
+	}
+	require.NoError(t, stdin.Close())
+	var rest []string
+	for said.Scan() {
+		rest = append(rest, said.Text())
+	}
+	require.NoError(t, child.Wait())
+	assert.Contains(t, strings.Join(rest, "\n"), "failures: 0")
 }

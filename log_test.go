@@ -129,22 +129,3 @@ func TestLogDefaultIsLookedUpAtEachLine(t *testing.T) {
 		assert.Contains(t, text.String(), `msg="task completed" task=a run=1`)
 	})
 }
-
-// Those who depend on a task that was stopped alone go on, and the log says so; of others it says nothing.
-func TestLogWarnsOfDependents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lines := newLines(slog.LevelWarn)
-		m := observed(t, taskmanager.WithLogger(slog.New(lines)))
-		start(t, m, "a", untilStopped)
-		start(t, m, "b", untilStopped, taskmanager.WithDependsOn("a"))
-		start(t, m, "c", untilStopped, taskmanager.WithDependsOn("a"))
-		synctest.Wait()
-		require.NoError(t, m.StopTask(t.Context(), "a"))
-		synctest.Wait()
-		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=a dependents="b", "c"`}, lines.got())
-		require.NoError(t, m.StopTask(t.Context(), "b"))
-		require.NoError(t, m.StopAll(t.Context()))
-		synctest.Wait()
-		assert.Len(t, lines.got(), 1)
-	})
-}

@@ -2,8 +2,6 @@ package taskmanager_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"strconv"
@@ -404,7 +402,7 @@ func TestOptionsName(t *testing.T) {
 	})
 }
 
-func TestANilContextIsRefused(t *testing.T) {
+func TestOptionsLikeANilContextAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		task := start(t, m, "a", untilStopped)
@@ -440,16 +438,7 @@ func TestANilContextIsRefused(t *testing.T) {
 	})
 }
 
-func TestOptionError(t *testing.T) {
-	err := fmt.Errorf("configuring: %w", &taskmanager.OptionError{Option: "WithHistory", Value: -1, Reason: "must be 0 or more"})
-	require.EqualError(t, err, "configuring: taskmanager: WithHistory(-1): must be 0 or more")
-	var refused *taskmanager.OptionError
-	require.ErrorAs(t, err, &refused)
-	assert.Equal(t, "WithHistory", refused.Option)
-	assert.NoError(t, errors.Unwrap(refused))
-}
-
-func TestPromise8BadInputGetsAnErrorAndDisturbsNothing(t *testing.T) {
+func TestOptionsThatAreBadDisturbNothing_Promise8(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBook
 		m := newManager(t, log.option())

@@ -81,7 +81,7 @@ func TestShutdownTwiceDeliversOnce(t *testing.T) {
 }
 
 // What a reporter has started with its context ends when Report has returned.
-func TestTheContextOfAReportEndsWithIt(t *testing.T) {
+func TestReportContextEndsWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var of context.Context
 		m := observed(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
@@ -97,18 +97,24 @@ func TestTheContextOfAReportEndsWithIt(t *testing.T) {
 // An awkwardError does something else before each of its methods returns.
 type awkwardError struct{ before func(method string) }
 
-func (e awkwardError) Error() string             { e.before("Error"); return "awkward" }
-func (e awkwardError) Is(error) bool             { e.before("Is"); return false }
-func (e awkwardError) As(any) bool               { e.before("As"); return false }
-func (e awkwardError) Unwrap() error             { e.before("Unwrap"); return errDeaf }
+func (e awkwardError) Error() string { e.before("Error"); return "awkward" }
+
+func (e awkwardError) Is(error) bool { e.before("Is"); return false }
+
+func (e awkwardError) As(any) bool { e.before("As"); return false }
+
+func (e awkwardError) Unwrap() error { e.before("Unwrap"); return errDeaf }
+
 func (e awkwardError) RetryAfter() time.Duration { e.before("RetryAfter"); return 2 * time.Second }
 
 // An unaskedError is an awkwardError that is no more than an error.
 type unaskedError struct{ error }
 
 func (e unaskedError) Is(target error) bool { return e.error.(awkwardError).Is(target) }
-func (e unaskedError) As(target any) bool   { return e.error.(awkwardError).As(target) } //nolint:errorlint // it is one
-func (e unaskedError) Unwrap() error        { return e.error.(awkwardError).Unwrap() }   //nolint:errorlint // it is one
+
+func (e unaskedError) As(target any) bool { return e.error.(awkwardError).As(target) } //nolint:errorlint // it is one
+
+func (e unaskedError) Unwrap() error { return e.error.(awkwardError).Unwrap() } //nolint:errorlint // it is one
 
 // The methods of a Reporter's error are part of the call. One that panics or ends the goroutine costs what it was to say; one that is
 // slow is waited for.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,57 +16,6 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 )
-
-// A batcher is a BatchReporter that remembers what it was given.
-type batcher struct {
-	began time.Time
-	// answer, if set, is what ReportBatch returns: call counts the calls, from 1.
-	answer func(ctx context.Context, call int, events []taskmanager.Event) (int, error)
-
-	mu    sync.Mutex
-	lines []string // "1s a b+2" for each call: what it was offered, with repeats
-}
-
-func newBatcher(answer func(ctx context.Context, call int, events []taskmanager.Event) (int, error)) *batcher {
-	return &batcher{began: time.Now(), answer: answer}
-}
-
-func (b *batcher) Report(context.Context, taskmanager.Event) error {
-	panic("one that takes batches is given batches")
-}
-
-func (b *batcher) ReportBatch(ctx context.Context, events []taskmanager.Event) (int, error) {
-	var line strings.Builder
-	fmt.Fprint(&line, time.Since(b.began).Round(time.Millisecond))
-	for _, e := range events {
-		fmt.Fprintf(&line, " %s", e.Task)
-		if e.Repeats > 0 {
-			fmt.Fprintf(&line, "+%d", e.Repeats)
-		}
-	}
-	b.mu.Lock()
-	b.lines = append(b.lines, line.String())
-	call := len(b.lines)
-	b.mu.Unlock()
-	if b.answer == nil {
-		return len(events), nil
-	}
-	return b.answer(ctx, call, events)
-}
-
-func (b *batcher) got() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([]string(nil), b.lines...)
-}
-
-// failing starts a task of each name, which gives up at once, and waits for that: one after the other.
-func failing(t *testing.T, m *taskmanager.Manager, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		require.Error(t, start(t, m, name, boom, once()).Wait(t.Context()))
-	}
-}
 
 func TestBatchIsAllThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -236,7 +184,8 @@ func TestBatchInHandWhenReplaced(t *testing.T) {
 // A closedError is ErrReporterClosed in its own words.
 type closedError struct{}
 
-func (closedError) Error() string        { return "the channel is gone" }
+func (closedError) Error() string { return "the channel is gone" }
+
 func (closedError) Is(target error) bool { return target == taskmanager.ErrReporterClosed }
 
 func TestReporterThatIsClosed(t *testing.T) {
@@ -303,12 +252,6 @@ func TestReporterWhoseErrorsMethodsPanic(t *testing.T) {
 		assert.Equal(t, reportCount{delivered: 1}, reportsOf(m))
 	})
 }
-
-// A busyError is that of a service that has had enough for now.
-type busyError time.Duration
-
-func (busyError) Error() string               { return "busy" }
-func (e busyError) RetryAfter() time.Duration { return time.Duration(e) }
 
 // An attempt after which the Reporter asked for time is none: nothing is lost, however often it asks.
 func TestReporterThatAsksForTime(t *testing.T) {
@@ -428,7 +371,7 @@ func (e nosyError) RetryAfter() time.Duration {
 }
 
 // With real goroutines: a bubble doesn't see one that waits for a mutex.
-func TestPromise4TheErrorOfAReporterIsAskedWithoutALock(t *testing.T) {
+func TestReporterErrorIsAskedWithoutALock_Promise4(t *testing.T) {
 	m := mustNew(t)
 	asked := make(chan string, 10)
 	m.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { return nosyError{m, asked} }))

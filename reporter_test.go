@@ -3,7 +3,6 @@ package taskmanager_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -11,202 +10,17 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
 )
 
-// A prober calls everything in a Manager, on a goroutine of its own, while somebody who calls probe waits: that never
-// ends if a lock is held where probe is called.
-type prober struct {
-	t       *testing.T
-	manager *taskmanager.Manager
-	subject *taskmanager.Task // nil until it has been started
-	busy    atomic.Bool
-	deaf    atomic.Bool // a probe has failed; more of them would fail as well
-
-	mu     sync.Mutex
-	places map[string]bool // where a probe is still to be made
-	all    chan struct{}   // closed when there is none
-}
-
-func (p *prober) probe(place string) {
-	if !p.busy.CompareAndSwap(false, true) {
-		return // what a probe itself causes is not probed
-	}
-	defer p.busy.Store(false)
-	p.mu.Lock()
-	todo, subject := p.places[place], p.subject
-	p.mu.Unlock()
-	if !todo || p.deaf.Load() {
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		m := p.manager
-		ctx, cancel := context.WithCancel(context.Background())
-		m.Subscribe(ctx)
-		cancel()
-		m.Stats()
-		for task := range m.Tasks() {
-			task.Stats()
-			_ = task.Err()
-		}
-		m.IsRunning("subject")
-		_, err := m.StartTask("probe", untilStopped)
-		assert.NoError(p.t, err, place)
-		assert.NoError(p.t, m.RestartTask(ctx2(), "probe"), place)
-		assert.NoError(p.t, m.StopTask(ctx2(), "probe"), place)
-		m.SetReporter(p.reporter())
-		if subject != nil {
-			subject.State()
-			subject.Done()
-			subject.Stats()
-			_ = subject.Err()
-		}
-	}()
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second): // no wait for something to happen: it ends a test that would hang
-		p.deaf.Store(true)
-		p.t.Errorf("a lock is held while user code runs: %s", place)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.places, place)
-	if len(p.places) == 0 {
-		close(p.all)
-	}
-}
-
-// ctx2 is a context that nothing ends.
-func ctx2() context.Context { return context.Background() }
-
-func (p *prober) reporter() taskmanager.Reporter {
-	return taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
-		p.probe("Reporter")
-		return probingError{p}
-	})
-}
-
-// A probingError calls the prober from each method that this package calls.
-type probingError struct{ *prober }
-
-func (e probingError) Error() string { e.probe("Error"); return "probing" }
-func (e probingError) Unwrap() error { e.probe("Unwrap"); return errBoom }
-func (e probingError) Is(error) bool { e.probe("Is"); return false }
-func (e probingError) As(any) bool   { e.probe("As"); return false }
-
-type probingValue struct{ *prober }
-
-func (v probingValue) String() string { v.probe("String of a panic's value"); return "probing" }
-
-type probingStatus struct{ *prober }
-
-func (s probingStatus) String() string { s.probe("String of a status"); return "probing" }
-
-// A probingPolicy restarts at once.
-type probingPolicy struct{ *prober }
-
-func (b probingPolicy) NextBackOff() time.Duration { b.probe("NextBackOff"); return 0 }
-func (b probingPolicy) Reset()                     { b.probe("Reset") }
-
-type probingHandler struct {
-	slog.Handler
-	*prober
-}
-
-func (h probingHandler) Enabled(context.Context, slog.Level) bool { h.probe("Enabled"); return true }
-
-func (h probingHandler) Handle(ctx context.Context, r slog.Record) error {
-	h.probe("Handle: " + r.Message)
-	_ = h.Handler.Handle(ctx, r)
-	return errors.New("full")
-}
-
-// What is locked can only be found out with real goroutines: a bubble doesn't see one that waits for a mutex.
-func TestPromise4UserCodeNeverRunsUnderALock(t *testing.T) {
-	p := &prober{t: t, all: make(chan struct{}), places: map[string]bool{
-		"body": true, "deferred by the body": true, "body that is being stopped": true, "Reporter": true,
-		"Error": true, "Unwrap": true, "Is": true, "As": true,
-		"String of a panic's value": true, "String of a status": true,
-		"new policy": true, "NextBackOff": true, "Reset": true, "Enabled": true,
-		"Handle: task started": true, "Handle: task failed, will restart": true,
-		"Handle: task failed for good, gave up": true, "Handle: task completed": true,
-		"Handle: task stopped": true, "Handle: task stuck, its body does not return": true,
-		"Handle: reporter failed, will retry": true,
-		"Handle: task can never be given up: the delays between its restarts alone take longer than the window": true,
-	}}
-	p.manager = observed(t,
-		taskmanager.WithLogger(slog.New(probingHandler{slog.DiscardHandler, p})), noReportLimit(),
-		taskmanager.WithStopTimeout(10*time.Millisecond))
-	p.manager.SetReporter(p.reporter())
-
-	subject := start(t, p.manager, "subject", func(ctx context.Context) error {
-		defer p.probe("deferred by the body")
-		p.probe("body")
-		taskmanager.SetStatus(ctx, "%v", probingStatus{p})
-		s, _ := taskmanager.FromContext(ctx)
-		if s.Stats().Runs%2 == 0 {
-			panic(probingValue{p})
-		}
-		return probingError{p}
-	}, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithHealthyAfter(1),
-		taskmanager.WithBackOffPolicy(func() backoff.BackOff { p.probe("new policy"); return probingPolicy{p} }))
-	p.mu.Lock()
-	p.subject = subject
-	p.mu.Unlock()
-
-	// What the subject alone doesn't lead to.
-	for found := false; !found && !p.deaf.Load(); {
-		ended := start(t, p.manager, "gives up", boom, once())
-		<-ended.Done()
-		ended = start(t, p.manager, "completes", func(context.Context) error { return nil },
-			taskmanager.WithMaxRestarts(2), taskmanager.WithRestartWindow(time.Second),
-			taskmanager.WithBackoff(time.Minute, time.Minute)) // a limit that can't be reached
-		<-ended.Done()
-		entered := make(chan struct{})
-		ended = start(t, p.manager, "is stopped", func(ctx context.Context) error {
-			close(entered)
-			<-ctx.Done()
-			p.probe("body that is being stopped")
-			return probingError{p}
-		})
-		<-entered
-		_ = ended.Stop(t.Context()) // it may be late: the handler and the body take their time
-		<-ended.Done()
-		release := make(chan struct{})
-		entered = make(chan struct{})
-		ended = start(t, p.manager, "is stuck", func(context.Context) error { close(entered); <-release; return nil })
-		<-entered
-		var timeout *taskmanager.StopTimeoutError
-		if !assert.ErrorAs(t, ended.Stop(t.Context()), &timeout) {
-			break
-		}
-		close(release)
-		<-ended.Done()
-		select {
-		case <-p.all:
-			found = true
-		default:
-		}
-	}
-	if p.deaf.Load() {
-		return // a stop would hang as well
-	}
-	_ = p.manager.Shutdown(t.Context())
-	<-subject.Done()
-}
-
-func TestPromise4ReporterNeverHoldsUpSupervision(t *testing.T) {
+func TestReporterNeverHoldsUpSupervision_Promise4(t *testing.T) {
 	for name, answer := range map[string]func(ctx context.Context, n int, e taskmanager.Event) error{
 		"slow": func(context.Context, int, taskmanager.Event) error { time.Sleep(7 * time.Second); return nil },
 		"hanging until its context ends": func(ctx context.Context, _ int, _ taskmanager.Event) error {
@@ -252,7 +66,7 @@ func TestPromise4ReporterNeverHoldsUpSupervision(t *testing.T) {
 	}
 }
 
-func TestPromise7NoFailureIsLost(t *testing.T) {
+func TestReporterHearsOfEachFailure_Promise7(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const failures = 500
 		lines := newLines(slog.LevelWarn)
@@ -486,11 +300,6 @@ func TestReporterIsAskedThreeTimes(t *testing.T) {
 	}
 }
 
-// mute is an error whose method panics.
-type mute struct{}
-
-func (mute) Error() string { panic("mute") }
-
 func TestReporterIsRetriedLaterAfterEachFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := newLines(slog.LevelError)
@@ -670,7 +479,7 @@ func TestReporterMayCallTheManager(t *testing.T) {
 }
 
 // A log handler that hangs, or ends the goroutine, keeps no failure from the reporter.
-func TestPromise7AFailureIsReportedWhateverTheLogDoes(t *testing.T) {
+func TestReporterHearsOfAFailureWhateverTheLogDoes_Promise7(t *testing.T) {
 	for name, handler := range map[string]func(){
 		"hangs": func() { time.Sleep(time.Hour) },
 		"exits": sync.OnceFunc(runtime.Goexit),
@@ -715,7 +524,7 @@ func TestSetReporterPassesOnWhatWaits(t *testing.T) {
 
 // However often the reporters are replaced while tasks fail, each failure reaches one of those that were first, and one of those
 // that were second.
-func TestPromise7ReportersAreReplacedWhileTasksFail(t *testing.T) {
+func TestSetReporterWhileTasksFail_Promise7(t *testing.T) {
 	const failures = 5000
 	var (
 		heard [2]sync.Map

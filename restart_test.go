@@ -676,3 +676,73 @@ func TestRestartOfAnEndedTaskUntilTheParentEnds(t *testing.T) {
 		assert.Equal(t, before, goroutines())
 	})
 }
+
+// The same for a body that panics with such an error, and not for one that returns any other.
+func TestRestartOfABodyThatLeavesSomethingRunning(t *testing.T) {
+	below := &taskmanager.StopTimeoutError{Task: "below", Timeout: time.Second}
+	for name, c := range map[string]struct {
+		end  func() error
+		runs uint64
+	}{
+		"returned": {func() error { return below }, 1},
+		"wrapped":  {func() error { return fmt.Errorf("closing: %w", errors.Join(errBoom, below)) }, 1},
+		"panic":    {func() error { panic(below) }, 1},
+		"other":    {func() error { return errBoom }, 2},
+		"bad":      {func() error { return badError{} }, 2},
+		"final":    {func() error { return backoff.Permanent(errBoom) }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				task := start(t, m, "a", func(ctx context.Context) error {
+					if taskRuns(ctx) > 1 {
+						return untilStopped(ctx)
+					}
+					<-ctx.Done()
+					return c.end()
+				})
+				synctest.Wait()
+				err := task.Restart(t.Context())
+				if c.runs == 1 {
+					require.ErrorIs(t, err, below)
+					assert.Equal(t, taskmanager.StateFailed, task.State())
+				} else {
+					require.NoError(t, err)
+				}
+				assert.Equal(t, c.runs, task.Stats().Runs)
+			})
+		})
+	}
+}
+
+// taskRuns returns how many runs the task of that context has had.
+func taskRuns(ctx context.Context) uint64 {
+	task, _ := taskmanager.FromContext(ctx)
+	return task.Stats().Runs
+}
+
+// A badError can't be unwrapped.
+type badError struct{}
+
+func (badError) Error() string { return "bad" }
+
+func (badError) Unwrap() error { panic("bad") }
+
+// A task that has ended can be revived in another bubble than that of its former life: it keeps nothing of that.
+func TestRestartInAnotherBubble(t *testing.T) {
+	m := mustNew(t, taskmanager.WithBackoff(0, 0))
+	var task *taskmanager.Task
+	for i := range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			if task == nil {
+				task = start(t, m, "a", failAfter(0), taskmanager.WithMaxRestarts(2))
+			} else {
+				require.NoError(t, task.Restart(t.Context()))
+			}
+			require.Error(t, task.Wait(t.Context()))
+			<-task.Done()
+			require.EqualValues(t, 3*(i+1), m.Stats().Runs)
+			require.NoError(t, m.StopAll(t.Context()))
+		})
+	}
+}

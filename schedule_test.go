@@ -24,8 +24,6 @@ type passLog struct {
 	at   []time.Duration
 }
 
-func newPassLog() *passLog { return &passLog{made: time.Now()} }
-
 // lasting returns a body whose passes take as long as given, one after the other; further ones take no time.
 func (l *passLog) lasting(d ...time.Duration) taskmanager.TaskFunc {
 	return func(context.Context) error {
@@ -48,6 +46,8 @@ func (l *passLog) failing(n int, end func() error) taskmanager.TaskFunc {
 		return nil
 	}
 }
+
+func newPassLog() *passLog { return &passLog{made: time.Now()} }
 
 // nextFunc is a function as a Schedule.
 type nextFunc func(time.Time) time.Time
@@ -350,7 +350,7 @@ func TestOnScheduleAsksInLocalTime(t *testing.T) {
 }
 
 // A stop ends a wait at once, and a pass by its context; no further pass begins.
-func TestStopOfPasses(t *testing.T) {
+func TestPassesAreStopped(t *testing.T) {
 	for name, body := range map[string]func(taskmanager.TaskFunc) taskmanager.TaskFunc{
 		"Every": func(body taskmanager.TaskFunc) taskmanager.TaskFunc { return taskmanager.Every(time.Minute, body) },
 		"OnSchedule": func(body taskmanager.TaskFunc) taskmanager.TaskFunc {
@@ -388,8 +388,22 @@ func TestStopOfPasses(t *testing.T) {
 	}
 }
 
+// A lateContext ends at a time, with err, and its Done comes too late to tell.
+type lateContext struct {
+	context.Context
+	end time.Time
+	err error
+}
+
+func (c lateContext) Err() error {
+	if time.Now().Before(c.end) {
+		return nil
+	}
+	return c.err
+}
+
 // At the moment of a tick that is also that of the end, it is the end that counts.
-func TestNoPassBeginsAfterTheEndOfTheContext(t *testing.T) {
+func TestPassesEndWithTheContext(t *testing.T) {
 	for name, body := range map[string]func(taskmanager.TaskFunc) taskmanager.TaskFunc{
 		"Every": func(body taskmanager.TaskFunc) taskmanager.TaskFunc { return taskmanager.Every(time.Minute, body) },
 		"OnSchedule": func(body taskmanager.TaskFunc) taskmanager.TaskFunc {
@@ -537,7 +551,7 @@ func TestStatsForgetThePassOfTheRunBefore(t *testing.T) {
 }
 
 // Bodies made of bodies made of bodies: a burst of three passes a second apart, every minute.
-func TestNestedPasses(t *testing.T) {
+func TestPassesNested(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := observed(t)
 		passes := newPassLog()

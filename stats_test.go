@@ -4,12 +4,20 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -135,19 +143,6 @@ func TestStatsAreValues(t *testing.T) {
 	})
 }
 
-func TestState(t *testing.T) {
-	names := []string{}
-	for s := taskmanager.StateWaiting; s <= taskmanager.StateStopped; s++ {
-		names = append(names, s.String())
-		text, err := s.MarshalText()
-		require.NoError(t, err)
-		assert.Equal(t, s.String(), string(text))
-		assert.Equal(t, s >= taskmanager.StateCompleted, s.Ended())
-	}
-	assert.Equal(t, []string{"waiting", "running", "backoff", "stopping", "stuck", "completed", "failed", "stopped"}, names)
-	assert.Equal(t, "unknown", (taskmanager.StateStopped + 1).String())
-}
-
 // The last error of a task is kept when it recovers, and when it has ended.
 func TestStatsKeepTheLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -172,4 +167,237 @@ func TestStatsKeepTheLastError(t *testing.T) {
 		assert.Equal(t, second, s.LastError)
 		assert.Equal(t, 2*time.Second, s.LastErrorAt.Sub(s.StartedAt))
 	})
+}
+
+// Seen from outside, at every moment of a task that fails all the time: what has been entered is counted before, and what is
+// counted has been left, but for the run that executes. What is user code lets others run: on one core, it is then that they look.
+func TestStatsRunsAreEndedPlusRunning(t *testing.T) {
+	m := mustNew(t, taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(taskmanager.Unlimited),
+		taskmanager.WithRestartLimit(rate.Inf, 0), yieldingLog())
+	const tasks, looks, most, least = 4, 5000, 5_000_000, 100
+	var entered, left [tasks]atomic.Uint64
+	for i := range tasks {
+		start(t, m, fmt.Sprint(i), func(ctx context.Context) error {
+			n := entered[i].Add(1)
+			defer left[i].Add(1)
+			runtime.Gosched()
+			if n%3 == 0 {
+				panic(errWhy)
+			}
+			return errWhy
+		})
+	}
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			executing, between := 0, 0
+			for look := 0; look < looks || look < most && min(executing, between) < least; look++ {
+				i := look % tasks
+				name := fmt.Sprint(i)
+				enteredBefore, leftBefore := entered[i].Load(), left[i].Load()
+				var runs uint64
+				if look%2 == 0 {
+					runs = m.Stats().Tasks[name].Runs
+				} else {
+					task, _ := m.Lookup(name)
+					runs = task.Stats().Runs
+				}
+				enteredAfter, leftAfter := entered[i].Load(), left[i].Load()
+				if !assert.GreaterOrEqual(t, runs, enteredBefore) || !assert.LessOrEqual(t, runs, leftAfter+1) {
+					return
+				}
+				switch { // what it was all the while
+				case enteredBefore == leftAfter+1:
+					executing++
+				case enteredAfter == leftBefore:
+					between++
+				}
+				runtime.Gosched()
+			}
+			assert.GreaterOrEqual(t, min(executing, between), least, "looks while a body executed: %d, while none did: %d", executing, between)
+		})
+	}
+	wg.Wait()
+	require.NoError(t, m.StopAll(t.Context()))
+	var runs uint64
+	for i := range tasks {
+		stats := m.Stats().Tasks[fmt.Sprint(i)]
+		assert.Equal(t, entered[i].Load(), stats.Runs)
+		assert.Equal(t, left[i].Load(), stats.Runs)
+		assert.LessOrEqual(t, stats.Failures, stats.Runs)
+		assert.GreaterOrEqual(t, stats.Failures, stats.Runs-1)
+		runs += stats.Runs
+	}
+	assert.Equal(t, runs, m.Stats().Runs)
+}
+
+// Whatever a snapshot says, it says of one moment.
+func TestStatsAreNeverTorn(t *testing.T) {
+	t.Run("of a fast task", func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithMaxRestarts(3), taskmanager.WithRestartLimit(rate.Inf, 0), taskmanager.WithRestartWindow(time.Hour),
+			taskmanager.WithBackoff(time.Microsecond, time.Microsecond))
+		lookAtFailures(t, m, errWhy)
+	})
+	// On one core, this is how somebody looks while a failure is being judged.
+	t.Run("while user code lets others run", func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithMaxRestarts(3), taskmanager.WithRestartLimit(rate.Inf, 0), taskmanager.WithRestartWindow(time.Hour),
+			taskmanager.WithBackOffPolicy(func() backoff.BackOff { return yieldingPolicy{} }), yieldingLog())
+		lookAtFailures(t, m, yieldingError{errWhy})
+	})
+}
+
+// lookAtFailures takes snapshots of a task of m that fails with err again and again, is given up after three restarts and is revived, until
+// each of its states has been seen often enough.
+func lookAtFailures(t *testing.T, m *taskmanager.Manager, err error) {
+	t.Helper()
+	const looks, most, least = 30_000, 10_000_000, 500
+	task := start(t, m, "a", func(ctx context.Context) error {
+		taskmanager.SetStatus(ctx, "busy")
+		runtime.Gosched()
+		return err
+	})
+	var (
+		wg   sync.WaitGroup
+		stop atomic.Bool
+	)
+	wg.Go(func() {
+		for !stop.Load() { // it is given up again and again
+			<-task.Done()
+			runtime.Gosched() // it may be seen so
+			assert.NoError(t, task.Restart(t.Context()))
+		}
+		<-task.Done()
+	})
+	seen := make(map[taskmanager.State]int)
+	seenLeast := func() int {
+		return min(seen[taskmanager.StateRunning], seen[taskmanager.StateBackoff], seen[taskmanager.StateFailed])
+	}
+	for look := 0; look < looks || look < most && seenLeast() < least; look++ {
+		s := task.Stats()
+		seen[s.State]++
+		executes := uint64(0)
+		if s.State == taskmanager.StateRunning {
+			executes = 1
+		}
+		ok := assert.Equal(t, s.Failures+executes, s.Runs, "%v", s.State)
+		ok = assert.Equal(t, executes == 0, s.RunStartedAt.IsZero(), "%v", s.State) && ok
+		judged := s.State == taskmanager.StateBackoff && s.NextRunAt.IsZero() // the policy is yet to say when, and whether at all
+		ok = assert.True(t, s.State == taskmanager.StateBackoff || s.NextRunAt.IsZero(), "%v", s.State) && ok
+		ok = assert.Equal(t, s.State != taskmanager.StateFailed, s.EndedAt.IsZero(), "%v", s.State) && ok
+		if s.State == taskmanager.StateFailed {
+			ok = assert.False(t, s.EndedAt.Before(s.LastErrorAt), "the end is that of another life") && ok
+		}
+		if s.State == taskmanager.StateBackoff && !judged {
+			ok = assert.False(t, s.NextRunAt.Before(s.LastErrorAt), "the next run is that of another failure") && ok
+		}
+		ok = assert.False(t, executes == 1 && s.RunStartedAt.Before(s.LastErrorAt), "the run is an earlier one") && ok
+		ok = assert.Equal(t, s.Failures == 0, s.LastError == nil, "%v", s.State) && ok
+		ok = assert.Equal(t, s.Failures == 0, s.LastErrorAt.IsZero(), "%v", s.State) && ok
+		switch {
+		case s.State == taskmanager.StateFailed:
+			ok = assert.EqualValues(t, 4, s.Failures) && assert.Equal(t, 3, s.RestartsInWindow) && ok
+		case judged:
+			ok = assert.EqualValues(t, s.Failures-1, s.RestartsInWindow, "this one leads to no restart yet") && ok
+		default:
+			ok = assert.EqualValues(t, s.Failures, s.RestartsInWindow, "%v", s.State) && ok
+		}
+		ok = assert.Equal(t, max(s.Runs, 1)-1, s.Restarts) && ok
+		if !ok {
+			break
+		}
+		runtime.Gosched()
+	}
+	stop.Store(true)
+	wg.Wait()
+	assert.GreaterOrEqual(t, seenLeast(), least, "%v", seen)
+}
+
+// yieldingLog makes a Manager log, and let others run in the middle of it.
+func yieldingLog() taskmanager.Option {
+	return taskmanager.WithLogger(slog.New(yieldingHandler{slog.DiscardHandler}))
+}
+
+type yieldingHandler struct{ slog.Handler }
+
+func (yieldingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (yieldingHandler) Handle(context.Context, slog.Record) error {
+	runtime.Gosched()
+	return nil
+}
+
+// A yieldingPolicy lets others run before it says how short the delay is.
+type yieldingPolicy struct{}
+
+func (yieldingPolicy) NextBackOff() time.Duration {
+	runtime.Gosched()
+	return time.Microsecond
+}
+
+func (yieldingPolicy) Reset() {}
+
+// A yieldingError lets others run while it is looked into.
+type yieldingError struct{ error }
+
+func (e yieldingError) Unwrap() error {
+	runtime.Gosched()
+	return e.error
+}
+
+// Whatever is forgotten, replaced or revived: the totals are those that the bodies have counted, after every step.
+func TestStatsTotalsNeverDecrease(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t, taskmanager.WithHistory(2), taskmanager.WithBackoff(time.Second, time.Second),
+				taskmanager.WithMaxRestarts(1))
+			random := rand.New(rand.NewPCG(seed, 0))
+			var runs, failures, panics uint64 // the bodies take turns: no two bodies run at a time in the bubble's steps
+			var mu sync.Mutex
+			body := func(ctx context.Context) error {
+				mu.Lock()
+				runs++
+				kind := random.IntN(4)
+				if kind >= 2 {
+					failures++
+				}
+				if kind == 3 {
+					panics++
+				}
+				mu.Unlock()
+				switch kind {
+				case 0:
+					return untilStopped(ctx)
+				case 1:
+					return nil
+				case 2:
+					return errWhy
+				default:
+					panic(errWhy)
+				}
+			}
+			for range 200 {
+				mu.Lock()
+				name, step := fmt.Sprint(random.IntN(5)), random.IntN(4)
+				mu.Unlock()
+				switch step {
+				case 0:
+					_, _ = m.StartTask(name, body)
+				case 1:
+					_ = m.StopTask(t.Context(), name)
+				case 2:
+					_ = m.RestartTask(t.Context(), name)
+				case 3:
+					time.Sleep(time.Second)
+				}
+				synctest.Wait()
+				s := m.Stats()
+				mu.Lock()
+				require.Equal(t, runs, s.Runs)
+				require.Equal(t, failures, s.Failures)
+				require.Equal(t, panics, s.Panics)
+				mu.Unlock()
+			}
+			require.NoError(t, m.StopAll(t.Context()))
+		})
+	}
 }

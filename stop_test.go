@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -16,13 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
 )
-
-var errWhy = errors.New("why it was canceled")
 
 func TestStopWhileRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -150,13 +147,6 @@ func TestStopWhileWaitingForTheFleetLimit(t *testing.T) {
 		require.Equal(t, taskmanager.StateRunning, settled(tasks[3]))
 		require.NoError(t, m.StopAll(t.Context()))
 	})
-}
-
-// oneThread makes it all but certain that a new goroutine has not begun when its maker goes on.
-func oneThread(t *testing.T) {
-	t.Helper()
-	before := runtime.GOMAXPROCS(1)
-	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
 // Stopped before its first run has begun, a task has no run at all.
@@ -345,7 +335,7 @@ func TestStopAllFromInsideATaskWaitsForTheOthers(t *testing.T) {
 	})
 }
 
-func TestPromise5StopReturnsByItsDeadlineWithTheStacksOfTheTaskAlone(t *testing.T) {
+func TestStopReturnsByItsDeadlineWithTheStacksOfTheTaskAlone_Promise5(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t)
 		events := m.Subscribe(t.Context())
@@ -403,97 +393,6 @@ func TestPromise5StopReturnsByItsDeadlineWithTheStacksOfTheTaskAlone(t *testing.
 		sibling.release()
 		require.NoError(t, m.StopAll(t.Context()))
 	})
-}
-
-//go:noinline
-func (b *deafBody) hangInBody(ctx context.Context) error { return b.run(ctx) }
-
-//go:noinline
-func (b *deafBody) hangInChild() error { return b.run(context.Background()) }
-
-//go:noinline
-func (b *deafBody) hangInSibling(ctx context.Context) error { return b.run(ctx) }
-
-// A task of the same name in another Manager is another task.
-func TestStuckStackOfTheSameNameInTwoManagers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ms := []*taskmanager.Manager{mustNew(t), mustNew(t)}
-		bodies := []*deafBody{newDeafBody(), newDeafBody()}
-		start(t, ms[0], "same", bodies[0].hangInBody)
-		start(t, ms[1], "same", bodies[1].hangInSibling)
-		synctest.Wait()
-
-		first := asStuck(t, ms[0].StopTask(t.Context(), "same"), "same", 5*time.Second)
-		assert.Contains(t, string(first.Stack), "hangInBody")
-		assert.NotContains(t, string(first.Stack), "hangInSibling")
-		second := asStuck(t, ms[1].StopTask(t.Context(), "same"), "same", 5*time.Second)
-		assert.Contains(t, string(second.Stack), "hangInSibling")
-		assert.NotContains(t, string(second.Stack), "hangInBody")
-		for _, b := range bodies {
-			b.release()
-		}
-	})
-}
-
-// Names that need quoting in the dump, and names that look like a label of it.
-func TestStuckStackOfOddNames(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		names := []string{`"task":"plain"`, "plain", `back\slash`, "\u00a0emoji \U0001F600", `{"task":"x", "taskmanager":"1"}`, "plain2"}
-		body := newDeafBody()
-		for _, name := range names {
-			start(t, m, name, body.hangInBody)
-		}
-		synctest.Wait()
-		err := m.StopAll(t.Context())
-		joined, ok := err.(interface{ Unwrap() []error })
-		require.True(t, ok)
-		stacks := make(map[string]string)
-		for _, err := range joined.Unwrap() {
-			var stuck *taskmanager.StopTimeoutError
-			require.ErrorAs(t, err, &stuck)
-			stacks[stuck.Task] = string(stuck.Stack)
-		}
-		require.Len(t, stacks, len(names))
-		for _, name := range names {
-			assert.Equal(t, 1, strings.Count(stacks[name], "# labels:"), "of task %s:\n%s", name, stacks[name])
-			assert.Contains(t, stacks[name], fmt.Sprintf(`"task":%q`, name))
-		}
-		body.release()
-	})
-}
-
-// A dump walks every goroutine of the process, so there is one for all that are stuck, and none for who isn't.
-func TestStopAllMakesOneDump(t *testing.T) {
-	const tasks = 300
-	m := mustNew(t, taskmanager.WithStopTimeout(time.Nanosecond))
-	body := newDeafBody()
-	var entered sync.WaitGroup
-	entered.Add(tasks)
-	for i := range tasks {
-		start(t, m, fmt.Sprint(i), func(ctx context.Context) error {
-			entered.Done()
-			return body.run(ctx)
-		})
-	}
-	entered.Wait()
-	allocated := func(f func()) uint64 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		f()
-		runtime.ReadMemStats(&after)
-		return after.TotalAlloc - before.TotalAlloc
-	}
-	dump := allocated(func() { assert.NoError(t, pprof.Lookup("goroutine").WriteTo(io.Discard, 1)) })
-	var err error
-	stop := allocated(func() { err = m.StopAll(t.Context()) })
-	assert.Equal(t, tasks, m.Stats().Stuck)
-	assert.Less(t, stop, 5*dump, "one dump allocates %d bytes", dump)
-	assert.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), tasks)
-	body.release()
-	for task := range m.Tasks() {
-		<-task.Done()
-	}
 }
 
 // How a stop ends, by its context, for a body that never returns and for one that takes half a second.
@@ -608,7 +507,7 @@ func TestStopCanceledAtItsDeadline(t *testing.T) {
 
 // A body that returns at the very moment of the deadline may have been found stuck or not. Whoever hears that it was, hears so
 // before they hear that it stopped.
-func TestStuckBeforeStopped(t *testing.T) {
+func TestStopPublishesStuckBeforeStopped(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			m := mustNew(t)
@@ -633,7 +532,7 @@ func TestStuckBeforeStopped(t *testing.T) {
 }
 
 // The same, when it takes long to say that the task is stuck: that holds up its other lines in the log, and nothing else.
-func TestStuckBeforeStoppedWithASlowLog(t *testing.T) {
+func TestStopPublishesStuckBeforeStoppedWithASlowLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := newLines(slog.LevelInfo)
 		slow := slowHandler{lines, "task stuck, its body does not return", func() { time.Sleep(time.Minute) }}
@@ -660,7 +559,7 @@ func TestStuckBeforeStoppedWithASlowLog(t *testing.T) {
 }
 
 // A log handler that ends the goroutine on which it hears that a task is stuck does not keep the task from ending.
-func TestStuckWithALogThatExits(t *testing.T) {
+func TestStopOfAStuckTaskWithALogThatExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t, slowLog("task stuck, its body does not return", runtime.Goexit))
 		deaf := newDeafBody()
@@ -673,28 +572,6 @@ func TestStuckWithALogThatExits(t *testing.T) {
 		require.NoError(t, m.Shutdown(t.Context()))
 		took(t, 0, began)
 	})
-}
-
-// Shutdown has time left for the log, and returns with the line that says why it has failed written.
-func TestShutdownWaitsUntilItIsLoggedThatATaskIsStuck(t *testing.T) {
-	for name, test := range map[string]struct{ log, took time.Duration }{
-		"slow":  {time.Second, 6 * time.Second},
-		"hangs": {time.Hour, 10 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := mustNew(t, slowLog("task stuck, its body does not return", func() { time.Sleep(test.log) }))
-				release := make(chan struct{})
-				start(t, m, "a", ignoring(release))
-				synctest.Wait()
-				began := time.Now()
-				asStuck(t, m.Shutdown(t.Context()), "a", 5*time.Second)
-				took(t, test.took, began)
-				close(release)
-				time.Sleep(test.log)
-			})
-		})
-	}
 }
 
 // A log handler that hangs at the end of a task holds up nobody: the task has stopped when its body has returned, and its name
@@ -835,82 +712,6 @@ func TestStopWithANilContext(t *testing.T) {
 	})
 }
 
-// The deadline of a stop in turns is that of its context: what it says then is who is stuck, not that the time is over.
-func TestStopAllInTurnsByTheDeadlineOfItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		body := newDeafBody()
-		start(t, m, "a", untilStopped)
-		start(t, m, "b", body.run, taskmanager.WithDependsOn("a"))
-		synctest.Wait()
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		defer cancel()
-		asStuck(t, m.StopAll(ctx), "b", 2*time.Second) // its share
-		took(t, 2*time.Second, began)
-		body.release()
-	})
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		first, second := newDeafBody(), newDeafBody()
-		start(t, m, "a", first.run)
-		start(t, m, "b", second.run, taskmanager.WithDependsOn("a"))
-		synctest.Wait()
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		defer cancel()
-		err := m.StopAll(ctx)
-		assert.NotErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, []string{"a", "b"}, stuckIn(err))
-		took(t, 4*time.Second, began)
-		first.release()
-		second.release()
-	})
-}
-
-// Whoever cancels a stop in turns does not wait for any of them.
-func TestStopAllInTurnsIsCanceled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		body := newDeafBody()
-		start(t, m, "a", untilStopped)
-		start(t, m, "b", body.run, taskmanager.WithDependsOn("a"))
-		synctest.Wait()
-		began := time.Now()
-		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(time.Second, func() { cancel(errWhy) })
-		require.ErrorIs(t, m.StopAll(ctx), errWhy)
-		took(t, time.Second, began)
-		body.release()
-	})
-}
-
-// The caller is one of those that stop in turns: it asks for its own stop, and waits for nobody who has to wait for it.
-func TestStopAllInTurnsFromInsideATask(t *testing.T) {
-	for _, caller := range []string{"a", "b"} {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t)
-			began := time.Now()
-			body := func(name string) taskmanager.TaskFunc {
-				return func(ctx context.Context) error {
-					if name == caller {
-						time.Sleep(time.Second)
-						assert.NoError(t, m.StopAll(ctx))
-						took(t, time.Second, began)
-					}
-					return untilStopped(ctx)
-				}
-			}
-			a := start(t, m, "a", body("a"))
-			b := start(t, m, "b", body("b"), taskmanager.WithDependsOn("a"))
-			time.Sleep(time.Minute)
-			assert.Equal(t, taskmanager.StateStopped, a.State())
-			assert.Equal(t, taskmanager.StateStopped, b.State())
-			assert.Equal(t, began.Add(time.Second), a.Stats().EndedAt.In(began.Location()))
-		})
-	}
-}
-
 // A pastContext has a deadline that has passed, and has not noticed yet.
 type pastContext struct{ context.Context }
 
@@ -966,3 +767,263 @@ func TestStopAskedForTwiceHasTheFirstCause(t *testing.T) {
 		})
 	}
 }
+
+// A stop by hand has nothing to start that could meet what is left: the task has stopped, and the stop says what is left.
+func TestStopOfABodyThatLeavesSomethingRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return &taskmanager.StopTimeoutError{Task: "below", Timeout: time.Second}
+		}, critical)
+		synctest.Wait()
+		asStuck(t, task.Stop(t.Context()), "below", time.Second)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.NoError(t, task.Err())
+		assert.Zero(t, task.Stats().Failures)
+	})
+}
+
+func TestStopOfABodyWhoseErrorsMethodsPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		events := m.Subscribe(context.Background())
+		start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return brokenError{}
+		})
+		synctest.Wait()
+		require.NoError(t, m.StopTask(context.Background(), "a"))
+		stopped := ofKind(taskmanager.EventStopped, received(events))
+		require.Len(t, stopped, 1)
+		require.ErrorAs(t, stopped[0].Err, new(brokenError))
+	})
+}
+
+func TestStopIsNoFailureWhateverTheBodyDoes(t *testing.T) {
+	own := errors.New("flush failed")
+	tests := map[string]struct {
+		body func(ctx context.Context) error
+		own  string // the error of the event; "" for none
+		is   error  // what that wraps
+	}{
+		"nil":             {body: func(context.Context) error { return nil }},
+		"ctx.Err":         {body: func(ctx context.Context) error { return ctx.Err() }},
+		"wrapped ctx.Err": {body: func(ctx context.Context) error { return fmt.Errorf("get: %w", ctx.Err()) }},
+		"context.Cause":   {body: context.Cause},
+		"DeadlineExceeded": {
+			// Not why it was stopped: whatever has timed out is its own.
+			body: func(context.Context) error { return context.DeadlineExceeded },
+			own:  "context deadline exceeded", is: context.DeadlineExceeded,
+		},
+		"an error":             {body: func(context.Context) error { return own }, own: "flush failed", is: own},
+		"Permanent":            {body: func(context.Context) error { return backoff.Permanent(own) }, own: "flush failed", is: own},
+		"a panic":              {body: func(context.Context) error { panic(own) }, own: "taskmanager: panic: flush failed", is: own},
+		"a panic with ctx.Err": {body: func(ctx context.Context) error { panic(ctx.Err()) }},
+		"Goexit": {
+			body: func(context.Context) error {
+				runtime.Goexit()
+				return nil
+			},
+			own: "taskmanager: body called runtime.Goexit", is: taskmanager.ErrGoexit,
+		},
+	}
+	for title, test := range tests {
+		for _, policy := range []taskmanager.RestartPolicy{taskmanager.RestartOnFailure, taskmanager.RestartNever, taskmanager.RestartAlways} {
+			t.Run(fmt.Sprintf("%s/%d", title, policy), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					events := m.Subscribe(context.Background())
+					task := start(t, m, "a", func(ctx context.Context) error {
+						<-ctx.Done()
+						time.Sleep(time.Second) // it cleans up
+						return test.body(ctx)
+					}, taskmanager.WithRestart(policy))
+					time.Sleep(time.Minute)
+					begin := time.Now()
+					require.NoError(t, m.StopTask(context.Background(), "a"))
+					assert.Equal(t, time.Second, time.Since(begin))
+
+					stats := task.Stats()
+					assert.Equal(t, taskmanager.StateStopped, stats.State)
+					assert.Zero(t, stats.Failures)
+					assert.Zero(t, stats.Panics)
+					require.NoError(t, stats.LastError)
+					require.NoError(t, task.Err())
+					require.NoError(t, task.Wait(context.Background()))
+
+					got := received(events)
+					require.Len(t, got, 2)
+					stopped := got[1]
+					assert.Equal(t, taskmanager.EventStopped, stopped.Kind)
+					assert.Equal(t, taskmanager.ErrStopped, stopped.Cause)
+					assert.Equal(t, time.Minute+time.Second, stopped.Uptime)
+					if test.own == "" {
+						require.NoError(t, stopped.Err)
+					} else {
+						require.EqualError(t, stopped.Err, test.own)
+						require.ErrorIs(t, stopped.Err, test.is)
+					}
+					time.Sleep(24 * time.Hour)
+					assert.EqualValues(t, 1, task.Stats().Runs)
+				})
+			})
+		}
+	}
+}
+
+// What waits leaves nothing behind when it gives up waiting.
+func TestStopOfAStuckTaskLeavesNothing_Promise2(t *testing.T) {
+	for title, test := range map[string]struct {
+		calls int
+		call  func(ctx context.Context, m *taskmanager.Manager) error
+	}{
+		"StopTask":             {3000, func(ctx context.Context, m *taskmanager.Manager) error { return m.StopTask(ctx, "stuck") }},
+		"RestartTask":          {3000, func(ctx context.Context, m *taskmanager.Manager) error { return m.RestartTask(ctx, "stuck") }},
+		"StopAll of a hundred": {100, func(ctx context.Context, m *taskmanager.Manager) error { return m.StopAll(ctx) }},
+		"Wait": {3000, func(ctx context.Context, m *taskmanager.Manager) error {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			task, _ := m.Lookup("stuck")
+			return task.Wait(ctx)
+		}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithStopTimeout(time.Millisecond))
+				body := newDeafBody()
+				stuck := start(t, m, "stuck", body.run)
+				synctest.Wait()
+				body2 := newDeafBody()
+				if test.calls == 100 {
+					for i := range 99 {
+						start(t, m, fmt.Sprint("t", i), body2.run)
+					}
+					synctest.Wait()
+				}
+				require.Error(t, m.StopAll(t.Context()))
+				call := func() { assert.Error(t, test.call(t.Context(), m)) }
+				for range 10 {
+					call()
+				}
+				grown := heapOf(func() {
+					for range test.calls {
+						call()
+					}
+				})
+				assert.Less(t, grown/int64(test.calls), int64(100), "bytes for each call")
+				body.release()
+				body2.release()
+				require.NoError(t, stuck.Wait(t.Context()))
+			})
+		})
+	}
+}
+
+// What a body says beside the cause of its stop is kept, however it is joined with that, or looks like it; and what is
+// nothing but the cause is not taken for more.
+func TestStopKeepsTheBodysOwnError(t *testing.T) {
+	own := errors.New("300 rows lost")
+	inner := func() error { // of a context that has nothing to do with the task's
+		ctx, cancel := context.WithTimeout(context.Background(), 0)
+		defer cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	stops := map[string]struct {
+		ask   func(m *taskmanager.Manager, endParent context.CancelCauseFunc) error
+		cause error
+	}{
+		"StopTask": {func(m *taskmanager.Manager, _ context.CancelCauseFunc) error {
+			return m.StopTask(context.Background(), "a")
+		}, taskmanager.ErrStopped},
+		"RestartTask": {func(m *taskmanager.Manager, _ context.CancelCauseFunc) error {
+			return m.RestartTask(context.Background(), "a")
+		}, taskmanager.ErrRestarted},
+		"Shutdown": {func(m *taskmanager.Manager, _ context.CancelCauseFunc) error {
+			return m.Shutdown(context.Background())
+		}, taskmanager.ErrShutdown},
+		"the end of the parent context": {func(_ *taskmanager.Manager, endParent context.CancelCauseFunc) error {
+			endParent(errBoom)
+			return nil
+		}, errBoom},
+	}
+	for title, test := range map[string]struct {
+		err  func(ctx context.Context) error
+		own  error  // what the event's error is
+		text string // what the line has, "" for no error; %v is the cause
+	}{
+		"nothing":                    {func(context.Context) error { return nil }, nil, ""},
+		"Err":                        {func(ctx context.Context) error { return ctx.Err() }, nil, ""},
+		"the cause":                  {context.Cause, nil, ""},
+		"the cause, wrapped":         {func(ctx context.Context) error { return fmt.Errorf("poll: %w", context.Cause(ctx)) }, nil, ""},
+		"both":                       {func(ctx context.Context) error { return errors.Join(ctx.Err(), context.Cause(ctx)) }, nil, ""},
+		"an own one":                 {func(context.Context) error { return own }, own, "300 rows lost"},
+		"joined with Err":            {func(ctx context.Context) error { return errors.Join(ctx.Err(), own) }, own, "context canceled\n300 rows lost"},
+		"joined with the cause":      {func(ctx context.Context) error { return errors.Join(own, context.Cause(ctx)) }, own, "300 rows lost\n%v"},
+		"wrapped together with Err":  {func(ctx context.Context) error { return fmt.Errorf("%w: %w", ctx.Err(), own) }, own, "context canceled: 300 rows lost"},
+		"permanent":                  {func(context.Context) error { return backoff.Permanent(own) }, own, "300 rows lost"},
+		"the deadline of an inner":   {func(context.Context) error { return inner() }, context.DeadlineExceeded, "context deadline exceeded"},
+		"that deadline, wrapped":     {func(context.Context) error { return fmt.Errorf("flush: %w", inner()) }, context.DeadlineExceeded, "flush: context deadline exceeded"},
+		"another one's cause":        {func(context.Context) error { return taskmanager.ErrWatchdog }, taskmanager.ErrWatchdog, "taskmanager: no heartbeat in time"},
+		"one that claims to be both": {func(context.Context) error { return claimingError{own} }, own, "claims"},
+	} {
+		for how, stop := range stops {
+			t.Run(title+", after "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var log logBook
+					parent, cancel := context.WithCancelCause(t.Context())
+					defer cancel(nil)
+					m := newManager(t, log.option(), taskmanager.WithContext(parent))
+					events := m.Subscribe(t.Context())
+					first := true
+					task := start(t, m, "a", func(ctx context.Context) error {
+						<-ctx.Done()
+						if !first {
+							return nil
+						}
+						first = false
+						return test.err(ctx)
+					})
+					synctest.Wait()
+					require.NoError(t, stop.ask(m, cancel))
+					got := ofKind(taskmanager.EventStopped, pending(events))
+					require.Len(t, got, 1)
+					assert.Equal(t, stop.cause, got[0].Cause)
+					err := got[0].Err
+					if how == "RestartTask" {
+						require.ErrorIs(t, err, taskmanager.ErrRestarted)
+					} else if test.own == nil {
+						require.NoError(t, err)
+					}
+					if test.own != nil {
+						require.ErrorIs(t, err, test.own)
+					}
+					lines := log.lines(t, "task stopped")
+					require.Len(t, lines, 1)
+					assert.Equal(t, stop.cause.Error(), lines[0]["cause"])
+					if test.text == "" {
+						assert.NotContains(t, lines[0], "error")
+					} else {
+						want := test.text
+						if title == "joined with the cause" {
+							want = fmt.Sprintf(want, stop.cause)
+						}
+						assert.Equal(t, want, lines[0]["error"])
+					}
+					assert.Zero(t, task.Stats().Failures)
+					require.NoError(t, task.Err())
+				})
+			})
+		}
+	}
+}
+
+// A claimingError says of itself that it is whatever it is asked for.
+type claimingError struct{ error }
+
+func (claimingError) Error() string { return "claims" }
+
+func (claimingError) Is(error) bool { return true }
+
+func (e claimingError) Unwrap() error { return e.error }

@@ -86,18 +86,6 @@ func (w *witness) body(ctx context.Context) error {
 	}
 }
 
-// delayByChance is a policy, which may also give up or call Goexit.
-func delayByChance() time.Duration {
-	switch rand.IntN(8) {
-	case 0:
-		return backoff.Stop
-	case 1:
-		runtime.Goexit()
-	}
-	runtime.Gosched()
-	return time.Duration(rand.IntN(20)) * time.Microsecond
-}
-
 // harass does n operations by chance on tasks of those names.
 func (w *witness) harass(n int, names []string) {
 	m := w.manager
@@ -184,6 +172,18 @@ func (w *witness) settleUp() {
 	}
 }
 
+// delayByChance is a policy, which may also give up or call Goexit.
+func delayByChance() time.Duration {
+	switch rand.IntN(8) {
+	case 0:
+		return backoff.Stop
+	case 1:
+		runtime.Goexit()
+	}
+	runtime.Gosched()
+	return time.Duration(rand.IntN(20)) * time.Microsecond
+}
+
 func newWitness(t *testing.T, opts ...taskmanager.Option) *witness {
 	t.Helper()
 	return &witness{t: t, manager: mustNew(t, append([]taskmanager.Option{
@@ -193,7 +193,7 @@ func newWitness(t *testing.T, opts ...taskmanager.Option) *witness {
 }
 
 // Every operation, from many goroutines, on few names, while the bodies end in every way.
-func TestPromise1OneBodyPerName(t *testing.T) {
+func TestStressOneBodyPerName_Promise1(t *testing.T) {
 	const goroutines, each, rounds = 8, 1500, 100
 	w := newWitness(t)
 	names := []string{"a", "b", "c", "d", "e", "f"}
@@ -213,7 +213,7 @@ func TestPromise1OneBodyPerName(t *testing.T) {
 }
 
 // The same under the fleet-wide limit and without delay: other ways through a pause.
-func TestPromise1OneBodyPerNameUnderTheFleetLimit(t *testing.T) {
+func TestStressOneBodyPerNameUnderTheRestartLimit_Promise1(t *testing.T) {
 	const goroutines, each = 4, 1000
 	w := newWitness(t, taskmanager.WithBackoff(0, 0), taskmanager.WithRestartLimit(20_000, 1))
 	var wg sync.WaitGroup
@@ -227,7 +227,7 @@ func TestPromise1OneBodyPerNameUnderTheFleetLimit(t *testing.T) {
 }
 
 // A task in a task: still one body of each name in each Manager at any time, and with the outer one all is over.
-func TestPromise1OneBodyPerNameWhenNested(t *testing.T) {
+func TestStressOneBodyPerNameWhenNested_Promise1(t *testing.T) {
 	w := newWitness(t)
 	var inside atomic.Int64
 	outer := start(t, w.manager, "outer", func(ctx context.Context) error {
@@ -298,7 +298,7 @@ func startStarters(w *witness, refused error) *starters {
 }
 
 // Each start is before the StopAll, and what it started has been stopped, or after it.
-func TestStopAllWhileTasksAreStarted(t *testing.T) {
+func TestStressStopAllWhileTasksAreStarted(t *testing.T) {
 	w := newWitness(t, taskmanager.WithHistory(100))
 	s := startStarters(w, nil)
 	for range 20 {
@@ -326,7 +326,7 @@ func TestStopAllWhileTasksAreStarted(t *testing.T) {
 }
 
 // Each start is before the Shutdown, and what it started has been stopped, or is refused. No body is an orphan.
-func TestShutdownWhileTasksAreStarted(t *testing.T) {
+func TestStressShutdownWhileTasksAreStarted(t *testing.T) {
 	for range 30 {
 		w := newWitness(t, taskmanager.WithHistory(100))
 		s := startStarters(w, taskmanager.ErrManagerClosed)
@@ -350,7 +350,7 @@ func TestShutdownWhileTasksAreStarted(t *testing.T) {
 }
 
 // The same by the end of the parent context, which nobody waits for: Run does.
-func TestTheEndOfTheParentWhileTasksAreStarted(t *testing.T) {
+func TestStressEndOfTheParentWhileTasksAreStarted(t *testing.T) {
 	for range 30 {
 		parent, cancel := context.WithCancelCause(t.Context())
 		w := newWitness(t, taskmanager.WithHistory(100), taskmanager.WithContext(parent))

@@ -193,7 +193,7 @@ func TestSubscribeWhileEventsArePublished(t *testing.T) {
 }
 
 // Of a subscriber that is far too slow, an event is lost that stood for others that were lost: they still count.
-func TestMissedEventsAddUp(t *testing.T) {
+func TestSubscribeMissedEventsAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := observed(t)
 		events := m.Subscribe(t.Context())

@@ -2,6 +2,13 @@ package taskmanager_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +16,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -40,5 +48,428 @@ func TestSuperviseAsksForWhatIsLeftFirst(t *testing.T) {
 		assert.EqualValues(t, 1, task.Stats().Runs)
 		assert.EqualValues(t, 1, task.Stats().Failures)
 		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventGaveUp}, kinds(received(events), "a"))
+	})
+}
+
+func TestSuperviseHoweverARunEnds(t *testing.T) {
+	policies := map[string]taskmanager.RestartPolicy{
+		"RestartOnFailure": taskmanager.RestartOnFailure,
+		"RestartNever":     taskmanager.RestartNever,
+		"RestartAlways":    taskmanager.RestartAlways,
+	}
+	for _, end := range ends() {
+		for title, policy := range policies {
+			t.Run(end.title+"/"+title, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testEnd(t, end, policy) })
+			})
+		}
+	}
+}
+
+func testEnd(t *testing.T, end end, policy taskmanager.RestartPolicy) {
+	const uptime = 3 * time.Second
+	m := newManager(t, taskmanager.WithBackoffJitter(0))
+	events := m.Subscribe(context.Background())
+	begin := time.Now()
+	task := start(t, m, "a", func(ctx context.Context) error {
+		if time.Since(begin) > uptime {
+			return untilStopped(ctx) // the second run
+		}
+		time.Sleep(uptime)
+		return end.body()
+	}, taskmanager.WithRestart(policy))
+	time.Sleep(uptime)
+	synctest.Wait()
+
+	// What the policy makes of it.
+	failed := end.text != ""
+	var (
+		want = taskmanager.StateBackoff
+		kind = taskmanager.EventFailed
+	)
+	switch {
+	case !failed && policy == taskmanager.RestartAlways:
+		kind = taskmanager.EventCompleted
+	case !failed:
+		want, kind = taskmanager.StateCompleted, taskmanager.EventCompleted
+	case end.final || policy == taskmanager.RestartNever:
+		want, kind = taskmanager.StateFailed, taskmanager.EventGaveUp
+	}
+
+	stats := task.Stats()
+	assert.Equal(t, want, stats.State)
+	assert.EqualValues(t, 1, stats.Runs)
+	assert.Zero(t, stats.Restarts)
+	assert.Zero(t, stats.Uptime)
+	assert.Zero(t, stats.RunStartedAt)
+	if failed {
+		assert.EqualValues(t, 1, stats.Failures)
+		require.EqualError(t, stats.LastError, end.text)
+		assert.Equal(t, begin.Add(uptime), stats.LastErrorAt)
+	} else {
+		assert.Zero(t, stats.Failures)
+		require.NoError(t, stats.LastError)
+		assert.Zero(t, stats.LastErrorAt)
+	}
+	if end.is != nil {
+		require.ErrorIs(t, stats.LastError, end.is)
+	}
+	var panicked *taskmanager.PanicError
+	assert.Equal(t, end.panics, errors.As(stats.LastError, &panicked))
+	if end.panics {
+		assert.EqualValues(t, 1, stats.Panics)
+		assert.Contains(t, string(panicked.Stack()), "taskmanager_test.ends.func")
+	} else {
+		assert.Zero(t, stats.Panics)
+	}
+
+	got := received(events)
+	require.Len(t, got, 2)
+	assert.Equal(t, taskmanager.EventStarted, got[0].Kind)
+	told := got[1]
+	assert.Equal(t, kind, told.Kind)
+	assert.Equal(t, begin.Add(uptime), told.Time)
+	assert.EqualValues(t, 1, told.Run)
+	assert.Equal(t, uptime, told.Uptime)
+
+	if want != taskmanager.StateBackoff {
+		assert.Zero(t, told.Delay)
+		assert.Equal(t, begin.Add(uptime).Round(0), stats.EndedAt)
+		assert.False(t, m.IsRunning("a"))
+		err := task.Wait(context.Background())
+		if !failed {
+			require.NoError(t, err)
+			return
+		}
+		var gaveUp *taskmanager.GiveUpError
+		require.ErrorAs(t, err, &gaveUp)
+		assert.Equal(t, taskmanager.GiveUpError{Task: "a", Err: stats.LastError}, *gaveUp)
+		require.EqualError(t, err, `taskmanager: gave up task "a": `+end.text)
+		require.NotErrorIs(t, err, taskmanager.ErrTooManyRestarts, "the limit is not the reason")
+		assert.Equal(t, err, told.Err)
+		assert.Equal(t, err, task.Err())
+		time.Sleep(24 * time.Hour)
+		assert.EqualValues(t, 1, task.Stats().Runs)
+		return
+	}
+	assert.Equal(t, stats.LastError, told.Err)
+	assert.Equal(t, 2*time.Second, told.Delay)
+	assert.Equal(t, 1, told.Restarts)
+	assert.Equal(t, 1, stats.RestartsInWindow)
+	assert.Equal(t, begin.Add(uptime+2*time.Second).Round(0), stats.NextRunAt)
+	assert.True(t, m.IsRunning("a"))
+	require.NoError(t, task.Err())
+	time.Sleep(2*time.Second - 1)
+	synctest.Wait()
+	assert.Equal(t, taskmanager.StateBackoff, task.State())
+	time.Sleep(time.Nanosecond)
+	synctest.Wait()
+	assert.Equal(t, taskmanager.StateRunning, task.State())
+	assert.EqualValues(t, 2, task.Stats().Runs)
+	assert.EqualValues(t, 1, task.Stats().Restarts)
+}
+
+// The error is the user's, and so are its methods.
+func TestSuperviseABodyWhoseErrorsMethodsPanic(t *testing.T) {
+	const text = "taskmanager_test.brokenError, whose Error method panicked"
+	bodies := map[string]struct {
+		body taskmanager.TaskFunc
+		text string
+	}{
+		"returned":            {func(context.Context) error { return brokenError{} }, text},
+		"panicked with":       {func(context.Context) error { panic(brokenError{}) }, "taskmanager: panic: " + text},
+		"returned and joined": {func(context.Context) error { return errors.Join(brokenError{}, nil) }, "*errors.joinError, whose Error method panicked"},
+	}
+	for title, test := range bodies {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log logBook
+				m := newManager(t, log.option(), taskmanager.WithMaxRestarts(1))
+				task := start(t, m, "a", test.body)
+				<-task.Done()
+				assert.EqualValues(t, 2, task.Stats().Failures)
+				require.EqualError(t, task.Err(), `taskmanager: gave up task "a" after 1 restart within 1m0s: `+test.text)
+				synctest.Wait() // the log is the last to hear
+				failed := log.lines(t, "task failed, will restart")
+				require.Len(t, failed, 1)
+				assert.Equal(t, test.text, failed[0]["error"])
+				text, err := task.Stats().MarshalJSON()
+				require.NoError(t, err)
+				assert.Contains(t, string(text), test.text)
+			})
+		})
+	}
+}
+
+func TestSuperviseByTheTasksOwnContext_Promise6(t *testing.T) {
+	for _, inner := range []error{context.Canceled, context.DeadlineExceeded, taskmanager.ErrStopped, taskmanager.ErrShutdown, taskmanager.ErrRestarted} {
+		t.Run(inner.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithBackoffJitter(0))
+				body := func(ctx context.Context) error {
+					own, cancel := context.WithCancelCause(ctx)
+					defer cancel(nil)
+					if inner == context.DeadlineExceeded { //nolint:errorlint // it comes from the list above
+						var stop context.CancelFunc
+						own, stop = context.WithTimeout(ctx, time.Second)
+						defer stop()
+					} else {
+						time.AfterFunc(time.Second, func() { cancel(inner) })
+					}
+					<-own.Done()
+					return context.Cause(own)
+				}
+
+				// The context that ended was the body's own: a failure.
+				task := start(t, m, "a", body)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				assert.Equal(t, taskmanager.StateBackoff, task.State())
+				assert.EqualValues(t, 1, task.Stats().Failures)
+				require.ErrorIs(t, task.Stats().LastError, inner)
+
+				// The same error, once it was asked to stop: it has stopped.
+				time.Sleep(2*time.Second + time.Second/2)
+				require.Equal(t, taskmanager.StateRunning, task.State())
+				require.NoError(t, m.StopTask(context.Background(), "a"))
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+				assert.EqualValues(t, 1, task.Stats().Failures)
+				require.NoError(t, task.Err())
+			})
+		})
+	}
+	t.Run("an error of its own after a stop", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", func(ctx context.Context) error {
+				<-ctx.Done()
+				return errBoom
+			})
+			synctest.Wait()
+			require.NoError(t, task.Stop(context.Background()))
+			assert.Equal(t, taskmanager.StateStopped, task.State())
+			assert.Zero(t, task.Stats().Failures)
+		})
+	})
+	t.Run("the end of the parent context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			parent, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errBoom)
+			defer cancel()
+			m := newManager(t, taskmanager.WithContext(parent))
+			task := start(t, m, "a", func(ctx context.Context) error {
+				<-ctx.Done()
+				return errors.New("anything")
+			})
+			<-task.Done()
+			assert.Equal(t, taskmanager.StateStopped, task.State())
+			assert.Zero(t, task.Stats().Failures)
+		})
+	})
+	// The body may be the first to hear of it: it need not wait for its own context.
+	t.Run("the end of the parent context, seen by the body before the Manager", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			parent, cancel := context.WithCancel(context.Background())
+			m := newManager(t, taskmanager.WithContext(parent))
+			task := start(t, m, "a", func(context.Context) error {
+				cancel()
+				return parent.Err()
+			})
+			<-task.Done()
+			assert.Equal(t, taskmanager.StateStopped, task.State())
+			assert.Zero(t, task.Stats().Failures)
+		})
+	})
+}
+
+// Under RestartAlways a run that returns nil is no failure, but its restart is delayed and counted like that of one.
+func TestSuperviseABodyThatReturnsNilUnderRestartAlways(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoffJitter(0))
+		events := m.Subscribe(context.Background())
+		task := start(t, m, "a", func(context.Context) error { return nil },
+			taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithMaxRestarts(2))
+		<-task.Done()
+		stats := task.Stats()
+		assert.Equal(t, taskmanager.StateFailed, stats.State)
+		assert.EqualValues(t, 3, stats.Runs)
+		assert.Zero(t, stats.Failures)
+		require.NoError(t, stats.LastError)
+		assert.Equal(t, (2+3)*time.Second, stats.EndedAt.Sub(stats.StartedAt))
+
+		err := task.Err()
+		require.ErrorIs(t, err, taskmanager.ErrTooManyRestarts)
+		require.EqualError(t, err, `taskmanager: gave up task "a" after 2 restarts within 1m0s`)
+		assert.NoError(t, errors.Unwrap(err))
+		got := received(events)
+		completed := ofKind(taskmanager.EventCompleted, got)
+		require.Len(t, completed, 2)
+		assert.Equal(t, 2*time.Second, completed[0].Delay)
+		assert.Equal(t, 3*time.Second, completed[1].Delay)
+		assert.Len(t, ofKind(taskmanager.EventGaveUp, got), 1)
+		assert.Empty(t, ofKind(taskmanager.EventFailed, got))
+	})
+}
+
+// The task has another goroutine after a Goexit; nothing else about it may differ.
+func TestSuperviseABodyThatExitsAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithBackoff(0, 0))
+		deferred := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			defer func() { deferred++ }()
+			if deferred == 100 {
+				return untilStopped(ctx)
+			}
+			runtime.Goexit()
+			return nil
+		})
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.EqualValues(t, 101, task.Stats().Runs)
+		assert.EqualValues(t, 100, task.Stats().Failures)
+		assert.Zero(t, task.Stats().Panics)
+		require.NoError(t, task.Stop(context.Background()))
+		assert.Equal(t, 101, deferred)
+	})
+}
+
+// Go has no way to recover it, and the documentation of TaskFunc says so. The process that must end is one of its own.
+func TestSuperviseDoesNotCatchAPanicInAGoroutineOfTheBody(t *testing.T) {
+	const inner = "TASKMANAGER_TEST_PANIC_IN_A_GOROUTINE"
+	if os.Getenv(inner) != "" {
+		m := newManager(t)
+		start(t, m, "a", func(ctx context.Context) error {
+			go func() { panic("of nobody") }()
+			return untilStopped(ctx)
+		})
+		select {}
+	}
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), inner+"=1")
+	output, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	assert.Equal(t, 2, exit.ExitCode())
+	assert.Contains(t, string(output), "panic: of nobody")
+}
+
+func TestSuperviseAFailingTaskAtNoCostOfItsSiblings_Promise3(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const healthy = 100
+		m := newManager(t, taskmanager.WithBackoffJitter(0), taskmanager.WithMaxRestarts(taskmanager.Unlimited),
+			taskmanager.WithRestartLimit(1, 1))
+		begin := time.Now()
+
+		// They fail all the time, use up the fleet-wide limit, are given up, hang in backoff.
+		for i := range 50 {
+			start(t, m, "crashing "+strconv.Itoa(i), boom, taskmanager.WithBackoff(0, 0))
+			start(t, m, "panicking "+strconv.Itoa(i), func(context.Context) error { panic("boom") }, taskmanager.WithBackoff(0, 0))
+			start(t, m, "given up "+strconv.Itoa(i), boom, taskmanager.WithMaxRestarts(0))
+			start(t, m, "in backoff "+strconv.Itoa(i), boom, taskmanager.WithBackoff(time.Hour, time.Hour))
+		}
+		var ticks [healthy]atomic.Int64
+		for i := range healthy {
+			start(t, m, "healthy "+strconv.Itoa(i), everySecond(&ticks[i]))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		stats := m.Stats()
+		for i := range healthy {
+			assert.EqualValues(t, 60, ticks[i].Load())
+			assert.EqualValues(t, 1, stats.Tasks["healthy "+strconv.Itoa(i)].Runs)
+		}
+
+		// Starts and stops wait for nobody.
+		before := time.Now()
+		late := start(t, m, "late", untilStopped)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, late.State())
+		require.NoError(t, late.Stop(context.Background()))
+		assert.Zero(t, time.Since(before))
+		assert.Equal(t, time.Minute, time.Since(begin))
+	})
+	// One task's backoff has grown to its cap; its sibling's first delay is the first of its own.
+	t.Run("backoff is per task", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, taskmanager.WithBackoffJitter(0), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+			start(t, m, "crashing", boom)
+			time.Sleep(time.Hour)
+			events := m.Subscribe(context.Background())
+			sibling := start(t, m, "sibling", failAt(0, 2*time.Second))
+			time.Sleep(5*time.Second - 1)
+			synctest.Wait()
+			assert.EqualValues(t, 2, sibling.Stats().Runs)
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			assert.EqualValues(t, 3, sibling.Stats().Runs)
+			var delays []time.Duration
+			for _, e := range ofKind(taskmanager.EventFailed, received(events)) {
+				if e.Task == "sibling" {
+					delays = append(delays, e.Delay)
+				}
+			}
+			assert.Equal(t, seconds(2, 3), delays)
+		})
+	})
+	t.Run("the limit is per task", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(1))
+			crashing := start(t, m, "crashing", boom)
+			require.ErrorIs(t, crashing.Wait(context.Background()), taskmanager.ErrTooManyRestarts)
+			sibling := start(t, m, "sibling", failAt(0))
+			synctest.Wait()
+			assert.Equal(t, taskmanager.StateRunning, sibling.State())
+		})
+	})
+}
+
+func TestSuperviseWithOneGoroutinePerTask_Promise2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tasks = 300
+		parent, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		before := goroutines()
+		m := mustNew(t, taskmanager.WithContext(parent), taskmanager.WithBackoff(time.Minute, time.Minute),
+			taskmanager.WithReportLimit(rate.Inf, 0), taskmanager.WithRestartLimit(1, 1), taskmanager.WithReporter(taskmanager.ReporterFunc(
+				func(context.Context, taskmanager.Event) error { return nil })))
+		events := m.Subscribe(t.Context())
+		assert.Equal(t, before, goroutines(), "a new Manager has none")
+		for i := range tasks {
+			body := untilStopped
+			if i%3 == 0 {
+				body = func(context.Context) error { return errWhy }
+			}
+			start(t, m, fmt.Sprint(i), body)
+		}
+		assert.Equal(t, before+tasks, goroutines())
+		assert.Equal(t, tasks/3, m.Stats().Backoff)
+		time.Sleep(time.Minute + time.Second) // now they wait for the fleet-wide limit
+		assert.Equal(t, before+tasks, goroutines())
+		for i := range tasks {
+			if i%3 != 0 {
+				require.NoError(t, m.RestartTask(t.Context(), fmt.Sprint(i)))
+			}
+		}
+		assert.Equal(t, before+tasks, goroutines())
+		require.NoError(t, m.StopAll(t.Context()))
+		assert.Equal(t, before, goroutines(), "a Manager at rest has none")
+		_ = events
+	})
+}
+
+// The goroutine of a body that ends it by runtime.Goexit is replaced, not doubled.
+func TestSuperviseWithOneGoroutineAfterGoexit_Promise2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		before := goroutines()
+		start(t, m, "a", func(context.Context) error { runtime.Goexit(); return nil })
+		for range 20 {
+			assert.Equal(t, before+1, goroutines())
+			time.Sleep(time.Second)
+		}
+		require.NoError(t, m.StopAll(t.Context()))
+		assert.Equal(t, before, goroutines())
 	})
 }

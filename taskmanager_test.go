@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -341,373 +338,8 @@ func TestStartAfterTheEndOfTheParentContext(t *testing.T) {
 	assert.Empty(t, m.Stats().Tasks)
 }
 
-func TestRunShutsDownWhenItsContextIsDone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		var body causeLog
-		task := start(t, m, "a", body.run)
-		start(t, m, "slow", slowToStop(time.Second))
-		ctx, cancel := context.WithCancel(t.Context())
-		began := time.Now()
-		time.AfterFunc(time.Minute, cancel)
-		require.NoError(t, m.Run(ctx), "that ctx is done is no error")
-		took(t, time.Minute+time.Second, began)
-		assert.Equal(t, []error{taskmanager.ErrShutdown}, body.all())
-		assert.Equal(t, taskmanager.StateStopped, task.State())
-		_, err := m.StartTask("b", untilStopped)
-		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
-	})
-}
-
-func TestRunReturnsWhoIsStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		body := newDeafBody()
-		start(t, m, "deaf", body.hangInBody)
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		began := time.Now()
-		stuck := asStuck(t, m.Run(ctx), "deaf", 5*time.Second)
-		took(t, 5*time.Second, began)
-		assert.Contains(t, string(stuck.Stack), "hangInBody")
-		body.release()
-	})
-}
-
-// Shut down by somebody else, or stopped by the end of the parent context, every Run returns after the tasks have ended.
-func TestRunEndsWithTheManager(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, m *taskmanager.Manager, cancel context.CancelCauseFunc){
-		"Shutdown": func(t *testing.T, m *taskmanager.Manager, _ context.CancelCauseFunc) {
-			assert.NoError(t, m.Shutdown(t.Context()))
-		},
-		"parent": func(_ *testing.T, _ *taskmanager.Manager, cancel context.CancelCauseFunc) { cancel(errWhy) },
-	} {
-		t.Run(name+", without tasks", func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				parent, cancel := context.WithCancelCause(context.Background())
-				m := mustNew(t, taskmanager.WithContext(parent))
-				began := time.Now()
-				time.AfterFunc(time.Minute, func() { end(t, m, cancel) })
-				require.NoError(t, m.Run(t.Context()))
-				took(t, time.Minute, began)
-			})
-		})
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				parent, cancel := context.WithCancelCause(context.Background())
-				m := mustNew(t, taskmanager.WithContext(parent))
-				start(t, m, "slow", slowToStop(time.Second))
-				synctest.Wait()
-				began := time.Now()
-				var wg sync.WaitGroup
-				for range 3 {
-					wg.Go(func() {
-						assert.NoError(t, m.Run(t.Context()))
-						took(t, time.Minute+time.Second, began)
-						assert.False(t, m.IsRunning("slow"))
-					})
-				}
-				time.Sleep(time.Minute)
-				end(t, m, cancel)
-				wg.Wait()
-				require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
-			})
-		})
-	}
-}
-
-func TestShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithBackoffJitter(0))
-		var body causeLog
-		task := start(t, m, "a", body.run)
-		failing := start(t, m, "failing", func(context.Context) error { return errWhy })
-		synctest.Wait()
-		began := time.Now()
-		require.NoError(t, m.Shutdown(t.Context()))
-		took(t, 0, began)
-		assert.Equal(t, []error{taskmanager.ErrShutdown}, body.all())
-		assert.Equal(t, taskmanager.StateStopped, task.State())
-		assert.Equal(t, taskmanager.StateStopped, failing.State())
-
-		// Every call returns at once, with ErrManagerClosed where it can't be served.
-		_, err := m.StartTask("b", untilStopped)
-		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-		_, err = m.StartTask("a", untilStopped)
-		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-		require.ErrorIs(t, m.RestartTask(t.Context(), "a"), taskmanager.ErrManagerClosed)
-		require.ErrorIs(t, task.Restart(t.Context()), taskmanager.ErrManagerClosed)
-		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
-		require.ErrorIs(t, m.StopTask(t.Context(), "a"), taskmanager.ErrTaskNotRunning)
-		require.ErrorIs(t, m.StopTask(t.Context(), "b"), taskmanager.ErrTaskNotFound)
-		require.ErrorIs(t, task.Stop(t.Context()), taskmanager.ErrTaskNotRunning)
-		require.NoError(t, m.StopAll(t.Context()))
-		require.NoError(t, m.Shutdown(t.Context()), "again is no error")
-		require.NoError(t, task.Wait(t.Context()))
-		assert.False(t, m.IsRunning("a"))
-		assert.Len(t, slices.Collect(m.Tasks()), 2)
-		assert.Equal(t, 2, m.Stats().Stopped)
-		again, ok := m.Lookup("a")
-		assert.True(t, ok)
-		assert.Same(t, task, again)
-		m.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { return nil }))
-		ctx, cancel := context.WithCancel(t.Context())
-		events := m.Subscribe(ctx)
-		cancel()
-		<-events
-		took(t, 0, began)
-	})
-}
-
-// A task that shuts its Manager down is not waited for; the others are, and the reports go out, although its context ends.
-func TestShutdownFromInsideATask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var reported atomic.Int64
-		m := mustNew(t, taskmanager.WithReportLimit(0.001, 1), taskmanager.WithReporter(taskmanager.ReporterFunc(
-			func(context.Context, taskmanager.Event) error {
-				time.Sleep(time.Second)
-				reported.Add(1)
-				return nil
-			})))
-		for i := range 3 {
-			start(t, m, fmt.Sprint(i), func(context.Context) error { return errWhy })
-		}
-		slow := start(t, m, "slow", slowToStop(time.Second))
-		time.Sleep(time.Second)
-		synctest.Wait()
-		require.EqualValues(t, 1, reported.Load())
-		began := time.Now()
-		caller := start(t, m, "caller", func(ctx context.Context) error {
-			assert.NoError(t, m.Shutdown(ctx))
-			assert.ErrorIs(t, context.Cause(ctx), taskmanager.ErrShutdown)
-			assert.Equal(t, taskmanager.StateStopped, slow.State())
-			assert.EqualValues(t, 3, reported.Load())
-			return nil
-		})
-		require.NoError(t, caller.Wait(t.Context()))
-		took(t, 3*time.Second, began)
-		assert.Equal(t, taskmanager.StateStopped, caller.State())
-	})
-}
-
-// The end of the parent context stops all tasks, with its own cause, and closes the Manager.
-func TestTheEndOfTheParentContext(t *testing.T) {
-	for name, c := range map[string]struct {
-		parent func(ctx context.Context) (context.Context, context.CancelFunc)
-		cause  error
-	}{
-		"canceled": {func(ctx context.Context) (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancel(ctx)
-			time.AfterFunc(time.Minute, cancel)
-			return ctx, cancel
-		}, context.Canceled},
-		"canceled with a cause": {func(ctx context.Context) (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancelCause(ctx)
-			time.AfterFunc(time.Minute, func() { cancel(errWhy) })
-			return ctx, func() { cancel(nil) }
-		}, errWhy},
-		"deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeout(ctx, time.Minute)
-		}, context.DeadlineExceeded},
-		"deadline with a cause": {func(ctx context.Context) (context.Context, context.CancelFunc) {
-			return context.WithTimeoutCause(ctx, time.Minute, errWhy)
-		}, errWhy},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				parent, cancel := c.parent(context.Background())
-				defer cancel()
-				began := time.Now()
-				m := mustNew(t, taskmanager.WithContext(parent), taskmanager.WithBackoff(time.Hour, time.Hour))
-				events := m.Subscribe(t.Context())
-				var body causeLog
-				task := start(t, m, "a", func(ctx context.Context) error {
-					// It has no deadline: the task is asked to stop at that of the parent, in its turn.
-					_, ok := ctx.Deadline()
-					assert.False(t, ok)
-					err := body.run(ctx)
-					assert.Equal(t, context.Canceled, err)
-					return err
-				})
-				backingOff := start(t, m, "backoff", func(context.Context) error { return errWhy })
-				deaf := newDeafBody()
-				stuck := start(t, m, "deaf", deaf.run)
-				require.Equal(t, taskmanager.StateBackoff, settled(backingOff))
-
-				require.NoError(t, task.Wait(t.Context()))
-				require.NoError(t, backingOff.Wait(t.Context()))
-				took(t, time.Minute, began)
-				assert.Equal(t, []error{c.cause}, body.all())
-				assert.Equal(t, taskmanager.StateStopped, task.State())
-				assert.Equal(t, taskmanager.StateStopped, backingOff.State())
-				got := pending(events)
-				assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStopped}, kinds(got, "a"))
-				for _, e := range got {
-					if e.Kind == taskmanager.EventStopped {
-						require.NoError(t, e.Err)
-					}
-				}
-				// Closed, as after Shutdown.
-				_, err := m.StartTask("b", untilStopped)
-				require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-				require.ErrorIs(t, task.Restart(t.Context()), taskmanager.ErrManagerClosed)
-				require.ErrorIs(t, m.RestartTask(t.Context(), "deaf"), taskmanager.ErrManagerClosed)
-				ran := make(chan error)
-				if name == "canceled" { // Run waits for the one that does not return
-					go func() { ran <- m.Run(t.Context()) }()
-				} else { // nobody does, and it is found all the same
-					close(ran)
-				}
-				time.Sleep(5*time.Second - 1)
-				require.Equal(t, taskmanager.StateStopping, settled(stuck))
-				time.Sleep(time.Nanosecond)
-				require.Equal(t, taskmanager.StateStuck, settled(stuck))
-				asStuck(t, pending(events)[0].Err, "deaf", 5*time.Second)
-				if err, ok := <-ran; ok {
-					asStuck(t, err, "deaf", 5*time.Second)
-				}
-				deaf.release()
-				<-stuck.Done()
-				require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
-				require.NoError(t, m.Shutdown(t.Context()))
-			})
-		})
-	}
-}
-
-// Run hears of the parent's end as well, and must not make it a shutdown like any other.
-func TestTheCauseOfTheParentContextWithRun(t *testing.T) {
-	for range 100 {
-		synctest.Test(t, func(t *testing.T) {
-			parent, cancel := context.WithCancelCause(context.Background())
-			m := mustNew(t, taskmanager.WithContext(parent))
-			var body causeLog
-			start(t, m, "a", body.run)
-			start(t, m, "b", body.run)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				assert.NoError(t, m.Run(t.Context()))
-			}()
-			synctest.Wait()
-			cancel(errWhy)
-			<-done
-			assert.Equal(t, []error{errWhy, errWhy}, body.all())
-		})
-	}
-}
-
-// A parent that has ended before there is a task closes the Manager all the same.
-func TestTheParentContextHadEndedBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		parent, cancel := context.WithCancel(context.Background())
-		early := mustNew(t, taskmanager.WithContext(parent))
-		task := start(t, early, "a", untilStopped)
-		synctest.Wait()
-		require.NoError(t, task.Stop(t.Context()))
-		cancel()
-		synctest.Wait()
-		late := mustNew(t, taskmanager.WithContext(parent))
-		for _, m := range []*taskmanager.Manager{early, late} {
-			_, err := m.StartTask("a", untilStopped)
-			require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-			require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
-			require.NoError(t, m.StopAll(t.Context()))
-			require.NoError(t, m.Shutdown(t.Context()))
-		}
-		require.ErrorIs(t, task.Restart(t.Context()), taskmanager.ErrManagerClosed)
-		assert.Equal(t, taskmanager.StateStopped, task.State())
-	})
-}
-
-// A body may hear of the parent's end before the Manager does: what it returns then is no failure.
-func TestABodyThatHearsOfTheParentsEndItself(t *testing.T) {
-	for range 50 {
-		synctest.Test(t, func(t *testing.T) {
-			parent, cancel := context.WithCancelCause(context.Background())
-			m := mustNew(t, taskmanager.WithContext(parent))
-			task := start(t, m, "a", func(context.Context) error {
-				<-parent.Done()
-				return parent.Err()
-			})
-			synctest.Wait()
-			cancel(errWhy)
-			require.NoError(t, task.Wait(t.Context()))
-			assert.Equal(t, taskmanager.StateStopped, task.State())
-			assert.Zero(t, task.Stats().Failures)
-		})
-	}
-}
-
-type parentKey struct{}
-
-func TestTheParentContextsValues(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithContext(context.WithValue(context.Background(), parentKey{}, "value")))
-		task := start(t, m, "a", func(ctx context.Context) error {
-			assert.Equal(t, "value", ctx.Value(parentKey{}))
-			<-ctx.Done()
-			assert.Equal(t, "value", ctx.Value(parentKey{}))
-			return nil
-		})
-		synctest.Wait()
-		require.NoError(t, task.Stop(t.Context()))
-	})
-}
-
-func TestPromise2OneGoroutinePerTask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const tasks = 300
-		parent, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		before := goroutines()
-		m := mustNew(t, taskmanager.WithContext(parent), taskmanager.WithBackoff(time.Minute, time.Minute),
-			taskmanager.WithReportLimit(rate.Inf, 0), taskmanager.WithRestartLimit(1, 1), taskmanager.WithReporter(taskmanager.ReporterFunc(
-				func(context.Context, taskmanager.Event) error { return nil })))
-		events := m.Subscribe(t.Context())
-		assert.Equal(t, before, goroutines(), "a new Manager has none")
-		for i := range tasks {
-			body := untilStopped
-			if i%3 == 0 {
-				body = func(context.Context) error { return errWhy }
-			}
-			start(t, m, fmt.Sprint(i), body)
-		}
-		assert.Equal(t, before+tasks, goroutines())
-		assert.Equal(t, tasks/3, m.Stats().Backoff)
-		time.Sleep(time.Minute + time.Second) // now they wait for the fleet-wide limit
-		assert.Equal(t, before+tasks, goroutines())
-		for i := range tasks {
-			if i%3 != 0 {
-				require.NoError(t, m.RestartTask(t.Context(), fmt.Sprint(i)))
-			}
-		}
-		assert.Equal(t, before+tasks, goroutines())
-		require.NoError(t, m.StopAll(t.Context()))
-		assert.Equal(t, before, goroutines(), "a Manager at rest has none")
-		_ = events
-	})
-}
-
-// The goroutine of a body that ends it by runtime.Goexit is replaced, not doubled.
-func TestPromise2OneGoroutineAfterGoexit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
-		before := goroutines()
-		start(t, m, "a", func(context.Context) error { runtime.Goexit(); return nil })
-		for range 20 {
-			assert.Equal(t, before+1, goroutines())
-			time.Sleep(time.Second)
-		}
-		require.NoError(t, m.StopAll(t.Context()))
-		assert.Equal(t, before, goroutines())
-	})
-}
-
 // At rest nothing holds the Manager: neither a parent context that lives on, nor the timer of a stop or of a pause, nor a reporter.
-func TestPromise2AManagerAtRestIsGarbage(t *testing.T) {
+func TestManagerAtRestIsGarbage_Promise2(t *testing.T) {
 	parent, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for name, use := range map[string]func(m *taskmanager.Manager){
@@ -795,149 +427,7 @@ func TestPromise2AManagerAtRestIsGarbage(t *testing.T) {
 	}
 }
 
-func TestHistory(t *testing.T) {
-	ended := func(m *taskmanager.Manager) (names []string) {
-		for task := range m.Tasks() {
-			names = append(names, task.Name())
-		}
-		slices.Sort(names)
-		return names
-	}
-	finish := func(t *testing.T, m *taskmanager.Manager, names ...string) (tasks []*taskmanager.Task) {
-		t.Helper()
-		for _, name := range names {
-			task := start(t, m, name, untilStopped)
-			synctest.Wait()
-			require.NoError(t, task.Stop(t.Context()))
-			tasks = append(tasks, task)
-		}
-		return tasks
-	}
-	t.Run("none", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t, taskmanager.WithHistory(0))
-			task := finish(t, m, "a")[0]
-			assert.Empty(t, ended(m))
-			_, ok := m.Lookup("a")
-			assert.False(t, ok)
-			assert.False(t, m.IsRunning("a"))
-			assert.Empty(t, m.Stats().Tasks)
-			assert.EqualValues(t, 1, m.Stats().Runs)
-			require.ErrorIs(t, m.StopTask(t.Context(), "a"), taskmanager.ErrTaskNotFound)
-			require.ErrorIs(t, m.RestartTask(t.Context(), "a"), taskmanager.ErrTaskNotFound)
-			require.ErrorIs(t, task.Restart(t.Context()), taskmanager.ErrTaskNotFound)
-			require.ErrorIs(t, task.Stop(t.Context()), taskmanager.ErrTaskNotRunning)
-			// The handle is history, and can be asked.
-			assert.Equal(t, taskmanager.StateStopped, task.State())
-			assert.EqualValues(t, 1, task.Stats().Runs)
-			require.NoError(t, task.Wait(t.Context()))
-			finish(t, m, "a")
-			assert.EqualValues(t, 2, m.Stats().Runs)
-		})
-	})
-	t.Run("the oldest are forgotten", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t, taskmanager.WithHistory(3))
-			alive := start(t, m, "alive", untilStopped)
-			tasks := finish(t, m, "a", "b", "c", "d", "e")
-			assert.Equal(t, []string{"alive", "c", "d", "e"}, ended(m))
-			// One that is revived is not among them any more, and is the newest when it has ended again.
-			require.NoError(t, m.RestartTask(t.Context(), "c"))
-			synctest.Wait()
-			finish(t, m, "f")
-			assert.Equal(t, []string{"alive", "c", "d", "e", "f"}, ended(m))
-			require.NoError(t, m.StopTask(t.Context(), "c"))
-			assert.Equal(t, []string{"alive", "c", "e", "f"}, ended(m))
-			finish(t, m, "g", "h")
-			assert.Equal(t, []string{"alive", "c", "g", "h"}, ended(m))
-			// A name that is started anew takes the place of its former task, in the middle of the others.
-			finish(t, m, "g")
-			assert.Equal(t, []string{"alive", "c", "g", "h"}, ended(m))
-			finish(t, m, "i")
-			assert.Equal(t, []string{"alive", "g", "h", "i"}, ended(m))
-			finish(t, m, "j")
-			assert.Equal(t, []string{"alive", "g", "i", "j"}, ended(m), "h had ended before the second g")
-			finish(t, m, "j", "g", "i")
-			assert.Equal(t, []string{"alive", "g", "i", "j"}, ended(m))
-			require.ErrorIs(t, tasks[0].Restart(t.Context()), taskmanager.ErrTaskNotFound)
-			assert.EqualValues(t, 16, m.Stats().Runs)
-			require.NoError(t, alive.Stop(t.Context()))
-		})
-	})
-	t.Run("128 by default", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t)
-			for i := range 200 {
-				finish(t, m, fmt.Sprint(i))
-			}
-			assert.Len(t, ended(m), 128)
-			for i := range 200 {
-				_, ok := m.Lookup(fmt.Sprint(i))
-				assert.Equal(t, i >= 200-128, ok, i)
-			}
-		})
-	})
-}
-
-// Whatever is forgotten, replaced or revived: the totals are those that the bodies have counted, after every step.
-func TestTotalsNeverDecrease(t *testing.T) {
-	for seed := range uint64(20) {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t, taskmanager.WithHistory(2), taskmanager.WithBackoff(time.Second, time.Second),
-				taskmanager.WithMaxRestarts(1))
-			random := rand.New(rand.NewPCG(seed, 0))
-			var runs, failures, panics uint64 // the bodies take turns: no two bodies run at a time in the bubble's steps
-			var mu sync.Mutex
-			body := func(ctx context.Context) error {
-				mu.Lock()
-				runs++
-				kind := random.IntN(4)
-				if kind >= 2 {
-					failures++
-				}
-				if kind == 3 {
-					panics++
-				}
-				mu.Unlock()
-				switch kind {
-				case 0:
-					return untilStopped(ctx)
-				case 1:
-					return nil
-				case 2:
-					return errWhy
-				default:
-					panic(errWhy)
-				}
-			}
-			for range 200 {
-				mu.Lock()
-				name, step := fmt.Sprint(random.IntN(5)), random.IntN(4)
-				mu.Unlock()
-				switch step {
-				case 0:
-					_, _ = m.StartTask(name, body)
-				case 1:
-					_ = m.StopTask(t.Context(), name)
-				case 2:
-					_ = m.RestartTask(t.Context(), name)
-				case 3:
-					time.Sleep(time.Second)
-				}
-				synctest.Wait()
-				s := m.Stats()
-				mu.Lock()
-				require.Equal(t, runs, s.Runs)
-				require.Equal(t, failures, s.Failures)
-				require.Equal(t, panics, s.Panics)
-				mu.Unlock()
-			}
-			require.NoError(t, m.StopAll(t.Context()))
-		})
-	}
-}
-
-func TestTasks(t *testing.T) {
+func TestManagerTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t)
 		for range m.Tasks() {
@@ -971,259 +461,81 @@ func TestTasks(t *testing.T) {
 	})
 }
 
-func TestWaitDoneAndErr(t *testing.T) {
+func TestManagerTimeCanBeFaked_Promise9(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithRestart(taskmanager.RestartNever))
-		release := make(chan error)
-		task := start(t, m, "a", func(context.Context) error { return <-release })
-		synctest.Wait()
-		select {
-		case <-task.Done():
-			t.Error("it has not ended")
-		default:
+		begin := time.Now()
+		require.Equal(t, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), begin.UTC())
+		elapsed := func(want time.Duration, what string) {
+			t.Helper()
+			assert.Equal(t, want, time.Since(begin), what)
 		}
-		require.NoError(t, task.Err())
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errWhy)
-		defer cancel()
-		began := time.Now()
-		assert.Equal(t, errWhy, task.Wait(ctx))
-		took(t, time.Second, began)
+		m := newManager(t, taskmanager.WithBackoff(time.Hour, 24*time.Hour), taskmanager.WithBackoffFactor(24), taskmanager.WithBackoffJitter(0),
+			taskmanager.WithRestartWindow(7*24*time.Hour), taskmanager.WithRestartLimit(1.0/4096, 1), taskmanager.WithStopTimeout(time.Hour))
 
-		// The same error for all who wait, and for those who ask later; even with a context that is done.
-		own := errors.New("its own")
-		done := task.Done()
-		var wg sync.WaitGroup
-		for range 3 {
-			wg.Go(func() {
-				err := task.Wait(t.Context())
-				assert.ErrorIs(t, err, own)
-				assert.Equal(t, taskmanager.StateFailed, task.State())
-			})
-		}
-		release <- own
-		wg.Wait()
-		<-done
-		assert.Equal(t, done, task.Done())
-		var gaveUp *taskmanager.GiveUpError
-		require.ErrorAs(t, task.Err(), &gaveUp)
-		assert.Equal(t, "a", gaveUp.Task)
-		for range 50 {
-			assert.Same(t, gaveUp, task.Wait(ctx))
-		}
+		// The backoff, and the length of a healthy run.
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if time.Since(begin) == 25*time.Hour {
+				return failAfter(7 * 24 * time.Hour)(ctx)
+			}
+			return errBoom
+		}, taskmanager.WithMaxRestarts(2))
+		require.ErrorIs(t, task.Wait(context.Background()), taskmanager.ErrTooManyRestarts)
+		// 1 h, 24 h, a week that is healthy, 1 h, 24 h; then there are two restarts within the week.
+		elapsed((1+24+7*24+1+24)*time.Hour, "backoff, window, health")
 
-		completed := start(t, m, "b", func(context.Context) error { return nil })
-		require.NoError(t, completed.Wait(t.Context()))
-		require.NoError(t, completed.Err())
-		assert.Equal(t, taskmanager.StateCompleted, completed.State())
-
-		// A body that waits for its own task waits for its context.
-		self := start(t, m, "c", func(ctx context.Context) error {
-			task, _ := taskmanager.FromContext(ctx)
-			return task.Wait(ctx)
-		})
-		synctest.Wait()
-		require.NoError(t, self.Stop(t.Context()))
-		require.NoError(t, self.Err())
-	})
-}
-
-func TestDefaultManager(t *testing.T) {
-	t.Cleanup(func() { taskmanager.SetDefault(nil) })
-	// Made when it is first used, once.
-	taskmanager.SetDefault(nil)
-	var (
-		wg    sync.WaitGroup
-		first [8]*taskmanager.Manager
-	)
-	for i := range first {
-		wg.Go(func() { first[i] = taskmanager.Default() })
-	}
-	wg.Wait()
-	for _, m := range first {
-		require.NotNil(t, m)
-		assert.Same(t, first[0], m)
-	}
-	taskmanager.SetDefault(nil)
-	assert.NotSame(t, first[0], taskmanager.Default())
-
-	synctest.Test(t, func(t *testing.T) {
-		former, m := mustNew(t), mustNew(t, taskmanager.WithName("the default"))
-		taskmanager.SetDefault(former)
-		goesOn := start(t, former, "goes on", untilStopped)
-		taskmanager.SetDefault(m)
-		assert.Same(t, m, taskmanager.Default())
-		assert.Equal(t, taskmanager.StateRunning, settled(goesOn))
-
-		ctx := t.Context()
-		task, err := taskmanager.StartTask("a", untilStopped, taskmanager.WithStopTimeout(time.Second))
-		require.NoError(t, err)
-		synctest.Wait()
-		assert.True(t, taskmanager.IsRunning("a"))
-		assert.True(t, m.IsRunning("a"))
-		found, ok := taskmanager.Lookup("a")
-		assert.True(t, ok)
-		assert.Same(t, task, found)
-		require.NoError(t, taskmanager.RestartTask(ctx, "a"))
-		assert.EqualValues(t, 2, taskmanager.Stats().Tasks["a"].Runs)
-		assert.Equal(t, "the default", taskmanager.Stats().Name)
-		require.NoError(t, taskmanager.StopTask(ctx, "a"))
-		require.ErrorIs(t, taskmanager.StopTask(ctx, "b"), taskmanager.ErrTaskNotFound)
-		assert.False(t, taskmanager.IsRunning("a"))
-		require.NoError(t, taskmanager.RestartTask(ctx, "a"))
-		require.NoError(t, taskmanager.StopAll(ctx))
-		assert.Equal(t, taskmanager.StateStopped, task.State())
-
-		var reported atomic.Int64
-		taskmanager.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
-			reported.Add(1)
-			return nil
-		}))
-		_, err = taskmanager.StartTask("fails", func(context.Context) error { return errWhy })
-		require.NoError(t, err)
-		synctest.Wait()
-		assert.EqualValues(t, 1, reported.Load())
-
-		runCtx, cancel := context.WithCancel(ctx)
-		time.AfterFunc(time.Second/2, cancel)
-		began := time.Now()
-		require.NoError(t, taskmanager.Run(runCtx))
-		took(t, time.Second/2, began)
-		_, err = taskmanager.StartTask("late", untilStopped)
-		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
-		assert.Equal(t, taskmanager.StateRunning, goesOn.State())
-		require.NoError(t, goesOn.Stop(ctx))
-		taskmanager.SetDefault(nil)
-	})
-}
-
-// nest runs body as the task "inner" of a Manager within the task "outer" of m.
-func nest(t *testing.T, m *taskmanager.Manager, body taskmanager.TaskFunc, opts ...taskmanager.TaskOption) *taskmanager.Task {
-	t.Helper()
-	return start(t, m, "outer", func(ctx context.Context) error {
-		inner, err := taskmanager.New(taskmanager.WithContext(ctx), taskmanager.WithStopTimeout(time.Second),
-			taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
-		if err != nil {
-			return err
-		}
-		if _, err := inner.StartTask("inner", body); err != nil {
-			return err
-		}
-		return inner.Run(ctx)
-	}, opts...)
-}
-
-// To stop the outer task stops the inner one, which is told the same cause.
-func TestNestedStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		var body causeLog
-		outer := nest(t, m, func(ctx context.Context) error {
-			err := body.run(ctx)
-			time.Sleep(time.Second / 2)
-			return err
-		})
-		synctest.Wait()
-		began := time.Now()
-		require.NoError(t, outer.Stop(t.Context()))
-		took(t, time.Second/2, began)
-		assert.Equal(t, []error{taskmanager.ErrStopped}, body.all())
-		assert.Equal(t, taskmanager.StateStopped, outer.State())
-	})
-}
-
-// While something in it is stuck the outer task must not begin again.
-func TestNestedStuckTaskIsFinal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t, taskmanager.WithBackoff(0, 0))
-		deaf := newDeafBody()
-		runs := 0
-		outer := start(t, m, "outer", func(ctx context.Context) error {
-			runs++
-			inner, err := taskmanager.New(taskmanager.WithContext(ctx), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
-			assert.NoError(t, err)
-			_, err = inner.StartTask("inner", deaf.hangInBody)
-			assert.NoError(t, err)
-			time.Sleep(time.Second)
-			return fmt.Errorf("the inner ones: %w", errors.Join(errWhy, inner.StopAll(ctx)))
-		})
-		began := time.Now()
-		err := outer.Wait(t.Context())
-		took(t, 6*time.Second, began)
-		assert.Equal(t, taskmanager.StateFailed, outer.State())
-		require.NotErrorIs(t, err, taskmanager.ErrTooManyRestarts)
-		require.ErrorIs(t, err, errWhy)
-		stuck := asStuck(t, err, "inner", 5*time.Second)
-		assert.Contains(t, string(stuck.Stack), "hangInBody")
-		time.Sleep(time.Hour)
-		assert.Equal(t, 1, runs)
-		deaf.release()
-	})
-}
-
-// An inner task that stops, restarts or shuts down what it runs in does not wait for itself.
-func TestNestedTaskStopsTheOuterOne(t *testing.T) {
-	for name, stop := range map[string]func(ctx context.Context, m *taskmanager.Manager) error{
-		"StopTask": func(ctx context.Context, m *taskmanager.Manager) error { return m.StopTask(ctx, "outer") },
-		"StopAll":  func(ctx context.Context, m *taskmanager.Manager) error { return m.StopAll(ctx) },
-		"Shutdown": func(ctx context.Context, m *taskmanager.Manager) error { return m.Shutdown(ctx) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := mustNew(t)
-				began := time.Now()
-				sibling := start(t, m, "sibling", slowToStop(time.Second/2))
-				synctest.Wait() // stopped before its first run, it would take no time
-				outer := nest(t, m, func(ctx context.Context) error {
-					assert.NoError(t, stop(ctx, m))
-					assert.Equal(t, name != "StopTask", sibling.State().Ended(), "the others are waited for")
+		// The fleet-wide limit.
+		begin = time.Now()
+		for _, name := range []string{"b", "c", "d"} {
+			ran := false
+			start(t, m, name, func(ctx context.Context) error {
+				if ran {
 					return untilStopped(ctx)
-				})
-				require.NoError(t, outer.Wait(t.Context()))
-				if name == "StopTask" {
-					took(t, 0, began)
-				} else {
-					took(t, time.Second/2, began)
 				}
-				assert.Equal(t, taskmanager.StateStopped, outer.State())
-				require.NoError(t, m.StopAll(t.Context()))
-			})
-		})
-	}
-	t.Run("RestartTask", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			m := mustNew(t)
-			runs := 0
-			outer := nest(t, m, func(ctx context.Context) error {
-				runs++
-				if runs == 1 {
-					assert.NoError(t, m.RestartTask(ctx, "outer"))
-					<-ctx.Done()
-					assert.ErrorIs(t, context.Cause(ctx), taskmanager.ErrRestarted)
-				}
-				return untilStopped(ctx)
-			})
-			require.Equal(t, taskmanager.StateRunning, settled(outer))
-			assert.Equal(t, 2, runs)
-			assert.EqualValues(t, 2, outer.Stats().Runs)
-			require.NoError(t, outer.Stop(t.Context()))
-		})
-	})
-}
+				ran = true
+				return errBoom
+			}, taskmanager.WithBackoff(0, 0))
+		}
+		for m.Stats().Running < 3 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		elapsed(3*4096*time.Second, "the fleet-wide limit: the last restart of a was at the same time")
 
-// The goroutines of an inner task are its own, by its label, and not those of the outer one.
-func TestNestedStuckStacks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		deaf := newDeafBody()
-		outer := nest(t, m, deaf.hangInSibling, taskmanager.WithStopTimeout(time.Second/2))
+		// The stop timeout, and the deadline of a context.
+		begin = time.Now()
+		release := make(chan struct{})
+		stuck := start(t, m, "stuck", ignoring(release))
 		synctest.Wait()
-		stuck := asStuck(t, outer.Stop(t.Context()), "outer", time.Second/2)
-		assert.Contains(t, string(stuck.Stack), "(*Manager).Run")
-		assert.NotContains(t, string(stuck.Stack), "hangInSibling")
-		// The inner one is stuck at its own deadline, and that does not count as a failure of a task that was stopped.
-		time.Sleep(time.Second)
-		require.Equal(t, taskmanager.StateStopped, settled(outer))
-		assert.Zero(t, outer.Stats().Failures)
-		deaf.release()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		assert.Equal(t, context.DeadlineExceeded, stuck.Wait(ctx))
+		elapsed(time.Minute, "Wait")
+		var timeout *taskmanager.StopTimeoutError
+		require.ErrorAs(t, stuck.Stop(context.Background()), &timeout)
+		elapsed(time.Hour+time.Minute, "the stop timeout")
+		close(release)
+		<-stuck.Done()
+
+		// The deadline of Run.
+		begin = time.Now()
+		ctx, cancel = context.WithTimeout(context.Background(), 1000*time.Hour)
+		defer cancel()
+		require.NoError(t, m.Run(ctx))
+		elapsed(1000*time.Hour, "Run")
+
+		// The report that takes too long, and its next attempt.
+		begin = time.Now()
+		var calls []time.Duration
+		m = newManager(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
+			calls = append(calls, time.Since(begin))
+			if len(calls) == 1 {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		})), taskmanager.WithReportLimit(rate.Inf, 0))
+		start(t, m, "a", boom, taskmanager.WithMaxRestarts(0))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, seconds(0, 10+1), calls)
 	})
 }

@@ -2,9 +2,11 @@ package taskmanager_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,7 +58,8 @@ func (h trappedHandler) Handle(_ context.Context, r slog.Record) error {
 }
 
 func (h trappedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
-func (h trappedHandler) WithGroup(string) slog.Handler      { return h }
+
+func (h trappedHandler) WithGroup(string) slog.Handler { return h }
 
 // A trappedPolicy is a backoff policy with a trap in one of its methods.
 type trappedPolicy struct {
@@ -90,8 +93,11 @@ func (e trappedError) springIn(method string) {
 }
 
 func (e trappedError) Error() string { e.springIn("Error"); return "trapped" }
+
 func (e trappedError) Is(error) bool { e.springIn("Is"); return false }
-func (e trappedError) As(any) bool   { e.springIn("As"); return false }
+
+func (e trappedError) As(any) bool { e.springIn("As"); return false }
+
 func (e trappedError) Unwrap() error { e.springIn("Unwrap"); return nil }
 
 // A trappedValue is a panic's value with a trap in its String method.
@@ -120,8 +126,6 @@ type userCode struct {
 	most    atomic.Int64 // at any time
 }
 
-const userCodeTimeout = 5 * time.Second // the default stop timeout
-
 // body counts body as one of "a".
 func (u *userCode) body(body taskmanager.TaskFunc) taskmanager.TaskFunc {
 	return func(ctx context.Context) error {
@@ -149,6 +153,45 @@ func (u *userCode) manager(t *testing.T, message string) {
 	synctest.Wait()
 	u.trap.set.Store(true)
 }
+
+// check ends what is alive: nothing waits for user code, but the Shutdown for the log.
+func (u *userCode) check(t *testing.T, logHangs bool) {
+	t.Helper()
+	began := time.Now()
+	require.NoError(t, u.m.StopTask(t.Context(), "other"))
+	state := u.task.State()
+	err := u.m.StopTask(t.Context(), "a")
+	if state.Ended() {
+		require.ErrorIs(t, err, taskmanager.ErrTaskNotRunning)
+		assert.Equal(t, state, u.task.State())
+	} else {
+		require.NoError(t, err)
+		assert.Equal(t, taskmanager.StateStopped, u.task.State())
+	}
+	err = u.task.Wait(t.Context())
+	if u.task.State() == taskmanager.StateFailed {
+		var gaveUp *taskmanager.GiveUpError
+		assert.ErrorAs(t, err, &gaveUp)
+	} else {
+		assert.NoError(t, err)
+	}
+	require.Zero(t, u.bodies.Load(), "a body executes after the end")
+	if again, err := u.m.StartTask("a", u.body(untilStopped)); assert.NoError(t, err) {
+		assert.Equal(t, taskmanager.StateRunning, settled(again))
+		assert.EqualValues(t, 1, u.bodies.Load())
+	}
+	took(t, 0, began)
+	require.NoError(t, u.m.Shutdown(t.Context()))
+	if logHangs {
+		took(t, 5*time.Second, began)
+	} else {
+		took(t, 0, began)
+	}
+	assert.EqualValues(t, 1, u.most.Load(), "bodies at once")
+	assert.Zero(t, u.bodies.Load())
+}
+
+const userCodeTimeout = 5 * time.Second // the default stop timeout
 
 func inLog(message string, state taskmanager.State, fails uint64, come func(t *testing.T, u *userCode)) place {
 	return place{name: "log handler: " + message, state: state, fails: fails, log: true, come: func(t *testing.T, u *userCode) {
@@ -311,43 +354,6 @@ func TestUserCodeInTheWay(t *testing.T) {
 			})
 		}
 	}
-}
-
-// check ends what is alive: nothing waits for user code, but the Shutdown for the log.
-func (u *userCode) check(t *testing.T, logHangs bool) {
-	t.Helper()
-	began := time.Now()
-	require.NoError(t, u.m.StopTask(t.Context(), "other"))
-	state := u.task.State()
-	err := u.m.StopTask(t.Context(), "a")
-	if state.Ended() {
-		require.ErrorIs(t, err, taskmanager.ErrTaskNotRunning)
-		assert.Equal(t, state, u.task.State())
-	} else {
-		require.NoError(t, err)
-		assert.Equal(t, taskmanager.StateStopped, u.task.State())
-	}
-	err = u.task.Wait(t.Context())
-	if u.task.State() == taskmanager.StateFailed {
-		var gaveUp *taskmanager.GiveUpError
-		assert.ErrorAs(t, err, &gaveUp)
-	} else {
-		assert.NoError(t, err)
-	}
-	require.Zero(t, u.bodies.Load(), "a body executes after the end")
-	if again, err := u.m.StartTask("a", u.body(untilStopped)); assert.NoError(t, err) {
-		assert.Equal(t, taskmanager.StateRunning, settled(again))
-		assert.EqualValues(t, 1, u.bodies.Load())
-	}
-	took(t, 0, began)
-	require.NoError(t, u.m.Shutdown(t.Context()))
-	if logHangs {
-		took(t, 5*time.Second, began)
-	} else {
-		took(t, 0, began)
-	}
-	assert.EqualValues(t, 1, u.most.Load(), "bodies at once")
-	assert.Zero(t, u.bodies.Load())
 }
 
 // User code that calls back into the Manager is served, as anybody else is; but a Shutdown by what it waits for waits for its time.
@@ -668,4 +674,277 @@ func wide(depth, n int) any {
 		v = next
 	}
 	return v
+}
+
+// goexitHandler is a log handler that ends the goroutine which logs that message, as one does that calls FailNow of a test.
+type goexitHandler struct {
+	slog.Handler
+	message string
+}
+
+func (h goexitHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h goexitHandler) Handle(ctx context.Context, r slog.Record) error {
+	err := h.Handler.Handle(ctx, r)
+	if r.Message == h.message {
+		runtime.Goexit()
+	}
+	return err
+}
+
+// goexitPolicy ends the goroutine that asks it for a delay.
+type goexitPolicy struct{ backoff.ZeroBackOff }
+
+func (goexitPolicy) NextBackOff() time.Duration { runtime.Goexit(); return 0 }
+
+// A log handler that calls Goexit ends that call and nothing else: the task fails as often as its body does, at the times at
+// which it would, and every line is written. A policy that does is no use for further delays: the task is given up.
+func TestUserCodeExitsInALogHandlerOrAPolicy(t *testing.T) {
+	policy := taskmanager.WithBackOffPolicy(func() backoff.BackOff { return &goexitPolicy{} })
+	for title, test := range map[string]struct {
+		message string
+		opts    []taskmanager.TaskOption
+		runs    int
+		cause   error
+	}{
+		"when a run starts":             {message: "task started", runs: 6, cause: taskmanager.ErrTooManyRestarts},
+		"when it fails":                 {message: "task failed, will restart", runs: 6, cause: taskmanager.ErrTooManyRestarts},
+		"when it is given up":           {message: "task failed for good, gave up", runs: 6, cause: taskmanager.ErrTooManyRestarts},
+		"by the backoff policy":         {opts: []taskmanager.TaskOption{policy}, runs: 1, cause: taskmanager.ErrGoexit},
+		"by the policy, then a handler": {message: "task failed for good, gave up", opts: []taskmanager.TaskOption{policy}, runs: 1, cause: taskmanager.ErrGoexit},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+					taskmanager.WithLogger(slog.New(goexitHandler{lines, test.message})))
+				began := time.Now()
+				task := start(t, m, "a", boom, test.opts...)
+				var gaveUp *taskmanager.GiveUpError
+				require.ErrorAs(t, task.Wait(t.Context()), &gaveUp)
+				took(t, time.Duration(test.runs-1)*time.Second, began)
+				require.ErrorIs(t, gaveUp, test.cause)
+				require.ErrorIs(t, gaveUp, errBoom)
+				assert.Equal(t, taskmanager.StateFailed, task.State())
+				assert.EqualValues(t, test.runs, task.Stats().Runs)
+				assert.EqualValues(t, test.runs, task.Stats().Failures)
+				synctest.Wait()
+				want := slices.Repeat([]string{"task started", "task failed, will restart"}, test.runs)
+				want[len(want)-1] = "task failed for good, gave up"
+				assert.Equal(t, want, messages(lines))
+				start(t, m, "a", untilStopped) // the name is free
+			})
+		})
+	}
+}
+
+// shyHandler ends the goroutine which asks whether it wants to know that a run has begun.
+type shyHandler struct{ slog.Handler }
+
+func (h shyHandler) Enabled(_ context.Context, l slog.Level) bool {
+	if l == slog.LevelDebug {
+		runtime.Goexit()
+	}
+	return true
+}
+
+func TestUserCodeExitsInALogHandlerThatIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelDebug)
+		m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+			taskmanager.WithLogger(slog.New(shyHandler{lines})))
+		before := goroutines()
+		began := time.Now()
+		require.ErrorIs(t, start(t, m, "a", boom, taskmanager.WithMaxRestarts(2)).Wait(t.Context()), errBoom)
+		took(t, 2*time.Second, began)
+		assert.Equal(t, before, goroutines())
+		assert.Equal(t, []string{"task failed, will restart", "task failed, will restart", "task failed for good, gave up"}, messages(lines))
+	})
+}
+
+// A prober calls everything in a Manager, on a goroutine of its own, while somebody who calls probe waits: that never
+// ends if a lock is held where probe is called.
+type prober struct {
+	t       *testing.T
+	manager *taskmanager.Manager
+	subject *taskmanager.Task // nil until it has been started
+	busy    atomic.Bool
+	deaf    atomic.Bool // a probe has failed; more of them would fail as well
+
+	mu     sync.Mutex
+	places map[string]bool // where a probe is still to be made
+	all    chan struct{}   // closed when there is none
+}
+
+func (p *prober) probe(place string) {
+	if !p.busy.CompareAndSwap(false, true) {
+		return // what a probe itself causes is not probed
+	}
+	defer p.busy.Store(false)
+	p.mu.Lock()
+	todo, subject := p.places[place], p.subject
+	p.mu.Unlock()
+	if !todo || p.deaf.Load() {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m := p.manager
+		ctx, cancel := context.WithCancel(context.Background())
+		m.Subscribe(ctx)
+		cancel()
+		m.Stats()
+		for task := range m.Tasks() {
+			task.Stats()
+			_ = task.Err()
+		}
+		m.IsRunning("subject")
+		_, err := m.StartTask("probe", untilStopped)
+		assert.NoError(p.t, err, place)
+		assert.NoError(p.t, m.RestartTask(ctx2(), "probe"), place)
+		assert.NoError(p.t, m.StopTask(ctx2(), "probe"), place)
+		m.SetReporter(p.reporter())
+		if subject != nil {
+			subject.State()
+			subject.Done()
+			subject.Stats()
+			_ = subject.Err()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second): // no wait for something to happen: it ends a test that would hang
+		p.deaf.Store(true)
+		p.t.Errorf("a lock is held while user code runs: %s", place)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.places, place)
+	if len(p.places) == 0 {
+		close(p.all)
+	}
+}
+
+func (p *prober) reporter() taskmanager.Reporter {
+	return taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {
+		p.probe("Reporter")
+		return probingError{p}
+	})
+}
+
+// ctx2 is a context that nothing ends.
+func ctx2() context.Context { return context.Background() }
+
+// A probingError calls the prober from each method that this package calls.
+type probingError struct{ *prober }
+
+func (e probingError) Error() string { e.probe("Error"); return "probing" }
+
+func (e probingError) Unwrap() error { e.probe("Unwrap"); return errBoom }
+
+func (e probingError) Is(error) bool { e.probe("Is"); return false }
+
+func (e probingError) As(any) bool { e.probe("As"); return false }
+
+type probingValue struct{ *prober }
+
+func (v probingValue) String() string { v.probe("String of a panic's value"); return "probing" }
+
+type probingStatus struct{ *prober }
+
+func (s probingStatus) String() string { s.probe("String of a status"); return "probing" }
+
+// A probingPolicy restarts at once.
+type probingPolicy struct{ *prober }
+
+func (b probingPolicy) NextBackOff() time.Duration { b.probe("NextBackOff"); return 0 }
+
+func (b probingPolicy) Reset() { b.probe("Reset") }
+
+type probingHandler struct {
+	slog.Handler
+	*prober
+}
+
+func (h probingHandler) Enabled(context.Context, slog.Level) bool { h.probe("Enabled"); return true }
+
+func (h probingHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.probe("Handle: " + r.Message)
+	_ = h.Handler.Handle(ctx, r)
+	return errors.New("full")
+}
+
+// What is locked can only be found out with real goroutines: a bubble doesn't see one that waits for a mutex.
+func TestUserCodeNeverRunsUnderALock_Promise4(t *testing.T) {
+	p := &prober{t: t, all: make(chan struct{}), places: map[string]bool{
+		"body": true, "deferred by the body": true, "body that is being stopped": true, "Reporter": true,
+		"Error": true, "Unwrap": true, "Is": true, "As": true,
+		"String of a panic's value": true, "String of a status": true,
+		"new policy": true, "NextBackOff": true, "Reset": true, "Enabled": true,
+		"Handle: task started": true, "Handle: task failed, will restart": true,
+		"Handle: task failed for good, gave up": true, "Handle: task completed": true,
+		"Handle: task stopped": true, "Handle: task stuck, its body does not return": true,
+		"Handle: reporter failed, will retry": true,
+		"Handle: task can never be given up: the delays between its restarts alone take longer than the window": true,
+	}}
+	p.manager = observed(t,
+		taskmanager.WithLogger(slog.New(probingHandler{slog.DiscardHandler, p})), noReportLimit(),
+		taskmanager.WithStopTimeout(10*time.Millisecond))
+	p.manager.SetReporter(p.reporter())
+
+	subject := start(t, p.manager, "subject", func(ctx context.Context) error {
+		defer p.probe("deferred by the body")
+		p.probe("body")
+		taskmanager.SetStatus(ctx, "%v", probingStatus{p})
+		s, _ := taskmanager.FromContext(ctx)
+		if s.Stats().Runs%2 == 0 {
+			panic(probingValue{p})
+		}
+		return probingError{p}
+	}, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithHealthyAfter(1),
+		taskmanager.WithBackOffPolicy(func() backoff.BackOff { p.probe("new policy"); return probingPolicy{p} }))
+	p.mu.Lock()
+	p.subject = subject
+	p.mu.Unlock()
+
+	// What the subject alone doesn't lead to.
+	for found := false; !found && !p.deaf.Load(); {
+		ended := start(t, p.manager, "gives up", boom, once())
+		<-ended.Done()
+		ended = start(t, p.manager, "completes", func(context.Context) error { return nil },
+			taskmanager.WithMaxRestarts(2), taskmanager.WithRestartWindow(time.Second),
+			taskmanager.WithBackoff(time.Minute, time.Minute)) // a limit that can't be reached
+		<-ended.Done()
+		entered := make(chan struct{})
+		ended = start(t, p.manager, "is stopped", func(ctx context.Context) error {
+			close(entered)
+			<-ctx.Done()
+			p.probe("body that is being stopped")
+			return probingError{p}
+		})
+		<-entered
+		_ = ended.Stop(t.Context()) // it may be late: the handler and the body take their time
+		<-ended.Done()
+		release := make(chan struct{})
+		entered = make(chan struct{})
+		ended = start(t, p.manager, "is stuck", func(context.Context) error { close(entered); <-release; return nil })
+		<-entered
+		var timeout *taskmanager.StopTimeoutError
+		if !assert.ErrorAs(t, ended.Stop(t.Context()), &timeout) {
+			break
+		}
+		close(release)
+		<-ended.Done()
+		select {
+		case <-p.all:
+			found = true
+		default:
+		}
+	}
+	if p.deaf.Load() {
+		return // a stop would hang as well
+	}
+	_ = p.manager.Shutdown(t.Context())
+	<-subject.Done()
 }

@@ -7,6 +7,6 @@ import (
 )
 
 // No task is stuck: no dump.
-func TestStacksOfNobody(t *testing.T) {
+func TestDumpOfNobody(t *testing.T) {
 	assert.Nil(t, (&Manager{}).stacks(nil))
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,17 +13,8 @@ import (
 	"github.com/go-taskmanager/taskmanager/internal/window"
 )
 
-// wallClockSet returns the time at which the clock that t was taken from shows d more (or less), because somebody has set it: its
-// monotonic reading stays. Nothing in package time can make such a Time, hence the knowledge of its fields: the wall clock's
-// seconds begin at bit 30 of the first.
-func wallClockSet(t time.Time, d time.Duration) time.Time {
-	wall := (*uint64)(unsafe.Pointer(&t))
-	*wall += uint64(d/time.Second) << 30 //nolint:gosec // a negative d wraps around, as it must
-	return t
-}
-
 // Outside a bubble: in there, times have no monotonic reading.
-func TestAWallClockJumpMovesNothing(t *testing.T) {
+func TestStatsAfterAJumpOfTheWallClock(t *testing.T) {
 	m, err := New(WithLogger(slog.New(slog.DiscardHandler)), WithBackoff(0, 0))
 	require.NoError(t, err)
 	runs, entered := 0, make(chan struct{})

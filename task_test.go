@@ -20,7 +20,7 @@ import (
 )
 
 // A life that was begun by hand, when no other task was alive, ends with the parent context as the first one does.
-func TestLifeBegunByHandEndsWithTheParentContext(t *testing.T) {
+func TestTaskBegunByHandEndsWithTheParentContext(t *testing.T) {
 	for title, foreign := range map[string]bool{"of package context": false, "of a foreign type": true} {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestLifeBegunByHandEndsWithTheParentContext(t *testing.T) {
 }
 
 // What a life has ended with is told to all who have waited for it, whoever begins the next one first.
-func TestLifeKeepsItsEndForThoseWhoWait(t *testing.T) {
+func TestTaskKeepsTheEndOfALifeForThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		revoked := errors.New("revoked")
@@ -110,7 +110,7 @@ func lifeOf(t *testing.T, events []taskmanager.Event) (runs int) {
 
 // A body that returns while it is found out where it is stuck, so that the next run begins: what there is to say of the
 // first run comes before that, and bears its number.
-func TestLifeOfARunThatReturnsWhileItIsFoundStuck(t *testing.T) {
+func TestTaskReturnsWhileItIsFoundStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoff(0, 0))
 		for i := range 2000 { // whose stacks take a while
@@ -140,7 +140,7 @@ func TestLifeOfARunThatReturnsWhileItIsFoundStuck(t *testing.T) {
 }
 
 // A run that says that it is ready from another goroutine, at the moment of its end.
-func TestLifeOfRunsThatAreReadyWhenTheyEnd(t *testing.T) {
+func TestTaskIsReadyWhenItsRunEnds(t *testing.T) {
 	m := newManager(t, taskmanager.WithBackoff(0, 0), taskmanager.WithRestartLimit(rate.Inf, 1))
 	events := m.Subscribe(t.Context())
 	ready := 0
@@ -166,7 +166,7 @@ func TestLifeOfRunsThatAreReadyWhenTheyEnd(t *testing.T) {
 }
 
 // Tasks of one name, one after the other: the end of each is told before the start of the next.
-func TestLifeAfterLifeOfAName(t *testing.T) {
+func TestTaskLifeAfterLife(t *testing.T) {
 	m := newManager(t)
 	events := m.Subscribe(t.Context())
 	for range 50 {
@@ -184,4 +184,60 @@ func TestLifeAfterLifeOfAName(t *testing.T) {
 		require.NoError(t, last.Wait(t.Context()))
 		require.Equal(t, lives, lifeOf(t, received(events)))
 	}
+}
+
+func TestTaskWaitDoneAndErr(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithRestart(taskmanager.RestartNever))
+		release := make(chan error)
+		task := start(t, m, "a", func(context.Context) error { return <-release })
+		synctest.Wait()
+		select {
+		case <-task.Done():
+			t.Error("it has not ended")
+		default:
+		}
+		require.NoError(t, task.Err())
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errWhy)
+		defer cancel()
+		began := time.Now()
+		assert.Equal(t, errWhy, task.Wait(ctx))
+		took(t, time.Second, began)
+
+		// The same error for all who wait, and for those who ask later; even with a context that is done.
+		own := errors.New("its own")
+		done := task.Done()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				err := task.Wait(t.Context())
+				assert.ErrorIs(t, err, own)
+				assert.Equal(t, taskmanager.StateFailed, task.State())
+			})
+		}
+		release <- own
+		wg.Wait()
+		<-done
+		assert.Equal(t, done, task.Done())
+		var gaveUp *taskmanager.GiveUpError
+		require.ErrorAs(t, task.Err(), &gaveUp)
+		assert.Equal(t, "a", gaveUp.Task)
+		for range 50 {
+			assert.Same(t, gaveUp, task.Wait(ctx))
+		}
+
+		completed := start(t, m, "b", func(context.Context) error { return nil })
+		require.NoError(t, completed.Wait(t.Context()))
+		require.NoError(t, completed.Err())
+		assert.Equal(t, taskmanager.StateCompleted, completed.State())
+
+		// A body that waits for its own task waits for its context.
+		self := start(t, m, "c", func(ctx context.Context) error {
+			task, _ := taskmanager.FromContext(ctx)
+			return task.Wait(ctx)
+		})
+		synctest.Wait()
+		require.NoError(t, self.Stop(t.Context()))
+		require.NoError(t, self.Err())
+	})
 }

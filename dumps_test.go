@@ -1,0 +1,101 @@
+package taskmanager_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// A task of the same name in another Manager is another task.
+func TestDumpOfTheSameNameInTwoManagers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := []*taskmanager.Manager{mustNew(t), mustNew(t)}
+		bodies := []*deafBody{newDeafBody(), newDeafBody()}
+		start(t, ms[0], "same", bodies[0].hangInBody)
+		start(t, ms[1], "same", bodies[1].hangInSibling)
+		synctest.Wait()
+
+		first := asStuck(t, ms[0].StopTask(t.Context(), "same"), "same", 5*time.Second)
+		assert.Contains(t, string(first.Stack), "hangInBody")
+		assert.NotContains(t, string(first.Stack), "hangInSibling")
+		second := asStuck(t, ms[1].StopTask(t.Context(), "same"), "same", 5*time.Second)
+		assert.Contains(t, string(second.Stack), "hangInSibling")
+		assert.NotContains(t, string(second.Stack), "hangInBody")
+		for _, b := range bodies {
+			b.release()
+		}
+	})
+}
+
+// Names that need quoting in the dump, and names that look like a label of it.
+func TestDumpOfOddNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		names := []string{`"task":"plain"`, "plain", `back\slash`, "\u00a0emoji \U0001F600", `{"task":"x", "taskmanager":"1"}`, "plain2"}
+		body := newDeafBody()
+		for _, name := range names {
+			start(t, m, name, body.hangInBody)
+		}
+		synctest.Wait()
+		err := m.StopAll(t.Context())
+		joined, ok := err.(interface{ Unwrap() []error })
+		require.True(t, ok)
+		stacks := make(map[string]string)
+		for _, err := range joined.Unwrap() {
+			var stuck *taskmanager.StopTimeoutError
+			require.ErrorAs(t, err, &stuck)
+			stacks[stuck.Task] = string(stuck.Stack)
+		}
+		require.Len(t, stacks, len(names))
+		for _, name := range names {
+			assert.Equal(t, 1, strings.Count(stacks[name], "# labels:"), "of task %s:\n%s", name, stacks[name])
+			assert.Contains(t, stacks[name], fmt.Sprintf(`"task":%q`, name))
+		}
+		body.release()
+	})
+}
+
+// A dump walks every goroutine of the process, so there is one for all that are stuck, and none for who isn't.
+func TestDumpIsMadeOnceForStopAll(t *testing.T) {
+	const tasks = 300
+	m := mustNew(t, taskmanager.WithStopTimeout(time.Nanosecond))
+	body := newDeafBody()
+	var entered sync.WaitGroup
+	entered.Add(tasks)
+	for i := range tasks {
+		start(t, m, fmt.Sprint(i), func(ctx context.Context) error {
+			entered.Done()
+			return body.run(ctx)
+		})
+	}
+	entered.Wait()
+	allocated := func(f func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	dump := allocated(func() { assert.NoError(t, pprof.Lookup("goroutine").WriteTo(io.Discard, 1)) })
+	var err error
+	stop := allocated(func() { err = m.StopAll(t.Context()) })
+	assert.Equal(t, tasks, m.Stats().Stuck)
+	assert.Less(t, stop, 5*dump, "one dump allocates %d bytes", dump)
+	assert.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), tasks)
+	body.release()
+	for task := range m.Tasks() {
+		<-task.Done()
+	}
+}

@@ -1,0 +1,34 @@
+package taskmanager
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+// wallClockSet returns the time at which the clock that t was taken from shows d more (or less), because somebody has set it: its
+// monotonic reading stays. Nothing in package time can make such a Time, hence the knowledge of its fields: the wall clock's
+// seconds begin at bit 30 of the first.
+func wallClockSet(t time.Time, d time.Duration) time.Time {
+	wall := (*uint64)(unsafe.Pointer(&t))
+	*wall += uint64(d/time.Second) << 30 //nolint:gosec // a negative d wraps around, as it must
+	return t
+}
+
+// parked returns a Manager with one task, which runs until it is stopped, and d longer.
+func parked(t *testing.T, d time.Duration) (*Manager, *Task) {
+	t.Helper()
+	m := quiet()
+	task, err := m.StartTask("a", func(ctx context.Context) error {
+		<-ctx.Done()
+		time.Sleep(d)
+		return nil
+	})
+	require.NoError(t, err)
+	synctest.Wait()
+	return m, task
+}

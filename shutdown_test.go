@@ -1,0 +1,248 @@
+package taskmanager_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+func TestRunTwiceEndsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "vital", failAfter(time.Second), critical, noRestart)
+		first, cancel := goRun(t, m)
+		defer cancel()
+		second, cancel2 := goRun(t, m)
+		defer cancel2()
+		assertGivenUp(t, first.err(t, time.Second), "vital")
+		assertGivenUp(t, second.err(t, time.Second), "vital")
+	})
+}
+
+func TestRunEndsForAnotherReason(t *testing.T) {
+	for name, end := range map[string]func(m *taskmanager.Manager, cancelParent func()) error{
+		"Shutdown": func(m *taskmanager.Manager, _ func()) error { return m.Shutdown(context.Background()) },
+		"parent":   func(_ *taskmanager.Manager, cancelParent func()) error { cancelParent(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancelParent := context.WithCancel(t.Context())
+				m := newManager(t, taskmanager.WithContext(parent))
+				start(t, m, "vital", slowToStop(time.Second), critical)
+				r, cancel := goRun(t, m)
+				defer cancel()
+				r.lives(t)
+				require.NoError(t, end(m, cancelParent))
+				require.NoError(t, r.err(t, time.Second))
+			})
+		})
+		t.Run(name+" without tasks", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancelParent := context.WithCancel(t.Context())
+				m := newManager(t, taskmanager.WithContext(parent))
+				r, cancel := goRun(t, m)
+				defer cancel()
+				r.lives(t)
+				require.NoError(t, end(m, cancelParent))
+				require.NoError(t, r.err(t, 0))
+			})
+		})
+	}
+}
+
+func TestRunAfterAShutdownThatLeftATaskStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		deaf := newDeafBody()
+		start(t, m, "a", deaf.run)
+		synctest.Wait()
+		asStuck(t, m.Shutdown(t.Context()), "a", 5*time.Second)
+		began := time.Now()
+		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
+		took(t, 0, began)
+		deaf.release()
+	})
+}
+
+// Shutdown has time left for the log, and returns with the line that says why it has failed written.
+func TestShutdownWaitsUntilItIsLoggedThatATaskIsStuck(t *testing.T) {
+	for name, test := range map[string]struct{ log, took time.Duration }{
+		"slow":  {time.Second, 6 * time.Second},
+		"hangs": {time.Hour, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, slowLog("task stuck, its body does not return", func() { time.Sleep(test.log) }))
+				release := make(chan struct{})
+				start(t, m, "a", ignoring(release))
+				synctest.Wait()
+				began := time.Now()
+				asStuck(t, m.Shutdown(t.Context()), "a", 5*time.Second)
+				took(t, test.took, began)
+				close(release)
+				time.Sleep(test.log)
+			})
+		})
+	}
+}
+
+func TestRunShutsDownWhenItsContextIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		var body causeLog
+		task := start(t, m, "a", body.run)
+		start(t, m, "slow", slowToStop(time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		time.AfterFunc(time.Minute, cancel)
+		require.NoError(t, m.Run(ctx), "that ctx is done is no error")
+		took(t, time.Minute+time.Second, began)
+		assert.Equal(t, []error{taskmanager.ErrShutdown}, body.all())
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		_, err := m.StartTask("b", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
+	})
+}
+
+func TestRunReturnsWhoIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		body := newDeafBody()
+		start(t, m, "deaf", body.hangInBody)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		stuck := asStuck(t, m.Run(ctx), "deaf", 5*time.Second)
+		took(t, 5*time.Second, began)
+		assert.Contains(t, string(stuck.Stack), "hangInBody")
+		body.release()
+	})
+}
+
+// Shut down by somebody else, or stopped by the end of the parent context, every Run returns after the tasks have ended.
+func TestRunEndsWithTheManager(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, m *taskmanager.Manager, cancel context.CancelCauseFunc){
+		"Shutdown": func(t *testing.T, m *taskmanager.Manager, _ context.CancelCauseFunc) {
+			assert.NoError(t, m.Shutdown(t.Context()))
+		},
+		"parent": func(_ *testing.T, _ *taskmanager.Manager, cancel context.CancelCauseFunc) { cancel(errWhy) },
+	} {
+		t.Run(name+", without tasks", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancel := context.WithCancelCause(context.Background())
+				m := mustNew(t, taskmanager.WithContext(parent))
+				began := time.Now()
+				time.AfterFunc(time.Minute, func() { end(t, m, cancel) })
+				require.NoError(t, m.Run(t.Context()))
+				took(t, time.Minute, began)
+			})
+		})
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancel := context.WithCancelCause(context.Background())
+				m := mustNew(t, taskmanager.WithContext(parent))
+				start(t, m, "slow", slowToStop(time.Second))
+				synctest.Wait()
+				began := time.Now()
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() {
+						assert.NoError(t, m.Run(t.Context()))
+						took(t, time.Minute+time.Second, began)
+						assert.False(t, m.IsRunning("slow"))
+					})
+				}
+				time.Sleep(time.Minute)
+				end(t, m, cancel)
+				wg.Wait()
+				require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
+			})
+		})
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t, taskmanager.WithBackoffJitter(0))
+		var body causeLog
+		task := start(t, m, "a", body.run)
+		failing := start(t, m, "failing", func(context.Context) error { return errWhy })
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, m.Shutdown(t.Context()))
+		took(t, 0, began)
+		assert.Equal(t, []error{taskmanager.ErrShutdown}, body.all())
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.Equal(t, taskmanager.StateStopped, failing.State())
+
+		// Every call returns at once, with ErrManagerClosed where it can't be served.
+		_, err := m.StartTask("b", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+		_, err = m.StartTask("a", untilStopped)
+		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, m.RestartTask(t.Context(), "a"), taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, task.Restart(t.Context()), taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
+		require.ErrorIs(t, m.StopTask(t.Context(), "a"), taskmanager.ErrTaskNotRunning)
+		require.ErrorIs(t, m.StopTask(t.Context(), "b"), taskmanager.ErrTaskNotFound)
+		require.ErrorIs(t, task.Stop(t.Context()), taskmanager.ErrTaskNotRunning)
+		require.NoError(t, m.StopAll(t.Context()))
+		require.NoError(t, m.Shutdown(t.Context()), "again is no error")
+		require.NoError(t, task.Wait(t.Context()))
+		assert.False(t, m.IsRunning("a"))
+		assert.Len(t, slices.Collect(m.Tasks()), 2)
+		assert.Equal(t, 2, m.Stats().Stopped)
+		again, ok := m.Lookup("a")
+		assert.True(t, ok)
+		assert.Same(t, task, again)
+		m.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error { return nil }))
+		ctx, cancel := context.WithCancel(t.Context())
+		events := m.Subscribe(ctx)
+		cancel()
+		<-events
+		took(t, 0, began)
+	})
+}
+
+// A task that shuts its Manager down is not waited for; the others are, and the reports go out, although its context ends.
+func TestShutdownFromInsideATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reported atomic.Int64
+		m := mustNew(t, taskmanager.WithReportLimit(0.001, 1), taskmanager.WithReporter(taskmanager.ReporterFunc(
+			func(context.Context, taskmanager.Event) error {
+				time.Sleep(time.Second)
+				reported.Add(1)
+				return nil
+			})))
+		for i := range 3 {
+			start(t, m, fmt.Sprint(i), func(context.Context) error { return errWhy })
+		}
+		slow := start(t, m, "slow", slowToStop(time.Second))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 1, reported.Load())
+		began := time.Now()
+		caller := start(t, m, "caller", func(ctx context.Context) error {
+			assert.NoError(t, m.Shutdown(ctx))
+			assert.ErrorIs(t, context.Cause(ctx), taskmanager.ErrShutdown)
+			assert.Equal(t, taskmanager.StateStopped, slow.State())
+			assert.EqualValues(t, 3, reported.Load())
+			return nil
+		})
+		require.NoError(t, caller.Wait(t.Context()))
+		took(t, 3*time.Second, began)
+		assert.Equal(t, taskmanager.StateStopped, caller.State())
+	})
+}
