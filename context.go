@@ -67,7 +67,6 @@ func (r *run) execute(o *outcome) {
 			o.err = ErrGoexit
 		}
 	}()
-	pprof.SetGoroutineLabels((*taskContext)(r.task)) // the body of the last run may have set others
 	o.err = r.task.body(r)
 	o.returned = true
 }
@@ -75,19 +74,32 @@ func (r *run) execute(o *outcome) {
 // end ends the context, unless it has ended before. It calls no user code: the children that package
 // context ends here are its own.
 func (r *run) end(cause error) {
-	if cause == nil {
-		cause = context.Canceled // as package context has it
-	}
 	r.task.mu.Lock()
+	inner := r.endLocked(cause)
+	r.task.mu.Unlock()
+	if inner {
+		r.endInner(cause)
+	}
+}
+
+// endLocked is end for a context that has no inner one. Otherwise it does nothing, and returns true: endInner must follow.
+func (r *run) endLocked(cause error) (inner bool) {
 	if r.stage.Load() == withoutInner {
-		r.inner = cause
+		r.inner = orCanceled(cause)
 		r.stage.Store(endedWithoutInner)
 	}
-	cancel := r.cancel
-	r.task.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
+	return r.cancel != nil
+}
+
+// endInner ends the inner context. It is called without the task's mu, which package context may want, by way of ours.
+func (r *run) endInner(cause error) { r.cancel(orCanceled(cause)) }
+
+// orCanceled is the cause of what ends without one, as package context has it.
+func orCanceled(cause error) error {
+	if cause == nil {
+		return context.Canceled
 	}
+	return cause
 }
 
 // innerContext returns the inner context, and makes it before its first use.

@@ -251,3 +251,22 @@ func TestContextEndedWithoutACause(t *testing.T) {
 		<-r.Done()
 	}
 }
+
+// Done may be called first while the run ends: after its end was found to need no inner context, and before it is noted.
+func TestContextFirstAskedWhileItEnds(t *testing.T) {
+	m := quiet()
+	task, err := newTask(m, "a", park, &m.config.task)
+	require.NoError(t, err)
+	task.driver = firstDriver
+	m.aliveCount = 1
+	task.decide(&decision{input: beginNow, now: time.Now()})
+	r := task.run
+	ended := r.Done()
+	task.decide(&decision{input: returnedDone, now: time.Now(), open: true, cause: errors.New("why")})
+	select {
+	case <-ended:
+	default:
+		assert.Fail(t, "Done is open")
+	}
+	assert.EqualError(t, context.Cause(r), "why")
+}

@@ -9,42 +9,44 @@ import (
 
 // A decision is what has become known of a task; and, once decide has been called, what was decided and what is left to do.
 type decision struct {
-	input      input
-	request    request // of askedStop
-	now        time.Time
-	waiter     *waiter         // of a request: who waits until it has been done
-	overdue    *overdueRun     // of becameOverdue
-	timeout    time.Duration   // of deadlinePassed
-	delays     backoff.BackOff // of revived
-	parentDone bool            // the parent context has ended
-
+	input   input
+	request request // of askedStop
+	phase   phase   // of the task now
 	driver  uint32  // who asks for it, if it is the driver: one that was replaced is not heard. Otherwise 0
-	canLog  bool    // who asks will log the event, unless somebody is with the log's handler
-	quiet   bool    // the log does not want to know that a run begins
-	release bool    // Task.logging was due to who asks, and is not any more
-	end     runEnd  // of returned…
-	unsure  bool    // of returned…: see record.unsure
-	verdict verdict // of returned… and judged…; a known one is applied to a run that is judged
 
-	joined   bool  // waiter waits, or has been resolved already
-	refused  bool  // the task can't do that
-	phase    phase // of the task now
-	begun    *run
+	parentDone bool // the parent context has ended
+	canLog     bool // who asks will log the event, unless somebody is with the log's handler
+	quiet      bool // the log does not want to know that a run begins
+	release    bool // Task.logging was due to who asks, and is not any more
+	unsure     bool // of returned…: see record.unsure
+	open       bool // of returned…: the context of the run is still to be ended
+
+	joined   bool // waiter waits, or has been resolved already
+	refused  bool // the task can't do that
 	undoomed bool // it had been waiting for one that was given up
-	cancel   *run // whose context is to be ended
-	cause    error
 	atOnce   bool // nothing holds up the next run
 	more     bool // lines wait for the log
 	line     bool // told is to be logged by who asks; Task.logging is due to that
-	told     occurrence
-	stuck    *occurrence // to be told when it is known where the body is
+
+	now     time.Time
+	waiter  *waiter         // of a request: who waits until it has been done
+	overdue *overdueRun     // of becameOverdue
+	timeout time.Duration   // of deadlinePassed
+	delays  backoff.BackOff // of revived
+	end     runEnd          // of returned…
+	verdict verdict         // of returned… and judged…; a known one is applied to a run that is judged
+
+	begun  *run
+	cancel *run  // whose context is to be ended
+	cause  error // of that
+	told   occurrence
+	stuck  *occurrence // to be told when it is known where the body is
 }
 
 // A verdict is what user code, or its absence, says of a run that is judged.
 type verdict struct {
-	known bool
-	final bool // no restart
-
+	known  bool
+	final  bool          // no restart
 	looked bool          // whether the limit of restarts is used up
 	limit  bool          // it is
 	delay  time.Duration // of a policy of the user's
@@ -54,6 +56,7 @@ type verdict struct {
 // An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
 type occurrence struct {
 	kind     EventKind
+	alone    bool // stopped without what depends on it
 	now      time.Time
 	run      uint64
 	err      error
@@ -61,7 +64,6 @@ type occurrence struct {
 	delay    time.Duration
 	uptime   time.Duration
 	restarts int
-	alone    bool // stopped without what depends on it
 }
 
 // decide has step decide about n, and carries out what it says. What is ours and can't block is done with the lock held: so
@@ -92,17 +94,17 @@ func (t *Task) decide(n *decision) {
 
 // concernsManagerLocked reports whether the Manager's mu must be held to decide about n: a life may begin or end.
 func (t *Task) concernsManagerLocked(n *decision) bool {
-	next, do, ok := table.step(t.machine, n.input, n.request)
+	row := &table[t.machine.phase][n.input]
 	switch {
 	case n.driver != 0 && n.parentDone:
 		return true
-	case !ok:
+	case !row.possible:
 		return false
-	case do&(endLife|beginLife) != 0,
-		t.config.critical && do&(noLongerStuck|publishStarted) != 0:
+	case row.do&(endLife|beginLife) != 0,
+		t.config.critical && row.do&(noLongerStuck|publishStarted) != 0:
 		return true
 	}
-	return (next.phase == judging || n.input == judgedRestart) && n.verdict.known && t.givesUpLocked(&n.verdict, n.now)
+	return (row.to == judging || n.input == judgedRestart) && n.verdict.known && t.givesUpLocked(&n.verdict, n.now)
 }
 
 func (t *Task) decideLocked(n *decision) {
@@ -174,9 +176,9 @@ func (t *Task) judgeLocked(n *decision) {
 	if c.policy == nil {
 		p.delay = t.ownDelayLocked()
 	}
-	p.restarts.Add(p.judged.now, c.windowCapacity())
-	p.nextRunAt = p.judged.now.UnixNano() + int64(min(p.delay, maxDelay))
-	n.atOnce = p.delay == 0 && c.manager.restartLimiter == nil && len(c.dependsOn) == 0 && !n.unsure && !t.linesWaitLocked()
+	p.restarts.Add(p.judgedAt, c.windowCapacity())
+	p.nextRunAt = p.judgedAt.UnixNano() + int64(min(p.delay, maxDelay))
+	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && !n.unsure && !t.linesWaitLocked()
 	t.applyLocked(n, judgedRestart)
 }
 
@@ -195,15 +197,15 @@ func (t *Task) ownDelayLocked() time.Duration {
 
 // applyLocked is the only function that changes machine. in is what n is about, or a part of it.
 func (t *Task) applyLocked(n *decision, in input) {
+	was := t.machine.phase
 	next, do, ok := table.step(t.machine, in, n.request)
 	if !ok {
 		return
 	}
 	if do&refuse != 0 {
-		n.refused, n.phase = true, t.machine.phase
+		n.refused, n.phase = true, was
 		return
 	}
-	was := t.machine.phase
 	if n.waiter != nil {
 		n.joined = true
 		n.waiter.next, t.waiters = t.waiters, n.waiter
@@ -212,25 +214,31 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if was.executes() && !next.phase.executes() {
 		t.endRunLocked(n)
 	}
-	if do&publishStarted != 0 {
+	switch {
+	case do&publishStarted != 0:
 		t.beginRunLocked(n)
-	}
-	if do&beginLife != 0 {
+	case do&beginLife != 0:
 		t.beginLifeLocked(n)
 	}
-	t.state.Store(uint32(next.phase.state()))
+	if s := next.phase.state(); s != was.state() {
+		t.state.Store(uint32(s))
+	}
 	if do&countFailure != 0 {
-		t.countLocked(&n.end)
+		t.countLocked(n)
 	}
 	if do&noLongerStuck != 0 {
 		t.unstickLocked(n)
 	}
-	if next.phase == failed && in != judgedGiveUp || was == waiting && in == judgedGiveUp {
-		t.recordLocked().gaveUp = &GiveUpError{Task: t.name, Err: n.end.err}
-	}
-	if do&publishAny != 0 && (do&publishStarted == 0 || !n.quiet || t.config.manager.bus.wants(EventStarted)) {
+	if do&publishAny != 0 {
 		t.publishLocked(n, do, was)
 	}
+	if do&(endLife|resolveAll|resolveRestarts|cancelRun|wakeDriver) != 0 {
+		t.applyRestLocked(n, do)
+	}
+}
+
+// applyRestLocked carries out what a run that fails and is followed by another one does not need.
+func (t *Task) applyRestLocked(n *decision, do effect) {
 	if do&endLife != 0 {
 		t.endLifeLocked(n)
 	}
@@ -242,10 +250,10 @@ func (t *Task) applyLocked(n *decision, in input) {
 	}
 	if do&cancelRun != 0 {
 		n.cancel = t.run
-		n.cause = t.causeOf(next.pending)
+		n.cause = t.causeOf(t.machine.pending)
 		if n.overdue != nil {
 			t.recordLocked().overdue = n.overdue.err
-			if next.phase == overdue {
+			if t.machine.phase == overdue {
 				n.cause = n.overdue.err.Err
 			}
 		}
@@ -279,6 +287,9 @@ func (t *Task) beginRunLocked(n *decision) {
 // endRunLocked notes that the run is over.
 func (t *Task) endRunLocked(n *decision) {
 	n.end.run = t.runNumberLocked()
+	if n.open && t.run.endLocked(n.cause) {
+		n.cancel = t.run // somebody has called Done just now
+	}
 	t.run = nil
 	p := t.record
 	if p != nil && p.overdue != nil {
@@ -291,17 +302,17 @@ func (t *Task) endRunLocked(n *decision) {
 }
 
 // countLocked counts how a run has ended, at the moment at which it is over: no snapshot shows one without the other.
-func (t *Task) countLocked(end *runEnd) {
+func (t *Task) countLocked(n *decision) {
 	p := t.recordLocked()
-	p.judged = *end
-	if end.err == nil {
+	p.judged, p.judgedAt = n.end, n.now
+	if n.end.err == nil {
 		return
 	}
 	p.failures++
-	if end.panicked {
+	if n.end.panicked {
 		p.panics++
 	}
-	p.lastErr, p.lastErrAt = end.err, end.now
+	p.lastErr, p.lastErrAt = n.end.err, n.now
 }
 
 // unstickLocked tells that the task was stuck, if that is still to be told, and that it is not any more.
@@ -321,46 +332,71 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	if do&publishRunEnd != 0 {
 		t.publishRunEndLocked(n)
 	}
-	o := occurrence{now: n.now, run: t.runNumberLocked()}
+	switch do &= publishAny &^ publishRunEnd; do {
+	case 0:
+		return
+	case publishStuck:
+		t.reserveStuckLocked(n)
+		return
+	}
+	if do == publishStarted && n.quiet && !t.config.manager.bus.wants(EventStarted) {
+		return
+	}
+	if do == publishGaveUp && t.record.gaveUp == nil {
+		t.record.gaveUp = &GiveUpError{Task: t.name, Err: n.end.err} // without a verdict
+	}
+	o := n.occurrence()
+	o.now, o.run = n.now, t.runNumberLocked()
 	if was.executes() {
 		o.uptime = n.end.uptime
 	}
-	switch {
-	case do&publishStarted != 0:
+	switch do {
+	case publishStarted:
 		o.kind = EventStarted
-	case do&publishRestart != 0:
+	case publishRestart:
 		o.kind, o.cause = EventStopped, ErrRestarted
-		o.err = errors.Join(ErrRestarted, besideCause(n.end.err, ErrRestarted))
-	case do&publishStopped != 0:
+		o.err = errRestartedBeside(n.end.err)
+	case publishStopped:
 		o.kind, o.cause, o.alone = EventStopped, t.causeOf(t.machine.pending), t.machine.pending == stopRequest
 		if was.executes() {
 			o.err = besideCause(n.end.err, o.cause)
 		}
-	case do&publishGaveUp != 0:
+	case publishGaveUp:
 		p := t.record
 		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Len()
-	case do&publishDone != 0:
+	case publishDone:
 		o.kind = EventCompleted
-	case do&publishStuck != 0:
-		t.reserveStuckLocked(n)
-		return
-	default:
-		return
 	}
-	t.tellLocked(n, &o)
+	t.tellLocked(n, o)
+}
+
+// errRestartedBeside is what there is to say of a run that has ended with err because of a restart by hand.
+//
+//go:noinline
+func errRestartedBeside(err error) error {
+	return errors.Join(ErrRestarted, besideCause(err, ErrRestarted))
 }
 
 // publishRunEndLocked publishes how the run has ended that was judged.
 func (t *Task) publishRunEndLocked(n *decision) {
-	p := t.record
-	o := occurrence{
-		kind: EventFailed, now: p.judged.now, run: p.judged.run, err: p.judged.err, uptime: p.judged.uptime,
-		delay: p.delay, restarts: p.restarts.Len(),
-	}
+	p, o := t.record, n.occurrence()
+	o.kind, o.now, o.run, o.err, o.uptime = EventFailed, p.judgedAt, p.judged.run, p.judged.err, p.judged.uptime
+	o.delay, o.restarts = p.delay, p.restarts.Len()
 	if o.err == nil {
 		o.kind = EventCompleted
 	}
-	t.tellLocked(n, &o)
+	t.tellLocked(n, o)
+}
+
+// occurrence returns where to write what has happened: in told, unless that is taken.
+//
+//go:noinline
+func (n *decision) occurrence() *occurrence {
+	if n.line {
+		return new(occurrence)
+	}
+	n.told = occurrence{}
+	return &n.told
 }
 
 // reserveStuckLocked notes that it is to be told that the task is stuck, as soon as it is known where its body is; and at
@@ -382,7 +418,10 @@ func (t *Task) tellLocked(n *decision, o *occurrence) {
 	switch {
 	case o.kind == EventStarted && n.quiet:
 	case n.canLog && !n.line && !t.logging && !t.linesWaitLocked():
-		t.logging, n.line, n.told = true, true, *o
+		t.logging, n.line = true, true
+		if o != &n.told {
+			n.told = *o
+		}
 		b.pending.Add()
 	default:
 		t.leaveLineLocked(o)
@@ -443,7 +482,7 @@ func (t *Task) beginLifeLocked(n *decision) {
 	m.clearCriticalExitLocked(t)
 	m.taskStartedLocked(t, n.now)
 	t.driver++
-	go t.supervise(driver{id: t.driver})
+	go t.supervise(t.driver, false)
 }
 
 // event makes the event of an occurrence.

@@ -33,7 +33,7 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							task.firstRun.task = task
 							task.machine.phase = p
 							task.state.Store(uint32(p.state()))
-							task.record = &record{judged: runEnd{now: time.Now(), err: errors.New("boom")}}
+							task.record = &record{judged: runEnd{err: errors.New("boom")}, judgedAt: time.Now()}
 							if p.executes() {
 								task.run = &task.firstRun
 							}

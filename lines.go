@@ -42,19 +42,27 @@ func (t *Task) unclogLocked() {
 	}
 }
 
-// logLine hands an event to the log's handler.
+// logLine hands an event to the log's handler, if that wants it.
 //
 //go:noinline
-func (t *Task) logLine(o *occurrence) {
+func (t *Task) logLine(o *occurrence) (written bool) {
 	b := t.config.manager.bus
 	defer b.pending.Done()
-	if b.logs(o.kind.Level()) {
-		e := t.event(o)
-		b.logEvent(&e)
+	if written = b.logs(o.kind.Level()); written {
+		t.writeLine(o)
 	}
 	if o.kind == EventStopped && o.alone {
 		t.config.manager.warnOfDependents(t)
 	}
+	return written
+}
+
+// writeLine is not inlined, for an event is large.
+//
+//go:noinline
+func (t *Task) writeLine(o *occurrence) {
+	e := t.event(o)
+	t.config.manager.bus.logEvent(&e)
 }
 
 // logStart has it logged that the run has begun. The body is entered after that, so that its own lines come later; and at
@@ -71,12 +79,13 @@ func (d *driver) logStart() {
 	}
 }
 
-// finish writes the line of n, if that is for the driver to do.
-func (d *driver) finish(n *decision) {
+// finish writes the line of n, if that is for the driver to do. It returns whether that may have taken time.
+func (d *driver) finish(n *decision) (written bool) {
 	if n.line {
 		d.holdsLog = true
-		d.task.logLine(&n.told)
+		written = d.task.logLine(&n.told)
 	}
+	return written
 }
 
 // endLine says that the driver is not with the log's handler any more.

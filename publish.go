@@ -125,14 +125,11 @@ func (b *eventBus) logs(level slog.Level) bool {
 	return b.slog().Enabled(context.Background(), level)
 }
 
-// logEvent hands e to the log. What is said of logs holds for it, and for the methods of the event's
+// logEvent hands e to the log, which wants to know. What is said of logs holds for it, and for the methods of the event's
 // errors, which are the user's as well.
 func (b *eventBus) logEvent(e *Event) {
 	defer func() { _ = recover() }() // as in logs
-	level := e.Kind.Level()
-	if b.logs(level) {
-		b.log(level, eventKinds[e.Kind].message, e.attrs()...)
-	}
+	b.log(e.Kind.Level(), eventKinds[e.Kind].message, e.attrs()...)
 }
 
 // log calls the log's handler. What is said of logs holds for it.

@@ -15,9 +15,10 @@ type driver struct {
 	id   uint32 // of Task.driver, as long as it is not replaced
 	mute bool   // don't ask the log's handler whether it wants to know that a run begins: that has ended the driver before this one
 
-	atOnce    bool // nothing holds up the next run
-	over      bool // the task has ended
-	run       *run // that has begun and is not over
+	atOnce    bool      // nothing holds up the next run
+	since     time.Time // when the next run begins, if that is known without a look at the clock
+	over      bool      // the task has ended
+	run       *run      // that has begun and is not over
 	outcome   outcome
 	executing bool
 	unsure    bool // of the run before, see record.unsure
@@ -29,16 +30,20 @@ type driver struct {
 // firstDriver is the number of a task's first driver.
 const firstDriver = 1
 
-// supervise is the goroutine.
-func (t *Task) supervise(d driver) {
-	d.task = t
+// supervise is the goroutine. As many of them are parked in a body, what it has on its stack is little, and its callees have more
+// only before a run and after it.
+func (t *Task) supervise(id uint32, mute bool) {
+	d := driver{task: t, id: id, mute: mute}
 	pprof.SetGoroutineLabels((*taskContext)(t))
 	defer func() {
 		if !d.left {
 			d.unwind()
 		}
 	}()
-	for d.next() {
+	for first := true; d.next(); first = false {
+		if !first {
+			pprof.SetGoroutineLabels((*taskContext)(t)) // the body may have set others
+		}
 		d.executing = true
 		d.run.execute(&d.outcome)
 		d.executing = false
@@ -60,7 +65,7 @@ func (d *driver) unwind() {
 	replaced := t.driver != d.id
 	if !replaced {
 		t.driver++
-		go t.supervise(driver{id: t.driver, mute: d.asking})
+		go t.supervise(t.driver, d.asking)
 	}
 	t.mu.Unlock()
 	if replaced {
@@ -76,9 +81,10 @@ func (d *driver) next() bool {
 	if d.atOnce {
 		d.atOnce = false
 		runtime.Gosched() // without this, tasks that crash at once starve everything else
-		if d.begin() {
+		if l := d.task.config.manager.restartLimiter; (l == nil || l.Allow()) && d.begin() {
 			return true
 		}
+		d.since = time.Time{}
 	}
 	for {
 		switch d.look() {
@@ -148,7 +154,10 @@ func (d *driver) begin() bool {
 	d.asking = true
 	n.quiet = d.mute || !m.bus.logs(EventStarted.Level()) // user code, while a stop has nothing to wait for
 	d.asking = false
-	n.now = time.Now()
+	n.now, d.since = d.since, time.Time{}
+	if n.now.IsZero() {
+		n.now = time.Now()
+	}
 	t.decide(&n)
 	d.holdsLog, d.mute = false, false
 	if n.begun == nil {
@@ -173,7 +182,9 @@ func (d *driver) begin() bool {
 func (d *driver) returned() {
 	n := decision{canLog: true}
 	d.noteReturn(&n)
-	d.finish(&n)
+	if written := d.finish(&n); d.atOnce && !written {
+		d.since = n.now // a run that nothing holds up begins when the one before ends
+	}
 	if d.over = n.phase.ended(); d.over {
 		d.endLine()
 		if n.more {
@@ -184,32 +195,30 @@ func (d *driver) returned() {
 
 // noteReturn is returned without the log.
 func (d *driver) noteReturn(n *decision) {
-	t, r, o := d.task, d.run, d.outcome
-	d.run, d.outcome, d.executing = nil, outcome{}, false
+	t, r, err := d.task, d.run, d.outcome.err
 	m := t.config.manager
 	n.input, n.driver, n.now = returnedAgain, d.id, time.Now()
-	if o.err != nil && !o.returned {
-		if left := t.takeLeftBehind(); left != nil {
-			o.err = errors.Join(o.err, left)
-		}
+	if err != nil && !d.outcome.returned {
+		err = t.withLeftBehind(err)
 	}
-	n.end = runEnd{err: o.err, panicked: o.panicked, now: n.now, uptime: n.now.Sub(r.started)}
-	if r.Err() == nil {
-		cause := o.err
-		if m.parent.isDone() {
-			cause = m.parentCause()
-		}
-		r.end(cause) // whatever was started with it ends
+	n.end.err, n.end.panicked, n.end.uptime = err, d.outcome.panicked, n.now.Sub(r.started)
+	d.run, d.outcome, d.executing = nil, outcome{}, false
+	n.cause = err
+	if m.parent.isDone() {
+		n.cause = m.parentCause()
 	}
-	permanent, leaves := classify(o.err)
+	if n.open = r.stage.Load() == withoutInner; !n.open {
+		r.end(n.cause) // whatever was started with it ends before anybody hears of the end
+	}
+	permanent, leaves := classify(err)
 	switch {
 	case leaves == yes:
 		n.input = returnedLeaves
-	case o.err == nil && t.config.restart != RestartAlways:
+	case err == nil && t.config.restart != RestartAlways:
 		n.input = returnedDone
 	}
 	n.unsure = leaves == unknown
-	n.verdict = verdict{known: permanent != unknown && t.config.policy == nil, final: permanent == yes}
+	n.verdict.known, n.verdict.final = permanent != unknown && t.config.policy == nil, permanent == yes
 	t.decide(n)
 	d.atOnce = n.atOnce && n.phase == inBackoff
 	t.announceEnd(n.phase)
@@ -225,14 +234,14 @@ func (t *Task) announceEnd(p phase) {
 	}
 }
 
-// takeLeftBehind returns what the run has left executing and could not return.
-func (t *Task) takeLeftBehind() error {
+// withLeftBehind adds to the error of a run that has not returned what it has left executing.
+func (t *Task) withLeftBehind(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lazy == nil {
-		return nil
+	if t.lazy == nil || t.lazy.leftBehind == nil {
+		return err
 	}
-	err := t.lazy.leftBehind
+	err = errors.Join(err, t.lazy.leftBehind)
 	t.lazy.leftBehind = nil
 	return err
 }
@@ -248,9 +257,9 @@ func (d *driver) judge() {
 	p := t.record
 	end := p.judged
 	p.judged.asked = true
+	n := decision{driver: d.id, canLog: true, now: p.judgedAt, verdict: verdict{known: true}}
 	t.mu.Unlock()
 
-	n := decision{driver: d.id, canLog: true, now: end.now, verdict: verdict{known: true}}
 	asked, judged := end.asked, false // the methods of the error have been, and so has all
 	defer func() {
 		if asked && !judged { // the policy has called runtime.Goexit
@@ -345,7 +354,7 @@ func (d *driver) pause() bool {
 		return false
 	}
 	p := t.record
-	delay := p.delay - time.Since(p.judged.now)
+	delay := p.delay - time.Since(p.judgedAt)
 	wake := t.parkLocked()
 	clogged := t.lazy != nil && len(t.lazy.lines) >= maxLines
 	t.mu.Unlock()
@@ -404,5 +413,5 @@ func (t *Task) wakeDriverLocked() {
 		p.delays, p.inPolicy, p.backedOff = nil, false, false // those belong to the one that is replaced
 	}
 	t.driver++
-	go t.supervise(driver{id: t.driver})
+	go t.supervise(t.driver, false)
 }

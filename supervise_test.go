@@ -473,3 +473,34 @@ func TestSuperviseWithOneGoroutineAfterGoexit_Promise2(t *testing.T) {
 		assert.Equal(t, before, goroutines())
 	})
 }
+
+// A run that follows at once begins when the one before has ended, and a log that takes its time is none of its uptime.
+func TestSuperviseBeginsARunWhenNothingHoldsItUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		handler time.Duration
+		opts    []taskmanager.Option
+	}{
+		"at once":                     {0, nil},
+		"after the log":               {time.Second, nil},
+		"at once, within a limit":     {0, []taskmanager.Option{taskmanager.WithRestartLimit(1, 1)}},
+		"after the log, and a limit":  {time.Second, []taskmanager.Option{taskmanager.WithRestartLimit(1, 1)}},
+		"at once, without any limits": {0, []taskmanager.Option{taskmanager.WithRestartLimit(rate.Inf, 1)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, append([]taskmanager.Option{slowLog("task failed, will restart", func() { time.Sleep(c.handler) })}, c.opts...)...)
+				began, runs := time.Now(), 0
+				task := start(t, m, "a", func(ctx context.Context) error {
+					if runs++; runs == 1 {
+						time.Sleep(time.Minute)
+						return errBoom
+					}
+					return untilStopped(ctx)
+				}, taskmanager.WithBackoff(0, 0))
+				time.Sleep(2 * time.Minute)
+				assert.Equal(t, time.Minute+c.handler, task.Stats().RunStartedAt.Sub(began))
+				assert.Equal(t, time.Minute-c.handler, task.Stats().Uptime)
+			})
+		})
+	}
+}

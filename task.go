@@ -109,6 +109,7 @@ type record struct {
 	overdue     *OverdueError // why the run was canceled, until it has returned
 	stuckEvent  *occurrence   // that the task is stuck, until that has been published
 	judged      runEnd        // the run that is judged, and until the next one begins
+	judgedAt    time.Time     // when that was over
 	unsure      error         // of the run before: whether it says that something still executes takes user code to know
 	leftRunning error         // what the body has left executing when it was stopped
 }
@@ -116,10 +117,9 @@ type record struct {
 // A runEnd is how a run has ended.
 type runEnd struct {
 	err      error
-	panicked bool
-	now      time.Time
 	uptime   time.Duration
 	run      uint64
+	panicked bool
 	asked    bool // its methods may have called runtime.Goexit: they are not called again
 }
 
@@ -132,7 +132,7 @@ func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task,
 		hash:    hashOf(name),
 		body:    body,
 		config:  config,
-		labels:  pprof.WithLabels(m.values, goroutines.Labels(m.id, name)).Value(labelsKey),
+		labels:  pprof.WithLabels(m.labels, goroutines.Labels(m.id, name)).Value(labelsKey),
 		isGroup: isGroup(body),
 	}
 	if config.readiness > 0 || config.watchdog > 0 {

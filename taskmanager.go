@@ -109,6 +109,7 @@ import (
 // A Manager supervises tasks. It is made by [New].
 type Manager struct {
 	values         context.Context    // those of config.ctx, without its end
+	labels         context.Context    // has the pprof labels of values, and nothing else
 	outerRun       *run               // whose context config.ctx is, or derives from; nil if it is not that of a task
 	config         config             // never changes
 	id             string             // unique in the process; a pprof label
@@ -150,6 +151,7 @@ func New(opts ...Option) (*Manager, error) {
 		outerRun: runOf(c.ctx),
 		id:       strconv.FormatUint(managerCount.Add(1), 10),
 	}
+	m.labels = context.WithValue(context.Background(), labelsKey, m.values.Value(labelsKey))
 	m.parent.init(c.ctx)
 	var outer *eventBus
 	if c.parentManager != nil {
@@ -199,7 +201,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	if err != nil {
 		return nil, err
 	}
-	go t.supervise(driver{id: firstDriver})
+	go t.supervise(firstDriver, false)
 	if takesOver {
 		m.doomChanged(t) // who waits for it will not wait for ever
 	}

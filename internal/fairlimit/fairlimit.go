@@ -25,11 +25,20 @@ func New(limit rate.Limit, burst int) *Limiter {
 	return &Limiter{limiter: rate.NewLimiter(limit, burst)}
 }
 
-// Wait returns true when it is the caller's turn: at once if nobody waits and a turn is left. If it
-// receives from wake before that, it gives its place in the queue up and returns false.
+// Allow reports whether it is the caller's turn at once: nobody waits, and a turn is left.
+func (l *Limiter) Allow() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.allowLocked()
+}
+
+func (l *Limiter) allowLocked() bool { return l.queue.Len() == 0 && l.limiter.Allow() }
+
+// Wait returns true when it is the caller's turn: at once if Allow would say so. If it receives from
+// wake before that, it gives its place in the queue up and returns false.
 func (l *Limiter) Wait(wake <-chan struct{}) bool {
 	l.mu.Lock()
-	if l.queue.Len() == 0 && l.limiter.Allow() {
+	if l.allowLocked() {
 		l.mu.Unlock()
 		return true
 	}

@@ -270,3 +270,23 @@ func TestWaitAsAQueueAndABucket(t *testing.T) {
 		})
 	}
 }
+
+func TestAllow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := fairlimit.New(1, 2)
+		assert.True(t, l.Allow())
+		assert.True(t, l.Allow())
+		assert.False(t, l.Allow(), "none is left")
+
+		turns := make(chan bool, 1)
+		go func() { turns <- l.Wait(nil) }()
+		time.Sleep(time.Second - 1)
+		synctest.Wait()
+		assert.False(t, l.Allow(), "somebody waits")
+		time.Sleep(1)
+		assert.True(t, <-turns)
+		assert.False(t, l.Allow(), "that was for the other one")
+		time.Sleep(time.Second)
+		assert.True(t, l.Allow())
+	})
+}
