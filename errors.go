@@ -383,7 +383,14 @@ func isOnly(err, cause error) bool {
 
 // isSame is a == b. Values of a type that can't be compared are not the same.
 func isSame(a, b error) bool {
-	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && reflect.ValueOf(a).Comparable() && a == b //nolint:errorlint // one step of a walk
+	t := reflect.TypeOf(a)
+	if t != reflect.TypeOf(b) {
+		return false
+	}
+	if t.Kind() == reflect.Pointer { // as most are: for others more has to be asked, with the Manager's mu held
+		return a == b //nolint:errorlint // one step of a walk
+	}
+	return t.Comparable() && reflect.ValueOf(a).Comparable() && a == b //nolint:errorlint // likewise
 }
 
 // stackOf returns the stack that err carries: of a panic, or of a task that is overdue or stuck.

@@ -207,7 +207,7 @@ func (d *driver) noteReturn(n *decision) {
 	if m.parent.isDone() {
 		n.cause = m.parentCause()
 	}
-	if n.open = r.stage.Load() == withoutInner; !n.open {
+	if n.open = r.stage.Load() == withoutInner; !n.open && r.Err() == nil {
 		r.end(n.cause) // whatever was started with it ends before anybody hears of the end
 	}
 	permanent, leaves := classify(err)
