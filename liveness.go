@@ -117,9 +117,8 @@ func (w *watchedRun) startTimers() {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	age := time.Since(w.started) // the log of the start has taken its time, perhaps
-	if d := t.config.readiness; d > 0 {
-		w.readiness = time.AfterFunc(d-age, func() { w.reportOverdue(ErrNotReady, d) })
+	if d := t.config.readiness; d > 0 { // from now on: the log of the start may have taken its time
+		w.readiness = time.AfterFunc(d, func() { w.reportOverdue(ErrNotReady, d) })
 		return // the watchdog begins when it is ready
 	}
 	w.startWatchdogLocked()

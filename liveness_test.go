@@ -843,3 +843,19 @@ func TestWatchdogOfAFrozenProcess(t *testing.T) {
 	require.NoError(t, child.Wait())
 	assert.Contains(t, strings.Join(rest, "\n"), "failures: 0")
 }
+
+// A log that needs longer for the line of the start than the body has, takes nothing from it.
+func TestReadyTimeBeginsWithTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, slowLog("task started", func() { time.Sleep(time.Minute) }))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			taskmanager.Ready(ctx)
+			return untilStopped(ctx)
+		}, taskmanager.WithReadiness(2*time.Second))
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		assert.True(t, task.Stats().Ready)
+		assert.Zero(t, task.Stats().Failures)
+	})
+}

@@ -83,10 +83,13 @@ type model struct {
 	tasks       map[string]*modelTask
 	retired     modelCounts // of tasks whose name was started anew
 	closed      bool
+	shut        bool // Shutdown was called
 	parentEnded bool
 	stops       []*modelStop
+	runs        []*modelRun
+	logMood     string
 	history     int
-	gone        map[string]bool       // critical tasks that are
+	gone        map[string]errorSet   // critical tasks that are, and why
 	causes      map[string][]errorSet // of the contexts of all runs of the name; 0: not ended
 	events      map[string][]eventView
 }
@@ -120,8 +123,13 @@ type modelTask struct {
 	asked     modelRequest
 	executing bool
 	ready     bool
-	doomed    bool     // waits for one that was given up
-	late      errorSet // why the run was canceled
+	doomed    bool        // waits for one that was given up
+	doomedBy  errorSet    // why that was
+	hanging   bool        // the log's handler hangs with a line of the task
+	lines     []eventView // wait for that
+	held      bool        // its next run waits for that
+	entering  bool        // its body does
+	late      errorSet    // why the run was canceled
 	lateSince time.Duration
 	readyBy   time.Duration
 	beatBy    time.Duration
@@ -143,7 +151,14 @@ type modelTask struct {
 type modelCall struct {
 	stops   []*modelStop
 	restart bool
+	quit    string // Run: why it ends
 	outcome *outcomeOfCall
+}
+
+// A modelRun is a call of Run that has not begun to shut down.
+type modelRun struct {
+	call  *modelCall
+	until time.Duration // when its context is done
 }
 
 // A modelStop is a request of one task.
@@ -162,7 +177,7 @@ type modelStop struct {
 }
 
 func newModel(history int) *model {
-	return &model{history: history, gone: make(map[string]bool), tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView)}
+	return &model{history: history, gone: make(map[string]errorSet), tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView)}
 }
 
 func newModelTask(name string, o modelOptions, now time.Duration) *modelTask {
@@ -232,10 +247,11 @@ func (m *model) oldest() (names []string) {
 	return names
 }
 
-// leaves notes that a critical task is gone.
-func (m *model) leaves(t *modelTask) {
+// leaves notes that a critical task is gone, and why. With Run under way, nothing begins from now on.
+func (m *model) leaves(t *modelTask, why errorSet) {
 	if t.o.critical {
-		m.gone[t.name] = true
+		m.gone[t.name] = why
+		m.closed = m.closed || len(m.runs) > 0
 	}
 }
 
@@ -255,17 +271,22 @@ func (m *model) doom() {
 			if t == nil || t.state != taskmanager.StateWaiting {
 				continue
 			}
-			doomed := slices.ContainsFunc(t.o.dependsOn, func(d string) bool {
-				dependency := m.tasks[d]
-				return dependency != nil && (dependency.state == taskmanager.StateFailed ||
-					dependency.state == taskmanager.StateWaiting && dependency.doomed)
-			})
+			doomed, why := false, errorSet(0)
+			for _, d := range t.o.dependsOn {
+				switch d := m.tasks[d]; {
+				case d == nil || doomed:
+				case d.state == taskmanager.StateFailed:
+					doomed, why = true, d.err
+				case d.state == taskmanager.StateWaiting && d.doomed:
+					doomed, why = true, d.doomedBy
+				}
+			}
 			if doomed == t.doomed {
 				continue
 			}
-			again, t.doomed = true, doomed
+			again, t.doomed, t.doomedBy = true, doomed, why
 			if doomed {
-				m.leaves(t)
+				m.leaves(t, why)
 			} else {
 				m.back(name)
 			}
@@ -283,7 +304,8 @@ func (m *model) healthView() healthView {
 		}
 		mustBeReady := t.o.critical || t.o.readiness > 0
 		ready := t.state == taskmanager.StateRunning && t.ready
-		gone := m.gone[name] && t.state != taskmanager.StateStopped
+		_, gone := m.gone[name]
+		gone = gone && t.state != taskmanager.StateStopped
 		restarts := t.inWindow(m.now)
 		reason := taskmanager.HealthReason("")
 		switch {
@@ -354,9 +376,9 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 	case t.state.Ended() && m.reaches(t.o.dependsOn, name):
 		return m.returned(isRefused)
 	case t.state.Ended(): // afresh
-		total := t.total
+		old := *t
 		*t = *newModelTask(name, t.o, m.now)
-		t.total = total
+		t.total, t.hanging, t.lines = old.total, old.hanging, old.lines
 		m.back(name)
 		return m.returned(0)
 	case t.state == taskmanager.StateStuck:
@@ -405,6 +427,117 @@ func (m *model) stopAll(q modelRequest) *modelCall {
 	return c
 }
 
+// shutDown closes the Manager and stops all tasks.
+func (m *model) shutDown() *modelCall {
+	m.closed, m.shut = true, true
+	return m.stopAll(askedToShutDown)
+}
+
+// run waits for a reason to shut down.
+func (m *model) run(within time.Duration) *modelCall {
+	if m.shut || m.closed && !m.hasAlive() {
+		return m.returned(isClosed)
+	}
+	r := &modelRun{call: &modelCall{}, until: never}
+	if within > 0 {
+		r.until = m.now + within
+	}
+	m.runs = append(m.runs, r)
+	return r.call
+}
+
+func (m *model) hasAlive() bool {
+	for _, t := range m.tasks {
+		if !t.state.Ended() {
+			return true
+		}
+	}
+	return false
+}
+
+// quitRuns has all calls of Run shut down if there is a reason for one of them.
+func (m *model) quitRuns() {
+	reason := ""
+	switch isDone := func(r *modelRun) bool { return r.until == m.now }; {
+	case len(m.runs) == 0:
+	case m.shut:
+		reason = "because the Manager is shut down"
+	case m.parentEnded:
+		reason = "because the parent has ended"
+	case len(m.gone) > 0:
+		reason = "because a critical task is gone"
+	case slices.ContainsFunc(m.runs, isDone):
+		reason = "because its context is done"
+	}
+	if reason == "" {
+		return
+	}
+	for _, r := range m.runs {
+		c := m.shutDown()
+		for _, s := range c.stops {
+			s.call = r.call
+		}
+		r.call.quit, r.call.stops = reason, c.stops
+		if len(c.stops) == 0 {
+			r.call.settle(m)
+		}
+	}
+	m.runs = nil
+}
+
+// isAwaited reports whether somebody waits, or will, until the log and the reporters have been told.
+func (m *model) isAwaited() bool { return m.closed || len(m.runs) > 0 }
+
+// isDelicate reports whether the step, with Run under way, may have two things happen at the same moment, in any order.
+func (m *model) isDelicate(s step) bool {
+	switch {
+	case s.onlyWaits():
+		return false
+	case m.hasJustCanceled():
+		return true // if Run is to end, it asks at the same moment
+	case s.stopsAll():
+		for _, t := range m.tasks { // the turns of two stops would come at the same moment
+			if !t.state.Ended() && len(t.o.dependsOn) > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	name := m.executing(s.name)
+	return s.verb == "return" && name != "" && m.tasks[name].o.critical && m.hasDependents(name) // they begin, and Run asks them to stop
+}
+
+// logIs changes how the log's handler is. It goes on with the lines at which it hangs, and is like that for those that wait.
+func (m *model) logIs(mood string) {
+	m.logMood = mood
+	for _, t := range m.tasks {
+		lines := t.lines
+		t.hanging, t.lines, t.held = false, nil, false
+		if t.entering {
+			m.enter(t)
+		}
+		for _, e := range lines {
+			m.log(t, e)
+		}
+	}
+}
+
+// logHangs reports whether the log's handler hangs, or will.
+func (m *model) logHangs() bool { return strings.HasPrefix(m.logMood, "hangs") }
+
+// log tells the log of an event, unless an earlier line of the task has not been taken. It returns whether the handler hangs now.
+func (m *model) log(t *modelTask, e eventView) bool {
+	if t.hanging {
+		t.lines = append(t.lines, e)
+		return false
+	}
+	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff
+	early := e.Kind == taskmanager.EventStarted || willRestart
+	last := !early && e.Kind != taskmanager.EventReady && (e.Kind != taskmanager.EventStopped || e.Cause != isRestarted)
+	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
+	return t.hanging
+}
+
 // inTurns reports whether some tasks wait for others before they are asked to stop.
 func (m *model) inTurns() bool {
 	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return !s.begun })
@@ -432,7 +565,7 @@ func (m *model) endParent() {
 func (m *model) executing(name string) string {
 	first := slices.Index(modelNames, name)
 	for _, n := range slices.Concat(modelNames[first:], modelNames[:first]) {
-		if t := m.tasks[n]; t != nil && t.executing {
+		if t := m.tasks[n]; t != nil && t.executing && !t.entering {
 			return n
 		}
 	}
@@ -580,6 +713,7 @@ func (m *model) await(t *modelTask) {
 	switch {
 	case m.request(t) > askedToRestart:
 		m.end(t, taskmanager.StateStopped, eventView{Kind: taskmanager.EventStopped})
+	case t.held:
 	case slices.ContainsFunc(t.o.dependsOn, m.isMissing):
 		t.state = taskmanager.StateWaiting
 		if t.asked == askedToRestart {
@@ -591,17 +725,25 @@ func (m *model) await(t *modelTask) {
 		t.doomed = false
 		m.back(t.name)
 		t.ready = t.o.readiness == 0
-		if t.o.readiness > 0 {
-			t.readyBy = m.now + t.o.readiness
-		}
 		t.promised = never
-		t.beat(m.now + t.o.watchdog)
 		t.counts.runs++
 		t.total.runs++
 		m.causes[t.name] = append(m.causes[t.name], 0)
 		m.emit(t, eventView{Kind: taskmanager.EventStarted})
+		if !t.entering {
+			m.enter(t)
+		}
 		t.follow(askedToRestart)
 	}
+}
+
+// enter enters the body. The time that it has to be ready, or until the first heartbeat, begins.
+func (m *model) enter(t *modelTask) {
+	t.entering = false
+	if t.o.readiness > 0 {
+		t.readyBy = m.now + t.o.readiness
+	}
+	t.beat(m.now + t.o.watchdog)
 }
 
 func (m *model) isMissing(name string) bool {
@@ -610,7 +752,7 @@ func (m *model) isMissing(name string) bool {
 }
 
 func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
-	t.state, t.over = s, m.now
+	t.state, t.over, t.held = s, m.now, false
 	switch s {
 	case taskmanager.StateCompleted:
 		e.Kind = taskmanager.EventCompleted
@@ -619,7 +761,7 @@ func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 		m.back(t.name)
 	}
 	if s != taskmanager.StateStopped {
-		m.leaves(t)
+		m.leaves(t, t.err)
 	}
 	t.doomed = false
 	m.emit(t, e)
@@ -655,6 +797,7 @@ func (m *model) request(t *modelTask) modelRequest {
 
 // endContext ends the context of the latest run, unless it has ended.
 func (m *model) endContext(t *modelTask, cause errorSet) {
+	t.entering = false // who is asked to end needs not wait for the log
 	causes := m.causes[t.name]
 	if last := &causes[len(causes)-1]; *last == 0 {
 		*last = cause
@@ -674,6 +817,7 @@ func (m *model) begin(s *modelStop) {
 		t.asked = max(t.asked, s.request)
 	}
 	if !t.executing {
+		t.held = false // nor who is asked for something else
 		m.await(t)
 		return
 	}
@@ -697,15 +841,20 @@ func (m *model) isLate(t *modelTask, why errorSet) {
 func (m *model) expire(s *modelStop) {
 	t := s.task
 	s.over, s.stuck = true, true
-	if t.state == taskmanager.StateStopping {
+	found := t.state == taskmanager.StateStopping
+	if found {
 		t.state = taskmanager.StateStuck
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
-		if s.request == askedToFail {
-			m.leaves(t)
+	}
+	restarts := t.asked == askedToRestart
+	if restarts && s.request == askedToRestart {
+		t.asked = askedToStop // what is stuck is not restarted
+		if !found {
+			m.leaves(t, isTimeout) // it had until now
 		}
 	}
-	if t.asked == askedToRestart && s.request == askedToRestart {
-		t.asked = askedToStop // what is stuck is not restarted
+	if found && s.request == askedToFail && !restarts {
+		m.leaves(t, isTimeout)
 	}
 }
 
@@ -713,6 +862,7 @@ func (m *model) expire(s *modelStop) {
 func (m *model) settle() {
 	for again := true; again; {
 		again = false
+		m.quitRuns()
 		for _, s := range m.stops {
 			if !s.begun && !slices.ContainsFunc(s.after, func(a *modelStop) bool { return !a.over }) {
 				m.begin(s)
@@ -729,6 +879,9 @@ func (m *model) settle() {
 			case t.executing && !t.o.deaf && causes[len(causes)-1] != 0:
 				m.returns(t, t.o.farewell)
 				again = true
+			case t.state == taskmanager.StateBackoff && !t.held && t.nextRun <= m.now:
+				m.await(t)
+				again = true
 			case t.state == taskmanager.StateWaiting && !slices.ContainsFunc(t.o.dependsOn, m.isMissing):
 				m.await(t)
 				again = true
@@ -736,18 +889,22 @@ func (m *model) settle() {
 		}
 	}
 	m.doom()
+	if len(m.runs) > 0 && len(m.gone) > 0 {
+		m.settle() // who waits in vain ends Run
+		return
+	}
 	for _, s := range m.stops {
-		s.call.settle(m.now)
+		s.call.settle(m)
 	}
 	m.stops = slices.DeleteFunc(m.stops, func(s *modelStop) bool { return s.over })
 }
 
 // settle lets the call return if there is nothing left to wait for.
-func (c *modelCall) settle(now time.Duration) {
+func (c *modelCall) settle(m *model) {
 	if c == nil || c.outcome != nil || slices.ContainsFunc(c.stops, func(s *modelStop) bool { return !s.over }) {
 		return
 	}
-	c.outcome = &outcomeOfCall{at: now}
+	c.outcome = &outcomeOfCall{at: m.now}
 	for _, s := range c.stops {
 		switch {
 		case s.stuck:
@@ -761,6 +918,16 @@ func (c *modelCall) settle(now time.Duration) {
 			c.outcome.err |= s.followed.cause()
 		}
 	}
+	if c.quit == "" {
+		return
+	}
+	for name, why := range m.gone {
+		c.outcome.err |= why
+		if why == isTimeout {
+			c.outcome.stuck = append(c.outcome.stuck, name)
+		}
+	}
+	slices.Sort(c.outcome.stuck)
 }
 
 // sleep lets time pass.
@@ -785,7 +952,7 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 		if t == nil {
 			continue
 		}
-		if t.state == taskmanager.StateBackoff {
+		if t.state == taskmanager.StateBackoff && !t.held {
 			f(t.nextRun, func() { m.await(t) })
 		}
 		if t.state == taskmanager.StateRunning {
@@ -797,6 +964,9 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 		if s.begun && !s.over {
 			f(s.deadline, func() { m.expire(s) })
 		}
+	}
+	for _, r := range m.runs {
+		f(r.until, func() {})
 	}
 }
 
@@ -847,6 +1017,15 @@ func (m *model) health(name string) time.Duration {
 func (m *model) emit(t *modelTask, e eventView) {
 	e.Time, e.Task, e.Run = m.now, t.name, t.counts.runs
 	m.events[t.name] = append(m.events[t.name], e)
+	if !m.log(t, e) {
+		return
+	}
+	switch e.Kind {
+	case taskmanager.EventStarted:
+		t.entering = true
+	case taskmanager.EventFailed, taskmanager.EventCompleted:
+		t.held = t.state == taskmanager.StateBackoff
+	}
 }
 
 // view returns what should be seen of the task, and whether there is one.
@@ -864,6 +1043,9 @@ func (m *model) view(name string) (taskView, bool) {
 	}
 	if t.executing {
 		v.Executing, v.RunStarted, v.Uptime = 1, t.runStarted, m.now-t.runStarted
+	}
+	if t.entering {
+		v.Executing, v.Causes = 0, v.Causes[:len(v.Causes)-1] // the body has not got its context
 	}
 	if t.state == taskmanager.StateBackoff {
 		v.Next = t.nextRun

@@ -41,7 +41,7 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 				w.model.settle()
 				rt.Logf("%v: %v", w.since(time.Now()), s)
 				w.compare(seen)
-				w.log.catchUp()
+				w.catchUp()
 			}
 		})
 		examples++
@@ -62,7 +62,21 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 	for kind := taskmanager.EventStarted; kind <= taskmanager.EventStuck; kind++ {
 		assert.NotZero(t, seen["event "+kind.String()], "event %v after %d examples", kind, examples)
 	}
+	for _, what := range []string{
+		seenHeld, seenEntering, seenLost, seenRun + "because a critical task is gone", seenRun + "because its context is done",
+		seenRun + "because the Manager is shut down", seenRun + "because the parent has ended",
+	} {
+		assert.NotZero(t, seen[what], "%s after %d examples", what, examples)
+	}
 }
+
+// What is seen besides states, events and problems.
+const (
+	seenHeld     = "a next run waits for the log"
+	seenEntering = "a body waits for the log"
+	seenLost     = "reports are lost"
+	seenRun      = "Run returns "
+)
 
 // The names of the tasks in the scripts.
 var modelNames = []string{"a", "b", "c"}
@@ -72,7 +86,7 @@ type step struct {
 	verb   string
 	name   string
 	task   modelOptions  // start
-	within time.Duration // stop, restart: the deadline of the context; 0: none
+	within time.Duration // stop, restart, run: the deadline of the context; 0: none
 	sleep  time.Duration
 }
 
@@ -80,9 +94,9 @@ func (s step) String() string {
 	switch s.verb {
 	case "start":
 		return fmt.Sprintf("start %s: %v", s.name, s.task)
-	case "stop", "restart":
+	case "stop", "restart", "run":
 		if s.within > 0 {
-			return fmt.Sprintf("%s %s within %v", s.verb, s.name, s.within)
+			return strings.TrimSpace(s.verb+" "+s.name) + fmt.Sprintf(" within %v", s.within)
 		}
 	case "sleep":
 		return fmt.Sprintf("sleep %v", s.sleep)
@@ -91,7 +105,13 @@ func (s step) String() string {
 }
 
 func (s step) stopsAll() bool {
-	return s.verb == "stop all" || s.verb == "shut down" || s.verb == "end parent"
+	return s.verb == "stop all" || s.verb == "shut down" || s.verb == "end parent" || s.verb == "run"
+}
+
+// onlyWaits reports whether the step lets time pass, or is about the log or the reporter.
+func (s step) onlyWaits() bool {
+	first, _, _ := strings.Cut(s.verb, " ")
+	return first == "sleep" || first == "log" || first == "reports"
 }
 
 // A modelScript is what one example does.
@@ -106,7 +126,9 @@ var verbs = []string{
 	"stop", "stop", "restart", "restart", "restart", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
-	"log exits", "log hangs", "log goes on", "log goes on",
+	"log exits", "log hangs", "log hangs early", "log goes on", "log goes on",
+	"run", "run", "shut down during run", "end parent during run",
+	"reports fail", "reports hang", "reports are deaf", "reports succeed", "reports succeed",
 	// What a body does, if it executes.
 	"ready", "ready", "ready", "ready", "heartbeat", "heartbeat", "long heartbeat", "stale ready", "stale heartbeat",
 	"return", "return", "fail", "fail", "fail", "panic", "panic with error", "goexit", "fail for good", "fail by canceled", "fail by stuck",
@@ -129,7 +151,13 @@ func drawStep(rt *rapid.T) step {
 			return step{verb: "sleep to next"}
 		}
 		return s
-	case "stop all", "sleep to next", "sleep to just before next", "log exits", "log hangs", "log goes on":
+	case "run":
+		s.within = rapid.SampledFrom([]time.Duration{0, 6*time.Second + 401*time.Millisecond}).Draw(rt, "within")
+		return s
+	case "stop all", "sleep to next", "sleep to just before next", "shut down during run", "end parent during run":
+		return s
+	}
+	if s.onlyWaits() && s.verb != "sleep to edge" {
 		return s
 	}
 	i := rapid.IntRange(0, len(modelNames)-1).Draw(rt, "name")
@@ -172,8 +200,8 @@ type world struct {
 	release   chan struct{} // closed at the end, for the deaf
 	commands  map[string]chan string
 	log       *fickleLog
+	reporter  *fickleReporter
 	reported  int // events of which the model says that reporters have to hear
-	reports   int // of those, how many the reporter has been given
 
 	mu        sync.Mutex
 	contexts  map[string][]context.Context // of all runs of the name
@@ -203,29 +231,69 @@ func (o *outcomeOfCall) String() string {
 
 func newWorld(t *rapid.T, history int) *world {
 	parent, endParent := context.WithCancelCause(context.Background())
-	log := &fickleLog{}
+	log, reporter := &fickleLog{}, &fickleReporter{}
 	m, err := taskmanager.New(taskmanager.WithLogger(slog.New(log)), taskmanager.WithContext(parent),
 		taskmanager.WithBackoffJitter(0), taskmanager.WithBackoffFactor(2), taskmanager.WithHistory(history))
 	require.NoError(t, err)
 	ctx, unlisten := context.WithCancel(context.Background())
 	w := &world{
-		t: t, began: time.Now(), manager: m, model: newModel(history), log: log, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
+		t: t, began: time.Now(), manager: m, model: newModel(history), log: log, reporter: reporter, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
 		release: make(chan struct{}), commands: make(map[string]chan string),
 		contexts: make(map[string][]context.Context), executing: make(map[string]int),
 	}
 	for _, name := range modelNames {
 		w.commands[name] = make(chan string)
 	}
-	m.SetReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.reports += 1 + e.Repeats
-		return nil
-	}))
+	m.SetReporter(reporter)
 	return w
 }
 
-// A fickleLog is a log handler that nothing depends on: it hangs, or ends the goroutine by which it is called, as it is told.
+// A fickleReporter takes what it is given, fails, hangs until its context ends, or hangs whatever its context does, as it is told.
+type fickleReporter struct {
+	mu     sync.Mutex
+	mood   string
+	goOn   chan struct{} // closed when what hangs is to go on
+	taken  int           // events
+	failed int           // calls
+}
+
+func (r *fickleReporter) Report(ctx context.Context, e taskmanager.Event) (err error) {
+	r.mu.Lock()
+	mood, goOn := r.mood, r.goOn
+	r.mu.Unlock()
+	switch mood {
+	case "fail":
+		err = errFail
+	case "hang":
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	case "are deaf":
+		<-goOn
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.failed++
+		return err
+	}
+	r.taken += 1 + e.Repeats
+	return nil
+}
+
+// be changes how the reporter is from now on. What hangs goes on.
+func (r *fickleReporter) be(mood string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.goOn != nil {
+		close(r.goOn)
+	}
+	r.mood, r.goOn = mood, make(chan struct{})
+}
+
+// A fickleLog is a log handler that hangs, or ends the goroutine by which it is called, as it is told.
 type fickleLog struct {
 	slog.Handler
 
@@ -244,7 +312,7 @@ func (l *fickleLog) Handle(_ context.Context, r slog.Record) error {
 	switch {
 	case mood == "exits":
 		runtime.Goexit()
-	case mood == "hangs" && isLast(r):
+	case mood == "hangs" && isLast(r), mood == "hangs early" && isEarly(r):
 		<-goOn
 	}
 	return nil
@@ -270,20 +338,37 @@ func (l *fickleLog) be(mood string) {
 	l.mood, l.events, l.goOn = mood, 0, make(chan struct{})
 }
 
+// isEarly reports whether the line is one that the task waits for: that a run begins, before its body is entered, and that there
+// will be another one, before that begins.
+func isEarly(r slog.Record) bool {
+	goesOn := r.Message == "task started"
+	r.Attrs(func(a slog.Attr) bool {
+		goesOn = goesOn || a.Key == "restart_in"
+		return true
+	})
+	return goesOn
+}
+
+// logIs changes how the log's handler is, in the world and in the model.
+func (w *world) logIs(mood string) {
+	w.log.be(mood)
+	w.model.logIs(mood)
+}
+
 // catchUp has the handler go on before so many lines wait that tasks wait for it.
-func (l *fickleLog) catchUp() {
+func (w *world) catchUp() {
 	const few = 5
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.events > few && l.mood == "hangs" {
-		close(l.goOn)
-		l.mood, l.goOn = "goes on", nil
+	if w.model.logHangs() && w.log.events > few {
+		w.logIs("goes on")
+		synctest.Wait()
+		w.model.settle()
 	}
 }
 
 // finish ends everything, whatever state it is in.
 func (w *world) finish() {
 	w.log.be("goes on")
+	w.reporter.be("succeed")
 	go func() { _ = w.manager.Shutdown(context.Background()) }()
 	synctest.Wait()
 	close(w.release)
@@ -291,8 +376,8 @@ func (w *world) finish() {
 	w.endParent(nil)
 	time.Sleep(time.Minute)
 	s := w.manager.Stats()
-	assert.Equal(w.t, s.ReportsDelivered, uint64(w.reports)) //nolint:gosec // it is no large number
-	assert.Zero(w.t, s.ReportsWaiting+s.ReportsLost)
+	assert.Equal(w.t, s.ReportsDelivered, uint64(w.reporter.taken)) //nolint:gosec // it is no large number
+	assert.Zero(w.t, s.ReportsWaiting)
 }
 
 // since is the time of t, as the model has it.
@@ -306,11 +391,20 @@ func (w *world) since(t time.Time) time.Duration {
 // do takes the step in the world and in the model. It returns the step that it took: what a body is to do falls to one that
 // executes, if any does.
 func (w *world) do(s step) step {
+	if verb, ok := strings.CutSuffix(s.verb, " during run"); ok {
+		if len(w.model.runs) == 0 {
+			return s
+		}
+		s.verb = verb
+	}
 	if s.stopsAll() && w.model.inTurns() {
 		return s // the turns of both would come at the same moment, in any order
 	}
 	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart") && w.model.hasJustCanceled() {
 		return s // either might find it stuck
+	}
+	if len(w.model.runs) > 0 && w.model.isDelicate(s) {
+		return s
 	}
 	switch s.verb {
 	case "start":
@@ -322,16 +416,22 @@ func (w *world) do(s step) step {
 		w.call(s, w.model.restart(s.name, s.within), func(ctx context.Context) error { return w.manager.RestartTask(ctx, s.name) })
 	case "stop all":
 		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
-	case "log hangs":
-		if !w.model.closed { // Shutdown would wait for it
-			w.log.be("hangs")
+	case "log hangs", "log hangs early":
+		if !w.model.isAwaited() && !w.model.logHangs() {
+			w.logIs(strings.TrimPrefix(s.verb, "log "))
 		}
 	case "log exits", "log goes on":
-		w.log.be(strings.TrimPrefix(s.verb, "log "))
+		w.logIs(strings.TrimPrefix(s.verb, "log "))
+	case "reports fail", "reports hang", "reports are deaf", "reports succeed":
+		if !w.model.isAwaited() {
+			w.reporter.be(strings.TrimPrefix(s.verb, "reports "))
+		}
 	case "shut down":
-		w.log.be("goes on") // it would be waited for
-		w.model.closed = true
-		w.call(s, w.model.stopAll(askedToShutDown), w.manager.Shutdown)
+		w.beAwaited()
+		w.call(s, w.model.shutDown(), w.manager.Shutdown)
+	case "run":
+		w.beAwaited()
+		w.call(s, w.model.run(s.within), w.manager.Run)
 	case "end parent":
 		w.endParent(errParent)
 		w.model.endParent()
@@ -364,6 +464,14 @@ func (w *world) do(s step) step {
 		w.command(s.name, s.verb)
 	}
 	return s
+}
+
+// beAwaited ends what Shutdown would wait for.
+func (w *world) beAwaited() {
+	w.logIs("goes on")
+	w.reporter.be("succeed")
+	synctest.Wait()
+	w.model.settle()
 }
 
 // command has a body do what the verb says.
@@ -510,6 +618,11 @@ func (w *world) compare(seen map[string]int) {
 		require.Equal(w.t, lines(want), lines(w.view(task)), "task %s", name)
 		states[want.State]++
 		seen[want.State.String()]++
+		if t := w.model.tasks[name]; t.entering {
+			seen[seenEntering]++
+		} else if t.held && t.nextRun < w.model.now {
+			seen[seenHeld]++
+		}
 		total := w.model.tasks[name].total
 		runs, failures, panics = runs+total.runs, failures+total.failures, panics+total.panics
 	}
@@ -522,9 +635,9 @@ func (w *world) compare(seen map[string]int) {
 		states[taskmanager.StateCompleted], states[taskmanager.StateFailed], states[taskmanager.StateStopped],
 	}, [...]int{s.Waiting, s.Running, s.Backoff, s.Stopping, s.Stuck, s.Completed, s.Failed, s.Stopped}, "how many are in which state")
 	w.compareEvents(seen)
-	w.compareReports(s)
+	w.compareReports(s, seen)
 	w.compareHealth(seen)
-	w.compareCalls()
+	w.compareCalls(seen)
 }
 
 // forget has the model forget what the world has forgotten, as far as that is right: of tasks that have ended at the same moment
@@ -542,12 +655,17 @@ func (w *world) forget() {
 	}
 }
 
-// compareReports is about every event that a reporter has to hear of: it waits or has been delivered.
-func (w *world) compareReports(s taskmanager.ManagerStats) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	require.Equal(w.t, w.reported, int(s.ReportsWaiting)+w.reports, "reports that wait or have been taken") //nolint:gosec // it is no large number
-	require.Zero(w.t, s.ReportsLost)
+// compareReports is about every event that a reporter has to hear of: it waits, has been delivered, or is counted as lost, because
+// its reporter has failed three times.
+func (w *world) compareReports(s taskmanager.ManagerStats, seen map[string]int) {
+	w.reporter.mu.Lock()
+	defer w.reporter.mu.Unlock()
+	require.Equal(w.t, w.reported, int(s.ReportsWaiting+s.ReportsDelivered+s.ReportsLost), "reports that wait, are taken, or are lost") //nolint:gosec // it is no large number
+	require.Equal(w.t, w.reporter.taken, int(s.ReportsDelivered), "reports that are taken")                                             //nolint:gosec // likewise
+	if s.ReportsLost > 0 {
+		require.GreaterOrEqual(w.t, w.reporter.failed, 3, "calls that have failed")
+		seen[seenLost]++
+	}
 }
 
 func (w *world) compareHealth(seen map[string]int) {
@@ -617,11 +735,14 @@ func (w *world) compareEvents(seen map[string]int) {
 }
 
 // compareCalls drops the calls that have returned.
-func (w *world) compareCalls() {
+func (w *world) compareCalls(seen map[string]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = slices.DeleteFunc(w.calls, func(c *call) bool {
 		require.Equal(w.t, c.model.outcome.String(), c.outcome.String(), "what %s returned, and when", c.name)
+		if c.outcome != nil && c.model.quit != "" {
+			seen[seenRun+c.model.quit]++
+		}
 		return c.outcome != nil
 	})
 }

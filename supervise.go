@@ -113,6 +113,7 @@ func (d *driver) look() phase {
 		if t.driver != d.id {
 			t.mu.Unlock()
 			d.endLine()
+			t.drainLog() // those that others have left to this driver
 			return stopped
 		}
 		if t.lazy != nil {

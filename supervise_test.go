@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
@@ -500,6 +501,29 @@ func TestSuperviseBeginsARunWhenNothingHoldsItUp(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				assert.Equal(t, time.Minute+c.handler, task.Stats().RunStartedAt.Sub(began))
 				assert.Equal(t, time.Minute-c.handler, task.Stats().Uptime)
+			})
+		})
+	}
+}
+
+// A driver that comes back from the log's handler, and finds that it was replaced, writes what others have left to it meanwhile.
+func TestSuperviseReplacedWritesTheLinesThatWait(t *testing.T) {
+	for name, initial := range map[string]time.Duration{"would restart at once": 0, "would restart later": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				lines := newLines(slog.LevelInfo)
+				hangs := slowHandler{lines, "task failed, will restart", func() { <-release }}
+				m := mustNew(t, taskmanager.WithLogger(slog.New(hangs)))
+				start(t, m, "a", boom, taskmanager.WithBackoff(initial, initial))
+				synctest.Wait()
+				require.NoError(t, m.StopTask(t.Context(), "a"))
+				close(release)
+				synctest.Wait()
+				assert.Equal(t, []string{"task started", "task failed, will restart", "task stopped"}, messages(lines))
+				began := time.Now()
+				require.NoError(t, m.Shutdown(t.Context()))
+				took(t, 0, began)
 			})
 		})
 	}
