@@ -28,9 +28,10 @@ import (
 // statistics are [TaskStats.Group] of the group's, and Health names their problems.
 //
 // With WithReadiness the group is ready when those of its tasks are that have WithReadiness or WithCritical, or have
-// completed or been stopped; and so for those that depend on it, also without WithReadiness. WithWatchdog watches over start
-// alone: after that it is for the tasks of the group. Reports that wait when a run has ended are still delivered, and
-// Shutdown of the outermost Manager waits for them; subscriptions to the group's Manager end with the run.
+// completed or been stopped; and so for those that depend on it, also without WithReadiness. It is not while its run ends.
+// WithWatchdog watches over start alone: after that it is for the tasks of the group. Reports that wait when a run has ended
+// are still delivered, and Shutdown of the outermost Manager waits for them; subscriptions to the group's Manager end with the
+// run.
 //
 //go:noinline
 func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
@@ -118,7 +119,7 @@ func isGroup(body TaskFunc) bool { return reflect.ValueOf(body).Pointer() == gro
 
 var groupCode = reflect.ValueOf(Group(nil)).Pointer()
 
-// groupReady reports whether the tasks of a group are ready.
+// groupReady reports whether the tasks of a group are ready, and the group goes on: what its own end has stopped says nothing.
 func (m *Manager) groupReady() bool {
 	if m == nil || !m.groupStarted.Load() {
 		return false
@@ -134,7 +135,7 @@ func (m *Manager) groupReady() bool {
 			return false
 		}
 	}
-	return true
+	return !m.isClosed() // asked last, for what a critical task has closed meanwhile has been looked at in vain
 }
 
 // groupReadinessChanged has the group, and those who depend on it, look whether its tasks are ready.

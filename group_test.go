@@ -728,6 +728,30 @@ func TestGroupUnderReadinessAndAWatchdog(t *testing.T) {
 	}
 }
 
+// A group that ends because a critical task is gone is not ready, though those of its tasks have stopped that were not either.
+func TestGroupThatEndsIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+		events := m.Subscribe(t.Context())
+		group := start(t, m, "group", taskmanager.Group(func(g *taskmanager.Manager) error {
+			start(t, g, "vital", func(context.Context) error { time.Sleep(time.Second); return nil }, critical)
+			start(t, g, "late", untilStopped, taskmanager.WithReadiness(time.Minute))
+			start(t, g, "slow", slowToStop(2*time.Second))
+			return nil
+		}, silently()), taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithReadiness(time.Minute))
+		dependent := start(t, m, "dependent", untilStopped, dependsOn("group"))
+		for range 4 {
+			time.Sleep(time.Second)
+			require.Equal(t, taskmanager.StateWaiting, settled(dependent))
+			assert.False(t, group.Stats().Ready)
+			assert.False(t, m.Health().Ready)
+		}
+		assert.Equal(t, []taskmanager.EventKind{
+			taskmanager.EventStarted, taskmanager.EventCompleted, taskmanager.EventStarted,
+		}, kinds(pending(events), "group"))
+	})
+}
+
 // A group of which a task never gets ready, or whose start hangs, has failed by being late.
 func TestGroupThatIsLate(t *testing.T) {
 	for title, test := range map[string]struct {
