@@ -363,7 +363,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		}
 	case publishGaveUp:
 		p := t.record
-		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Len()
+		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config.window)
 	case publishDone:
 		o.kind = EventCompleted
 	}

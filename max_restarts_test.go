@@ -155,6 +155,26 @@ func TestMaxRestartsLeaveTheWindow(t *testing.T) {
 	})
 }
 
+// The event of a task that is given up for another reason than the limit counts what is within the window then, too.
+func TestMaxRestartsInTheEventOfAnotherEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, append(constant(time.Second), taskmanager.WithRestartWindow(10*time.Second))...)
+		events := m.Subscribe(t.Context())
+		runs := 0
+		task := start(t, m, "a", func(context.Context) error {
+			if runs++; runs == 1 {
+				return errBoom
+			}
+			time.Sleep(time.Minute)
+			return &taskmanager.StopTimeoutError{Task: "below"}
+		})
+		asStuck(t, task.Wait(t.Context()), "below", 0)
+		gaveUp := ofKind(taskmanager.EventGaveUp, pending(events))
+		require.Len(t, gaveUp, 1)
+		assert.Zero(t, gaveUp[0].Restarts)
+	})
+}
+
 func TestMaxRestartsAreNeverReachedByFailuresSlowEnough(t *testing.T) {
 	run := func(t *testing.T, every time.Duration) (*taskmanager.Task, time.Time) {
 		m := newManager(t)
