@@ -25,6 +25,8 @@ type modelOptions struct {
 
 	deaf     bool   // the body ignores that its context ends
 	farewell string // otherwise, how it ends then
+
+	members []modelMember // of a group, whose body is that of Group
 }
 
 func (o modelOptions) String() string {
@@ -44,6 +46,9 @@ func (o modelOptions) String() string {
 	if o.critical {
 		b.WriteString(", critical")
 	}
+	if o.isGroup() {
+		return b.String() + ", group of " + fmt.Sprint(o.members)
+	}
 	if o.deaf {
 		return b.String() + ", deaf"
 	}
@@ -53,7 +58,7 @@ func (o modelOptions) String() string {
 func (o modelOptions) options() []taskmanager.TaskOption {
 	opts := []taskmanager.TaskOption{
 		taskmanager.WithRestart(o.policy), taskmanager.WithMaxRestarts(o.most), taskmanager.WithRestartWindow(o.window),
-		taskmanager.WithBackoff(o.initial, 4*o.initial), taskmanager.WithStopTimeout(o.stopTimeout), taskmanager.WithDependsOn(o.dependsOn...),
+		taskmanager.WithBackoff(o.initial, 4*o.initial), taskmanager.WithStopTimeout(o.stopTimeout), taskmanager.WithDependsOn(localNames(o.dependsOn)...),
 	}
 	if o.healthy > 0 {
 		opts = append(opts, taskmanager.WithHealthyAfter(o.healthy))
@@ -79,12 +84,15 @@ const longHeartbeat = 7 * time.Second
 // A model is what a Manager should be. It has no goroutines: what happens at one moment happens in settle, and what the passing of
 // time brings in sleep.
 type model struct {
-	now         time.Duration
+	*modelClock
+	names       []string // of the tasks that there may be
 	tasks       map[string]*modelTask
 	retired     modelCounts // of tasks whose name was started anew
 	closed      bool
 	shut        bool // Shutdown was called
+	inRun       bool // somebody is in Run, which ends when a critical task is gone
 	parentEnded bool
+	parentCause errorSet // of its end
 	stops       []*modelStop
 	runs        []*modelRun
 	logMood     string
@@ -93,6 +101,8 @@ type model struct {
 	causes      map[string][]errorSet // of the contexts of all runs of the name; 0: not ended
 	events      map[string][]eventView
 }
+
+type modelClock struct{ now time.Duration }
 
 type modelCounts struct{ runs, failures, panics uint64 }
 
@@ -112,17 +122,19 @@ const (
 // cause is what the body finds in its context.
 func (q modelRequest) cause() errorSet {
 	return [...]errorSet{
-		askedToRestart: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown, askedByParent: isParent,
+		askedToRestart: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
 	}[q]
 }
 
 type modelTask struct {
+	model     *model
 	name      string
 	o         modelOptions
 	state     taskmanager.State
 	asked     modelRequest
 	executing bool
 	ready     bool
+	group     *modelGroup
 	doomed    bool        // waits for one that was given up
 	doomedBy  errorSet    // why that was
 	hanging   bool        // the log's handler hangs with a line of the task
@@ -174,14 +186,26 @@ type modelStop struct {
 	stuck    bool         // at its deadline
 	followed modelRequest // otherwise, what the task has done
 	below    errorSet     // what its body has said of something that still runs
+	named    []string     // which names it by that
 }
 
 func newModel(history int) *model {
-	return &model{history: history, gone: make(map[string]errorSet), tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView)}
+	return &model{
+		modelClock: &modelClock{}, names: modelNames, parentCause: isParent,
+		history: history, gone: make(map[string]errorSet), tasks: make(map[string]*modelTask), causes: make(map[string][]errorSet), events: make(map[string][]eventView),
+	}
 }
 
-func newModelTask(name string, o modelOptions, now time.Duration) *modelTask {
-	return &modelTask{name: name, o: o, delay: o.initial, started: now, over: never, readyBy: never, beatBy: never, lastErrAt: never}
+func (m *model) newTask(name string, o modelOptions) *modelTask {
+	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, lastErrAt: never}
+}
+
+// causeOf is what the body of the task finds in its context.
+func (t *modelTask) causeOf(q modelRequest) errorSet {
+	if q == askedByParent {
+		return t.model.parentCause
+	}
+	return q.cause()
 }
 
 func (m *model) start(name string, o modelOptions) errorSet {
@@ -197,7 +221,7 @@ func (m *model) start(name string, o modelOptions) errorSet {
 		m.forget(name)
 	}
 	m.back(name)
-	m.tasks[name] = newModelTask(name, o, m.now)
+	m.tasks[name] = m.newTask(name, o)
 	return 0
 }
 
@@ -212,7 +236,7 @@ func (m *model) forget(name string) {
 
 // unneeded returns the tasks that have ended and matter to nobody.
 func (m *model) unneeded() (tasks []*modelTask) {
-	for _, name := range modelNames {
+	for _, name := range m.names {
 		t := m.tasks[name]
 		switch {
 		case t == nil || !t.state.Ended() || t.state == taskmanager.StateFailed:
@@ -247,11 +271,11 @@ func (m *model) oldest() (names []string) {
 	return names
 }
 
-// leaves notes that a critical task is gone, and why. With Run under way, nothing begins from now on.
+// leaves notes that a critical task is gone, and why: 0 if it has completed. With Run under way, nothing begins from now on.
 func (m *model) leaves(t *modelTask, why errorSet) {
 	if t.o.critical {
 		m.gone[t.name] = why
-		m.closed = m.closed || len(m.runs) > 0
+		m.closed = m.closed || m.inRun
 	}
 }
 
@@ -266,7 +290,7 @@ func (m *model) back(name string) {
 func (m *model) doom() {
 	for again := true; again; {
 		again = false
-		for _, name := range modelNames {
+		for _, name := range m.names {
 			t := m.tasks[name]
 			if t == nil || t.state != taskmanager.StateWaiting {
 				continue
@@ -297,7 +321,7 @@ func (m *model) doom() {
 // healthView is what Health should say.
 func (m *model) healthView() healthView {
 	v := healthView{Ready: !m.closed}
-	for _, name := range modelNames {
+	for _, name := range m.names {
 		t := m.tasks[name]
 		if t == nil {
 			continue
@@ -330,6 +354,7 @@ func (m *model) healthView() healthView {
 		}
 		ended := t.state == taskmanager.StateCompleted || t.state == taskmanager.StateStopped
 		v.Ready = v.Ready && (!mustBeReady || ready || ended)
+		v.add(t)
 		if reason == "" {
 			continue
 		}
@@ -377,14 +402,14 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		return m.returned(isRefused)
 	case t.state.Ended(): // afresh
 		old := *t
-		*t = *newModelTask(name, t.o, m.now)
+		*t = *m.newTask(name, t.o)
 		t.total, t.hanging, t.lines = old.total, old.hanging, old.lines
 		m.back(name)
 		return m.returned(0)
 	case t.state == taskmanager.StateStuck:
-		return m.returned(isTimeout, name)
+		return m.returned(isTimeout, localName(name))
 	case t.state == taskmanager.StateStopping && t.asked > askedToRestart:
-		return m.returned(t.asked.cause())
+		return m.returned(t.causeOf(t.asked))
 	case t.state == taskmanager.StateWaiting:
 		return m.returned(0)
 	}
@@ -407,7 +432,7 @@ func (m *model) ask(t *modelTask, q modelRequest, within time.Duration) *modelCa
 func (m *model) stopAll(q modelRequest) *modelCall {
 	c := &modelCall{}
 	byName := make(map[string]*modelStop)
-	for _, name := range modelNames {
+	for _, name := range m.names {
 		if t := m.tasks[name]; t != nil && !t.state.Ended() {
 			byName[name] = &modelStop{call: c, task: t, request: q, timeout: t.o.stopTimeout}
 			c.stops = append(c.stops, byName[name])
@@ -442,7 +467,7 @@ func (m *model) run(within time.Duration) *modelCall {
 	if within > 0 {
 		r.until = m.now + within
 	}
-	m.runs = append(m.runs, r)
+	m.runs, m.inRun = append(m.runs, r), true
 	return r.call
 }
 
@@ -482,7 +507,7 @@ func (m *model) quitRuns() {
 			r.call.settle(m)
 		}
 	}
-	m.runs = nil
+	m.runs, m.inRun = nil, false
 }
 
 // isAwaited reports whether somebody waits, or will, until the log and the reporters have been told.
@@ -504,7 +529,21 @@ func (m *model) isDelicate(s step) bool {
 		return false
 	}
 	name := m.executing(s.name)
-	return s.verb == "return" && name != "" && m.tasks[name].o.critical && m.hasDependents(name) // they begin, and Run asks them to stop
+	if s.verb != "return" || name == "" {
+		return false
+	}
+	outer, _, _ := strings.Cut(name, "/")                      // with a task in it, a group may complete
+	return m.tasks[outer].o.critical && m.hasDependents(outer) // they begin, and Run asks them to stop
+}
+
+// hasGroups reports whether there are groups. What it means for them that the log holds up the start of a body is left out.
+func (m *model) hasGroups() bool {
+	for _, t := range m.tasks {
+		if t.o.isGroup() {
+			return true
+		}
+	}
+	return false
 }
 
 // logIs changes how the log's handler is. It goes on with the lines at which it hangs, and is like that for those that wait.
@@ -547,7 +586,7 @@ func (m *model) inTurns() bool {
 // same deadline as that.
 func (m *model) hasJustCanceled() bool {
 	for _, t := range m.tasks {
-		if t.late != 0 && t.lateSince == m.now {
+		if t.late != 0 && t.lateSince == m.now || t.group != nil && t.group.hasJustCanceled() {
 			return true
 		}
 	}
@@ -563,9 +602,9 @@ func (m *model) endParent() {
 
 // executing returns name if that task executes, or else the next one that does, or "".
 func (m *model) executing(name string) string {
-	first := slices.Index(modelNames, name)
-	for _, n := range slices.Concat(modelNames[first:], modelNames[:first]) {
-		if t := m.tasks[n]; t != nil && t.executing && !t.entering {
+	first := slices.Index(bodyNames, name)
+	for _, n := range slices.Concat(bodyNames[first:], bodyNames[:first]) {
+		if t := m.of(n).tasks[n]; t != nil && t.executing && !t.entering && !t.o.isGroup() {
 			return n
 		}
 	}
@@ -578,23 +617,27 @@ func (m *model) obey(name, verb string) {
 	switch verb {
 	case "ready":
 		if t.o.readiness > 0 && t.state == taskmanager.StateRunning && !t.ready {
-			t.ready, t.readyBy = true, never
-			m.emit(t, eventView{Kind: taskmanager.EventReady})
-			t.beat(max(m.now+t.o.watchdog, t.promised))
+			m.becomesReady(t)
 		}
 	case "heartbeat":
 		t.beat(m.now + t.o.watchdog)
 	case "long heartbeat":
 		t.beat(m.now + longHeartbeat)
 	default:
-		m.returns(t, verb)
+		m.returns(t, endings[verb])
 	}
+}
+
+func (m *model) becomesReady(t *modelTask) {
+	t.ready, t.readyBy = true, never
+	m.emit(t, eventView{Kind: taskmanager.EventReady})
+	t.beat(max(m.now+t.o.watchdog, t.promised))
 }
 
 // beat notes by when the next heartbeat is due. The watchdog begins when the task is ready.
 func (t *modelTask) beat(by time.Duration) {
 	switch {
-	case t.o.watchdog == 0:
+	case t.o.watchdog == 0 || t.o.isGroup(): // it watches over the start of a group, which takes no time
 	case t.ready:
 		t.beatBy = by
 	default:
@@ -608,9 +651,8 @@ var endings = map[string]errorSet{
 	"fail for good": isFail | isPermanent, "fail by canceled": isCanceled, "fail by stuck": isTimeout,
 }
 
-// returns judges a run whose body has ended in that way.
-func (m *model) returns(t *modelTask, verb string) {
-	err := endings[verb]
+// returns judges a run whose body has ended with that error.
+func (m *model) returns(t *modelTask, err errorSet) {
 	e := eventView{Kind: taskmanager.EventStopped, Uptime: m.now - t.runStarted}
 	t.executing, t.readyBy, t.beatBy = false, never, never
 	if t.state == taskmanager.StateStuck {
@@ -618,18 +660,18 @@ func (m *model) returns(t *modelTask, verb string) {
 	}
 	asked := m.request(t)
 	if t.late != 0 {
-		if err == isCanceled {
+		if err.isOnly(t.late) {
 			err = 0 // the run's own context
 		}
 		err |= t.late
 		t.late = 0
 	}
-	if err != isCanceled && err != asked.cause() {
+	if !err.isOnly(t.causeOf(asked)) {
 		e.Err = err
 	}
 	switch {
 	case asked > askedToRestart:
-		m.endContext(t, asked.cause())
+		m.endContext(t, t.causeOf(asked))
 		m.end(t, taskmanager.StateStopped, e)
 		return
 	case asked == askedToRestart && err&isTimeout == 0:
@@ -696,7 +738,7 @@ func (t *modelTask) fails(now time.Duration, err errorSet) {
 	}
 	t.counts.failures++
 	t.total.failures++
-	if err&isPanic != 0 {
+	if err&isPanic != 0 && !t.o.isGroup() { // one of a task in it is none of the group
 		t.counts.panics++
 		t.total.panics++
 	}
@@ -722,13 +764,13 @@ func (m *model) await(t *modelTask) {
 		}
 	default:
 		t.asked, t.state, t.executing, t.runStarted = askedNothing, taskmanager.StateRunning, true, m.now
-		t.doomed = false
+		t.doomed, t.doomedBy = false, 0
 		m.back(t.name)
 		t.ready = t.o.readiness == 0
 		t.promised = never
 		t.counts.runs++
 		t.total.runs++
-		m.causes[t.name] = append(m.causes[t.name], 0)
+		m.causes[t.contexts()] = append(m.causes[t.contexts()], 0)
 		m.emit(t, eventView{Kind: taskmanager.EventStarted})
 		if !t.entering {
 			m.enter(t)
@@ -744,11 +786,12 @@ func (m *model) enter(t *modelTask) {
 		t.readyBy = m.now + t.o.readiness
 	}
 	t.beat(m.now + t.o.watchdog)
+	m.beginGroup(t)
 }
 
 func (m *model) isMissing(name string) bool {
 	t := m.tasks[name]
-	return t == nil || t.state != taskmanager.StateCompleted && (t.state != taskmanager.StateRunning || !t.ready)
+	return t == nil || t.state != taskmanager.StateCompleted && !t.isReady()
 }
 
 func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
@@ -757,18 +800,18 @@ func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 	case taskmanager.StateCompleted:
 		e.Kind = taskmanager.EventCompleted
 	case taskmanager.StateStopped:
-		e.Cause = t.asked.cause()
+		e.Cause = t.causeOf(t.asked)
 		m.back(t.name)
 	}
 	if s != taskmanager.StateStopped {
 		m.leaves(t, t.err)
 	}
-	t.doomed = false
+	t.doomed, t.doomedBy = false, 0
 	m.emit(t, e)
 	if s == taskmanager.StateStopped {
 		for _, waits := range t.waiters {
 			if e.Err&isTimeout != 0 {
-				waits.below = e.Err
+				waits.below, waits.named = e.Err, t.group.stuckNames()
 			}
 		}
 		t.follow(t.asked)
@@ -798,10 +841,15 @@ func (m *model) request(t *modelTask) modelRequest {
 // endContext ends the context of the latest run, unless it has ended.
 func (m *model) endContext(t *modelTask, cause errorSet) {
 	t.entering = false // who is asked to end needs not wait for the log
-	causes := m.causes[t.name]
-	if last := &causes[len(causes)-1]; *last == 0 {
+	if last := m.cause(t); *last == 0 {
 		*last = cause
 	}
+}
+
+// cause is why the context of the latest run has ended; 0 if it has not.
+func (m *model) cause(t *modelTask) *errorSet {
+	causes := m.causes[t.contexts()]
+	return &causes[len(causes)-1]
 }
 
 // begin asks the task.
@@ -827,7 +875,7 @@ func (m *model) begin(s *modelStop) {
 	if t.asked == askedToFail {
 		m.endContext(t, t.late)
 	} else {
-		m.endContext(t, t.asked.cause())
+		m.endContext(t, t.causeOf(t.asked))
 	}
 }
 
@@ -841,27 +889,26 @@ func (m *model) isLate(t *modelTask, why errorSet) {
 func (m *model) expire(s *modelStop) {
 	t := s.task
 	s.over, s.stuck = true, true
-	found := t.state == taskmanager.StateStopping
-	if found {
+	wasStuck := t.state == taskmanager.StateStuck
+	if t.state == taskmanager.StateStopping {
 		t.state = taskmanager.StateStuck
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
-	}
-	restarts := t.asked == askedToRestart
-	if restarts && s.request == askedToRestart {
-		t.asked = askedToStop // what is stuck is not restarted
-		if !found {
-			m.leaves(t, isTimeout) // it had until now
+		if s.request == askedToFail && t.asked != askedToRestart {
+			m.leaves(t, isTimeout)
 		}
 	}
-	if found && s.request == askedToFail && !restarts {
-		m.leaves(t, isTimeout)
+	if t.asked == askedToRestart && s.request == askedToRestart {
+		t.asked = askedToStop // what is stuck is not restarted
+		if wasStuck {
+			m.leaves(t, isTimeout) // that was its last hope
+		}
 	}
 }
 
 // settle does everything that happens at this moment.
 func (m *model) settle() {
 	for again := true; again; {
-		again = false
+		again = m.settleGroups()
 		m.quitRuns()
 		for _, s := range m.stops {
 			if !s.begun && !slices.ContainsFunc(s.after, func(a *modelStop) bool { return !a.over }) {
@@ -869,15 +916,14 @@ func (m *model) settle() {
 				again = true
 			}
 		}
-		for _, name := range modelNames {
+		for _, name := range m.names {
 			t := m.tasks[name]
 			if t == nil {
 				continue
 			}
-			causes := m.causes[name]
 			switch {
-			case t.executing && !t.o.deaf && causes[len(causes)-1] != 0:
-				m.returns(t, t.o.farewell)
+			case t.executing && !t.o.deaf && !t.o.isGroup() && *m.cause(t) != 0:
+				m.returns(t, endings[t.o.farewell])
 				again = true
 			case t.state == taskmanager.StateBackoff && !t.held && t.nextRun <= m.now:
 				m.await(t)
@@ -909,25 +955,25 @@ func (c *modelCall) settle(m *model) {
 		switch {
 		case s.stuck:
 			c.outcome.err |= isTimeout
-			c.outcome.stuck = append(c.outcome.stuck, s.task.name)
+			c.outcome.stuck = append(c.outcome.stuck, localName(s.task.name))
 		case s.below != 0:
 			c.outcome.err |= s.below
+			c.outcome.stuck = append(c.outcome.stuck, s.named...)
 		case c.restart && s.followed == askedNothing:
 			c.outcome.err |= s.task.err // nothing else ends a task that is to be restarted
 		case c.restart && s.followed != askedToRestart:
-			c.outcome.err |= s.followed.cause()
+			c.outcome.err |= s.task.causeOf(s.followed)
 		}
 	}
-	if c.quit == "" {
-		return
-	}
-	for name, why := range m.gone {
-		c.outcome.err |= why
-		if why == isTimeout {
-			c.outcome.stuck = append(c.outcome.stuck, name)
+	if c.quit != "" {
+		for name, why := range m.gone {
+			c.outcome.err |= why
+			if why&isTimeout != 0 && why&isGiveUp == 0 { // its watchdog has found it stuck
+				c.outcome.stuck = append(c.outcome.stuck, name)
+			}
 		}
 	}
-	slices.Sort(c.outcome.stuck)
+	c.outcome.stuck = sorted(c.outcome.stuck)
 }
 
 // sleep lets time pass.
@@ -947,7 +993,7 @@ func (m *model) sleep(d time.Duration) {
 
 // alarms calls f for everything that waits for a time.
 func (m *model) alarms(f func(at time.Duration, ring func())) {
-	for _, name := range modelNames {
+	for _, name := range m.names {
 		t := m.tasks[name]
 		if t == nil {
 			continue
@@ -958,6 +1004,9 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 		if t.state == taskmanager.StateRunning {
 			f(t.readyBy, func() { m.isLate(t, isNotReady) })
 			f(t.beatBy, func() { m.isLate(t, isWatchdog) })
+		}
+		if t.group != nil {
+			t.group.alarms(f)
 		}
 	}
 	for _, s := range m.stops {
@@ -1035,14 +1084,17 @@ func (m *model) view(name string) (taskView, bool) {
 		return taskView{}, false
 	}
 	v := taskView{
-		State: t.state, Running: !t.state.Ended(), Ready: t.state == taskmanager.StateRunning && t.ready, Done: t.state.Ended(),
+		State: t.state, Running: !t.state.Ended(), Ready: t.isReady(), Done: t.state.Ended(),
 		Waits: t.state == taskmanager.StateWaiting,
 		Runs:  t.counts.runs, Restarts: max(t.counts.runs, 1) - 1, Failures: t.counts.failures, Panics: t.counts.panics,
 		InWindow: t.inWindow(m.now), Started: t.started, RunStarted: never, Next: never, Over: t.over,
-		LastErr: t.lastErr, LastErrAt: t.lastErrAt, Err: t.err, ErrRestarts: t.errRestarts, Causes: m.causes[name],
+		LastErr: t.lastErr, LastErrAt: t.lastErrAt, Err: t.err, ErrRestarts: t.errRestarts,
 	}
 	if t.executing {
 		v.Executing, v.RunStarted, v.Uptime = 1, t.runStarted, m.now-t.runStarted
+	}
+	if v.Causes = m.causes[name]; t.o.isGroup() { // its body is not ours
+		v.Executing, v.Causes = 0, nil
 	}
 	if t.entering {
 		v.Executing, v.Causes = 0, v.Causes[:len(v.Causes)-1] // the body has not got its context

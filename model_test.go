@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"reflect"
 	"runtime"
 	"slices"
@@ -67,6 +66,9 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 		seenRun + "because the Manager is shut down", seenRun + "because the parent has ended",
 	} {
 		assert.NotZero(t, seen[what], "%s after %d examples", what, examples)
+	}
+	for what, after := range groupSights {
+		assert.True(t, seen[what] > 0 || examples < after, "%s after %d examples", what, examples)
 	}
 }
 
@@ -160,32 +162,42 @@ func drawStep(rt *rapid.T) step {
 	if s.onlyWaits() && s.verb != "sleep to edge" {
 		return s
 	}
-	i := rapid.IntRange(0, len(modelNames)-1).Draw(rt, "name")
-	s.name = modelNames[i]
+	names := slices.Concat(modelNames, bodyNames)
+	if s.verb == "start" {
+		names = modelNames
+	}
+	s.name = rapid.SampledFrom(names).Draw(rt, "name")
 	// No two tasks have the same durations, so that what they do never falls on the same nanosecond, where any order would do.
-	unit := time.Duration(math.Pow(1000, float64(i)))
+	unit := modelUnits[s.name]
 	switch s.verb {
 	case "stop", "restart":
 		s.within = rapid.SampledFrom([]time.Duration{0, time.Second + 83*unit, 9*time.Second + 83*unit}).Draw(rt, "within")
 	case "start":
-		s.task = modelOptions{
-			policy:      rapid.SampledFrom([]taskmanager.RestartPolicy{taskmanager.RestartOnFailure, taskmanager.RestartOnFailure, taskmanager.RestartAlways, taskmanager.RestartNever}).Draw(rt, "policy"),
-			most:        rapid.SampledFrom([]int{2, 1, 0, 3, taskmanager.Unlimited}).Draw(rt, "max restarts"),
-			window:      rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(rt, "window"),
-			initial:     rapid.SampledFrom([]time.Duration{0, time.Second + unit}).Draw(rt, "initial"),
-			healthy:     rapid.SampledFrom([]time.Duration{0, 4 * time.Second}).Draw(rt, "healthy"),
-			readiness:   rapid.SampledFrom([]time.Duration{0, 2*time.Second + 17*unit}).Draw(rt, "readiness"),
-			watchdog:    rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 31*unit}).Draw(rt, "watchdog"),
-			stopTimeout: 2*time.Second + 53*unit,
-			critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
-			deaf:        rapid.Bool().Draw(rt, "deaf"),
-			farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail"}).Draw(rt, "farewell"),
-		}
+		s.task = drawOptions(rt, unit)
 		s.task.dependsOn = slices.DeleteFunc(slices.Clone(modelNames), func(string) bool {
 			return rapid.IntRange(0, 3).Draw(rt, "independent") < 3
 		})
+		if rapid.IntRange(0, 2).Draw(rt, "group") == 2 {
+			s.task.becomeGroup(drawMembers(rt, s.name))
+		}
 	}
 	return s
+}
+
+func drawOptions(rt *rapid.T, unit time.Duration) modelOptions {
+	return modelOptions{
+		policy:      rapid.SampledFrom([]taskmanager.RestartPolicy{taskmanager.RestartOnFailure, taskmanager.RestartOnFailure, taskmanager.RestartAlways, taskmanager.RestartNever}).Draw(rt, "policy"),
+		most:        rapid.SampledFrom([]int{2, 1, 0, 3, taskmanager.Unlimited}).Draw(rt, "max restarts"),
+		window:      rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(rt, "window"),
+		initial:     rapid.SampledFrom([]time.Duration{0, time.Second + unit}).Draw(rt, "initial"),
+		healthy:     rapid.SampledFrom([]time.Duration{0, 4 * time.Second}).Draw(rt, "healthy"),
+		readiness:   rapid.SampledFrom([]time.Duration{0, 2*time.Second + 17*unit}).Draw(rt, "readiness"),
+		watchdog:    rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 31*unit}).Draw(rt, "watchdog"),
+		stopTimeout: 2*time.Second + 53*unit,
+		critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
+		deaf:        rapid.Bool().Draw(rt, "deaf"),
+		farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail"}).Draw(rt, "farewell"),
+	}
 }
 
 // A world is a Manager, its bodies and the calls of it that are under way, and the model of all that.
@@ -193,6 +205,7 @@ type world struct {
 	t         *rapid.T
 	began     time.Time
 	manager   *taskmanager.Manager
+	groups    map[string]*taskmanager.Manager // of the latest runs
 	model     *model
 	events    <-chan taskmanager.Event
 	endParent context.CancelCauseFunc
@@ -237,11 +250,11 @@ func newWorld(t *rapid.T, history int) *world {
 	require.NoError(t, err)
 	ctx, unlisten := context.WithCancel(context.Background())
 	w := &world{
-		t: t, began: time.Now(), manager: m, model: newModel(history), log: log, reporter: reporter, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
+		t: t, began: time.Now(), manager: m, groups: make(map[string]*taskmanager.Manager), model: newModel(history), log: log, reporter: reporter, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
 		release: make(chan struct{}), commands: make(map[string]chan string),
 		contexts: make(map[string][]context.Context), executing: make(map[string]int),
 	}
-	for _, name := range modelNames {
+	for _, name := range bodyNames {
 		w.commands[name] = make(chan string)
 	}
 	m.SetReporter(reporter)
@@ -403,7 +416,7 @@ func (w *world) do(s step) step {
 	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart") && w.model.hasJustCanceled() {
 		return s // either might find it stuck
 	}
-	if len(w.model.runs) > 0 && w.model.isDelicate(s) {
+	if w.model.isUntold(s) || len(w.model.runs) > 0 && w.model.isDelicate(s) {
 		return s
 	}
 	switch s.verb {
@@ -411,13 +424,14 @@ func (w *world) do(s step) step {
 		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
 		require.Equal(w.t, w.model.start(s.name, s.task), errorsIn(err), "%v returned %v", s, err)
 	case "stop":
-		w.call(s, w.model.stop(s.name, s.within), func(ctx context.Context) error { return w.manager.StopTask(ctx, s.name) })
+		w.call(s, w.model.of(s.name).stop(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).StopTask(ctx, localName(s.name)) })
 	case "restart":
-		w.call(s, w.model.restart(s.name, s.within), func(ctx context.Context) error { return w.manager.RestartTask(ctx, s.name) })
+		w.call(s, w.model.of(s.name).restart(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).RestartTask(ctx, localName(s.name)) })
 	case "stop all":
 		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
 	case "log hangs", "log hangs early":
-		if !w.model.isAwaited() && !w.model.logHangs() {
+		early := s.verb == "log hangs early"
+		if !w.model.isAwaited() && !w.model.logHangs() && !(early && w.model.hasGroups()) {
 			w.logIs(strings.TrimPrefix(s.verb, "log "))
 		}
 	case "log exits", "log goes on":
@@ -442,12 +456,12 @@ func (w *world) do(s step) step {
 	case "sleep to just before next":
 		w.sleep(w.model.next() - w.model.now - 1)
 	case "sleep to edge":
-		w.sleep(w.model.edge(s.name) - w.model.now)
+		w.sleep(w.model.of(s.name).edge(s.name) - w.model.now)
 	case "fail in health":
 		if s.name = w.model.executing(s.name); s.name == "" {
 			return s
 		}
-		w.sleep(w.model.health(s.name) - w.model.now)
+		w.sleep(w.model.of(s.name).health(s.name) - w.model.now)
 		synctest.Wait()
 		w.model.settle()
 		if w.model.executing(s.name) == s.name {
@@ -458,7 +472,7 @@ func (w *world) do(s step) step {
 			_, _ = obey(c[len(c)-2], strings.TrimPrefix(s.verb, "stale "))
 		}
 	default:
-		if s.name = w.model.executing(s.name); s.name == "" {
+		if s.name = w.model.executing(s.name); s.name == "" || w.model.of(s.name).isRaceToEnd(s) {
 			return s
 		}
 		w.command(s.name, s.verb)
@@ -481,7 +495,7 @@ func (w *world) command(name, verb string) {
 	default:
 		require.FailNow(w.t, "nobody obeys", "%s should execute, to %s", name, verb)
 	}
-	w.model.obey(name, verb)
+	w.model.of(name).obey(name, verb)
 }
 
 // sleep lets time pass. It does nothing if d is not positive, or so long that there is nothing to wait for.
@@ -511,6 +525,9 @@ func (w *world) call(s step, m *modelCall, f func(context.Context) error) {
 
 // body returns a body that does as it is told, and returns when its context ends unless it is deaf.
 func (w *world) body(name string, o modelOptions) taskmanager.TaskFunc {
+	if o.isGroup() {
+		return w.group(name, o)
+	}
 	return func(ctx context.Context) error {
 		w.mu.Lock()
 		w.contexts[name] = append(w.contexts[name], ctx)
@@ -606,38 +623,44 @@ type eventView struct {
 // compare fails unless the world is as the model is. It counts in seen what there was to see.
 func (w *world) compare(seen map[string]int) {
 	w.forget()
+	s := w.manager.Stats()
+	w.compareTasks(seen, w.model, w.manager, s)
+	w.compareEvents(seen)
+	w.compareReports(s, seen)
+	w.compareHealth(seen)
+	w.compareCalls(seen)
+}
+
+// compareTasks is about the tasks of one Manager, whose Stats are s.
+func (w *world) compareTasks(seen map[string]int, model *model, m *taskmanager.Manager, s taskmanager.ManagerStats) {
 	var runs, failures, panics uint64
 	states := make(map[taskmanager.State]int)
-	for _, name := range modelNames {
-		want, known := w.model.view(name)
-		task, ok := w.manager.Lookup(name)
+	for _, name := range model.names {
+		want, known := model.view(name)
+		task, ok := m.Lookup(localName(name))
 		require.Equal(w.t, known, ok, "Lookup %s", name)
 		if !known {
 			continue
 		}
-		require.Equal(w.t, lines(want), lines(w.view(task)), "task %s", name)
+		t := model.tasks[name]
+		require.Equal(w.t, lines(want), lines(w.view(t, m, task)), "task %s", name)
 		states[want.State]++
 		seen[want.State.String()]++
-		if t := w.model.tasks[name]; t.entering {
+		if t.entering {
 			seen[seenEntering]++
 		} else if t.held && t.nextRun < w.model.now {
 			seen[seenHeld]++
 		}
-		total := w.model.tasks[name].total
-		runs, failures, panics = runs+total.runs, failures+total.failures, panics+total.panics
+		runs, failures, panics = runs+t.total.runs, failures+t.total.failures, panics+t.total.panics
+		w.compareGroup(seen, t, s.Tasks[localName(name)].Group)
 	}
-	s := w.manager.Stats()
-	require.Equal(w.t, [...]uint64{runs + w.model.retired.runs, failures + w.model.retired.failures, panics + w.model.retired.panics},
+	require.Equal(w.t, [...]uint64{runs + model.retired.runs, failures + model.retired.failures, panics + model.retired.panics},
 		[...]uint64{s.Runs, s.Failures, s.Panics}, "total runs, failures and panics")
 	require.Equal(w.t, [...]int{
 		states[taskmanager.StateWaiting], states[taskmanager.StateRunning], states[taskmanager.StateBackoff],
 		states[taskmanager.StateStopping], states[taskmanager.StateStuck],
 		states[taskmanager.StateCompleted], states[taskmanager.StateFailed], states[taskmanager.StateStopped],
 	}, [...]int{s.Waiting, s.Running, s.Backoff, s.Stopping, s.Stuck, s.Completed, s.Failed, s.Stopped}, "how many are in which state")
-	w.compareEvents(seen)
-	w.compareReports(s, seen)
-	w.compareHealth(seen)
-	w.compareCalls(seen)
 }
 
 // forget has the model forget what the world has forgotten, as far as that is right: of tasks that have ended at the same moment
@@ -686,10 +709,10 @@ type healthView struct {
 	Problems []string // sorted
 }
 
-func (w *world) view(t *taskmanager.Task) taskView {
+func (w *world) view(model *modelTask, m *taskmanager.Manager, t *taskmanager.Task) taskView {
 	s := t.Stats()
 	v := taskView{
-		State: s.State, Running: w.manager.IsRunning(s.Name), Ready: s.Ready, Waits: strings.HasPrefix(s.Status, "waiting for "),
+		State: s.State, Running: m.IsRunning(s.Name), Ready: s.Ready, Waits: strings.HasPrefix(s.Status, "waiting for "),
 		Runs: s.Runs, Restarts: s.Restarts, Failures: s.Failures, Panics: s.Panics, InWindow: s.RestartsInWindow,
 		Started: w.since(s.StartedAt), RunStarted: w.since(s.RunStartedAt), Uptime: s.Uptime, Next: w.since(s.NextRunAt), Over: w.since(s.EndedAt),
 		LastErr: errorsIn(s.LastError), LastErrAt: w.since(s.LastErrorAt), Err: errorsIn(t.Err()),
@@ -703,10 +726,13 @@ func (w *world) view(t *taskmanager.Task) taskView {
 		v.Done = true
 	default:
 	}
+	if model.o.isGroup() {
+		return v // its body is not ours
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v.Executing = w.executing[s.Name]
-	for _, ctx := range w.contexts[s.Name] {
+	v.Executing = w.executing[model.name]
+	for _, ctx := range w.contexts[model.name] {
 		v.Causes = append(v.Causes, errorsIn(context.Cause(ctx)))
 	}
 	return v
@@ -728,7 +754,7 @@ func (w *world) compareEvents(seen map[string]int) {
 			w.reported++
 		}
 	}
-	for _, name := range modelNames {
+	for _, name := range bodyNames {
 		require.Equal(w.t, lines(w.model.events[name]...), lines(got[name]...), "events of %s", name)
 		delete(w.model.events, name)
 	}
@@ -858,6 +884,5 @@ func stuckIn(err error) (names []string) {
 			names = append(names, stuckIn(err)...)
 		}
 	}
-	slices.Sort(names)
-	return names
+	return sorted(names)
 }
