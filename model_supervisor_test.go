@@ -582,6 +582,14 @@ func (m *model) inTurns() bool {
 	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return !s.begun })
 }
 
+// holdsInTurn reports whether a task waits for a dependency on which others depend in their turn.
+func (m *model) holdsInTurn() bool {
+	return slices.ContainsFunc(m.names, func(name string) bool {
+		t := m.tasks[name]
+		return t != nil && t.state == taskmanager.StateWaiting && m.hasDependents(name)
+	})
+}
+
 // hasJustCanceled reports whether a run was canceled at this moment because it was late. What is asked of the task now has the
 // same deadline as that.
 func (m *model) hasJustCanceled() bool {

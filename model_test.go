@@ -208,6 +208,7 @@ type world struct {
 	groups    map[string]*taskmanager.Manager // of the latest runs
 	model     *model
 	events    <-chan taskmanager.Event
+	heard     []taskmanager.Event // that have yet to be compared
 	endParent context.CancelCauseFunc
 	unlisten  context.CancelFunc
 	release   chan struct{} // closed at the end, for the deaf
@@ -419,6 +420,9 @@ func (w *world) do(s step) step {
 	if w.model.isUntold(s) || len(w.model.runs) > 0 && w.model.isDelicate(s) {
 		return s
 	}
+	if s.verb == "end parent" && w.model.holdsInTurn() {
+		return s // whatever wakes one that waits before its turn comes ends it
+	}
 	switch s.verb {
 	case "start":
 		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
@@ -500,10 +504,27 @@ func (w *world) command(name, verb string) {
 
 // sleep lets time pass. It does nothing if d is not positive, or so long that there is nothing to wait for.
 func (w *world) sleep(d time.Duration) {
-	if d > 0 && d < time.Hour {
-		time.Sleep(d)
-		w.model.sleep(d)
+	if d <= 0 || d >= time.Hour {
+		return
 	}
+	const most = 5 * time.Second // before more may have happened than the channel of events holds, and a task may have left to the log
+	for left := d; left > 0; left -= most {
+		part := min(left, most)
+		time.Sleep(part)
+		synctest.Wait()
+		w.model.sleep(part)
+		w.hear()
+		w.catchUp()
+	}
+}
+
+// hear takes the events that have happened out of the channel.
+func (w *world) hear() {
+	events := received(w.events)
+	w.heard = append(w.heard, events...)
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	w.log.events += len(events)
 }
 
 func (w *world) call(s step, m *modelCall, f func(context.Context) error) {
@@ -740,11 +761,8 @@ func (w *world) view(model *modelTask, m *taskmanager.Manager, t *taskmanager.Ta
 
 func (w *world) compareEvents(seen map[string]int) {
 	got := make(map[string][]eventView)
-	all := received(w.events)
-	w.log.mu.Lock()
-	w.log.events += len(all)
-	w.log.mu.Unlock()
-	for _, e := range all {
+	w.hear()
+	for _, e := range w.heard {
 		got[e.Task] = append(got[e.Task], eventView{
 			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err), Cause: errorsIn(e.Cause),
 			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
@@ -754,6 +772,7 @@ func (w *world) compareEvents(seen map[string]int) {
 			w.reported++
 		}
 	}
+	w.heard = nil
 	for _, name := range bodyNames {
 		require.Equal(w.t, lines(w.model.events[name]...), lines(got[name]...), "events of %s", name)
 		delete(w.model.events, name)
