@@ -57,6 +57,13 @@ func (o *modelOptions) becomeGroup(members []modelMember) {
 	o.members, o.deaf, o.farewell = members, false, ""
 }
 
+// becomePlain undoes becomeGroup.
+func (o *modelOptions) becomePlain() {
+	if o.isGroup() {
+		o.members, o.farewell = nil, "return"
+	}
+}
+
 func drawMembers(rt *rapid.T, group string) (members []modelMember) {
 	for _, name := range []string{group + "/x", group + "/y"}[:rapid.IntRange(1, 2).Draw(rt, "members")] {
 		o := drawOptions(rt, modelUnits[name])
@@ -116,7 +123,7 @@ const (
 
 // groupSights are what must have been seen after so many examples.
 var groupSights = map[string]int{
-	sawRestarted: 100, sawStuck: 100, sawFailed: 100, sawNotReady: 100, sawOverdue: 100, sawEnding: 100,
+	sawRestarted: 500, sawStuck: 500, sawFailed: 500, sawNotReady: 500, sawOverdue: 500, sawEnding: 500,
 	sawLeftBehind: 500, sawCompleted: 500, sawHandStopped: 500,
 }
 

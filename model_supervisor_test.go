@@ -486,13 +486,13 @@ func (m *model) quitRuns() {
 	switch isDone := func(r *modelRun) bool { return r.until == m.now }; {
 	case len(m.runs) == 0:
 	case m.shut:
-		reason = "because the Manager is shut down"
+		reason = runShut
 	case m.parentEnded:
-		reason = "because the parent has ended"
+		reason = runParent
 	case len(m.gone) > 0:
-		reason = "because a critical task is gone"
+		reason = runGone
 	case slices.ContainsFunc(m.runs, isDone):
-		reason = "because its context is done"
+		reason = runDone
 	}
 	if reason == "" {
 		return
