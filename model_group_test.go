@@ -124,7 +124,7 @@ const (
 // groupSights are what must have been seen after so many examples.
 var groupSights = map[string]int{
 	sawRestarted: 500, sawStuck: 500, sawFailed: 500, sawNotReady: 500, sawOverdue: 500, sawEnding: 500,
-	sawLeftBehind: 500, sawCompleted: 500, sawHandStopped: 500,
+	sawLeftBehind: 2000, sawCompleted: 2000, sawHandStopped: 2000,
 }
 
 // compareGroup is about what is seen of the group t besides what is seen of every task. s is its TaskStats.Group.
