@@ -95,7 +95,7 @@ func nextDelay(delays backoff.BackOff, healthy bool) (d time.Duration, err error
 // can't be reached, even by a body that fails at once: the delays of as many restarts as are
 // allowed take up the window.
 func (c *taskConfig) limitUnreachable() bool {
-	if c.policy != nil || c.longest == 0 || c.maxRestarts <= 0 || c.restart == RestartNever {
+	if c.policy != nil || c.restart == RestartNever {
 		return false
 	}
 	// In float64, where nothing overflows. Jitter may shorten each delay.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -35,6 +36,28 @@ func TestBackoffOfAMillionFailuresIsWithinBounds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A delay that jitter has made nothing is the shortest there is, not the longest.
+func TestBackoffOfANanosecondIsJittered(t *testing.T) {
+	c := taskConfig{initial: 1, longest: time.Hour, factor: 1, jitter: 1}
+	delays, err := c.newDelays()
+	require.NoError(t, err)
+	for range 1000 {
+		d, err := nextDelay(delays, false)
+		require.NoError(t, err)
+		require.LessOrEqual(t, d, 2*time.Nanosecond)
+		require.Positive(t, d)
+	}
+}
+
+func TestBackoffPolicyThatEndsHasNoDelay(t *testing.T) {
+	d, err := nextDelay(&backoff.StopBackOff{}, true)
+	assert.Zero(t, d)
+	assert.Equal(t, errPolicyStop, err)
+	d, err = nextDelay(backoff.NewConstantBackOff(-2), true)
+	assert.Zero(t, d)
+	assert.EqualError(t, err, "taskmanager: backoff policy returned a negative delay: -2ns")
 }
 
 func TestBackoffGrowsToTheCapAndStaysThere(t *testing.T) {

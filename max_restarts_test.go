@@ -264,6 +264,26 @@ func TestMaxRestartsThatCannotBeReachedAreWarnedOf(t *testing.T) {
 				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(s),
 			},
 		},
+		"delays that healthy runs reset just not often enough": {
+			// Runs of 9 s and delays of 1 s: 6 restarts take 60 s.
+			opts: options{
+				taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(100),
+				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(9 * s),
+			}, warned: true,
+		},
+		"delays that healthy runs reset often enough, as jitter may shorten them": {
+			opts: options{
+				taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(100),
+				taskmanager.WithBackoffJitter(0.5), taskmanager.WithHealthyAfter(8500 * time.Millisecond),
+			},
+		},
+		"delays that grow, and jitter may shorten": {
+			// 63 s, or 0.9 times that.
+			opts: options{taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(2), taskmanager.WithBackoffJitter(0.1)},
+		},
+		"one that takes all of the window but for a nanosecond": {
+			opts: options{taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(60*s-1, 60*s-1), taskmanager.WithBackoffJitter(0)},
+		},
 		"no delays":       {opts: options{taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(1_000_000)}},
 		"one long delay":  {opts: options{taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(math.MaxInt64, math.MaxInt64)}, warned: true},
 		"many short ones": {opts: options{taskmanager.WithMaxRestarts(math.MaxInt), taskmanager.WithBackoff(1, 1)}, warned: true},
