@@ -47,6 +47,7 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							task.lazy.parked = true // nobody is replaced
 							foreseen := task.concernsManagerLocked(&n)
 							task.decideLocked(&n)
+							assert.Equal(t, task.machine.phase, n.phase, "where it says that the task is")
 							ended := m.aliveCount == 0
 							if ended {
 								ends++
