@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever is decided about a task in any phase: if its life ends by that, this is foreseen, for the Manager's lock has to be held
-// then. A decision that is not foreseen would change the Manager under the eyes of others; and one for which the lock is held in vain
+// Whatever is decided about a task in any phase: if its life ends by that, or if it is critical and not gone any more, this is foreseen,
+// for the Manager's lock has to be held then. A decision that is not foreseen would change the Manager under the eyes of others; and one for which the lock is held in vain
 // makes others wait.
 func TestDecideForeseesTheEndOfALife(t *testing.T) {
 	verdicts := map[string]verdict{
@@ -26,8 +26,14 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 			for name, v := range verdicts {
 				for _, limit := range []int{0, 1, Unlimited} {
 					for _, driven := range []uint32{0, 1} {
-						for _, parentDone := range []bool{false, true} {
-							m := quiet(WithMaxRestarts(limit))
+						for i := range 4 {
+							parentDone, critical := i&1 != 0, i&2 != 0
+							opts := []Option{WithMaxRestarts(limit)}
+							if critical {
+								opts = append(opts, WithCritical())
+							}
+							m := quiet(opts...)
+							m.criticalExits = map[string]criticalExit{"a": {}} // that of an earlier run
 							task, err := newTask(m, "a", nil, &m.config.task)
 							require.NoError(t, err)
 							task.driver = 1
@@ -52,9 +58,10 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							if ended {
 								ends++
 							}
-							if ended || driven == 0 || !parentDone { // a driver of a task that is to stop may hold it in vain
-								assert.Equal(t, ended, foreseen, "phase %v, input %v, %s, limit %d, driver %d, parent done %v",
-									p, in, name, limit, driven, parentDone)
+							concerns := ended || critical && len(m.criticalExits) == 0
+							if concerns || driven == 0 || !parentDone { // a driver of a task that is to stop may hold it in vain
+								assert.Equal(t, concerns, foreseen, "phase %v, input %v, %s, limit %d, driver %d, parent done %v, critical %v",
+									p, in, name, limit, driven, parentDone, critical)
 							}
 						}
 					}
