@@ -30,8 +30,9 @@ type driver struct {
 // firstDriver is the number of a task's first driver.
 const firstDriver = 1
 
-// supervise is the goroutine. As many of them are parked in a body, what it has on its stack is little, and its callees have more
-// only before a run and after it.
+// supervise is the goroutine. While it is parked in a body only its own frame is on the stack below that, so this is small; and
+// that of what leads from the return of a body to its event, decision included, fits into the stack that a goroutine begins with:
+// one that has to grow there does so with locks held.
 func (t *Task) supervise(id uint32, mute bool) {
 	d := driver{task: t, id: id, mute: mute}
 	pprof.SetGoroutineLabels((*taskContext)(t))
