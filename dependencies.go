@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -158,20 +159,43 @@ func (m *Manager) doomChanged(t *Task) {
 	if m.dependentCount.Load() == 0 {
 		return
 	}
-	var dependents []*Task
-	m.mu.Lock()
-	for d := range m.dependents[t.name] {
-		if len(d.config.dependsOn) > 1 && d.State() == StateWaiting {
-			dependents = append(dependents, d)
+	for dependents := range m.dependentsOf(t.name) {
+		for _, d := range dependents {
+			if len(d.config.dependsOn) == 1 || d.State() != StateWaiting {
+				continue
+			}
+			d.mu.Lock()
+			if d.machine.phase == waiting {
+				d.lazy.wakeParked() // one that is not parked looks anyway
+			}
+			d.mu.Unlock()
 		}
 	}
-	m.mu.Unlock()
-	for _, d := range dependents {
-		d.mu.Lock()
-		if d.machine.phase == waiting {
-			d.lazy.wakeParked() // one that is not parked looks anyway
+}
+
+// dependentsAtOnce is how many dependents are looked up with the Manager's mu held. With 50,000 it would be held for 20 ms.
+const dependentsAtOnce = 256
+
+// dependentsOf iterates over the tasks that depend on the one of that name, in pieces. It takes the Manager's mu for each, and
+// yields without it: others get the lock meanwhile. One that begins to depend on it during the iteration may be left out. A
+// piece is only valid until the next one.
+func (m *Manager) dependentsOf(name string) iter.Seq[[]*Task] {
+	return func(yield func([]*Task) bool) {
+		var piece []*Task
+		m.mu.Lock()
+		for d := range m.dependents[name] { // which may change between two pieces, as any map may in the body of its loop
+			if piece = append(piece, d); len(piece) < dependentsAtOnce {
+				continue
+			}
+			m.mu.Unlock()
+			if !yield(piece) {
+				return
+			}
+			piece = piece[:0]
+			m.mu.Lock()
 		}
-		d.mu.Unlock()
+		m.mu.Unlock()
+		yield(piece)
 	}
 }
 
@@ -254,16 +278,16 @@ func (m *Manager) warnOfDependents(t *Task) {
 	const most = 20 // names in the line
 	var names []string
 	n := 0
-	m.mu.Lock()
-	for d := range m.dependents[t.name] {
-		if d.State().Ended() {
-			continue
-		}
-		if n++; len(names) < most {
-			names = append(names, strconv.Quote(d.name))
+	for dependents := range m.dependentsOf(t.name) {
+		for _, d := range dependents {
+			if d.State().Ended() {
+				continue
+			}
+			if n++; len(names) < most {
+				names = append(names, strconv.Quote(d.name))
+			}
 		}
 	}
-	m.mu.Unlock()
 	if n == 0 {
 		return
 	}

@@ -2,7 +2,12 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -43,4 +48,97 @@ func TestDependenciesAreForgotten(t *testing.T) {
 		assert.Empty(t, m.dependents)
 		require.NoError(t, m.StopAll(t.Context()))
 	}
+}
+
+// dependOnDB makes n tasks known that depend on "db" and on another one, and wait.
+func dependOnDB(m *Manager, n int) []*Task {
+	config := &taskConfig{manager: m, dependsOn: []string{"another", "db"}}
+	tasks := make([]*Task, n)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range tasks {
+		tasks[i] = &Task{name: fmt.Sprint(i), config: config, lazy: &lazyFields{wake: make(chan struct{}, 1), parked: true}}
+		tasks[i].machine.phase = waiting
+		tasks[i].state.Store(uint32(StateWaiting))
+		m.addDependentLocked(tasks[i])
+	}
+	return tasks
+}
+
+// However many depend on a task, the Manager's lock is held for a few of them at a time. They may come and go meanwhile: one
+// that is there all the time is found, once.
+func TestDependentsAreFoundAFewAtATime(t *testing.T) {
+	const n = 50_000
+	m := quiet()
+	tasks := dependOnDB(m, n)
+	found := make(map[*Task]int)
+	gone := make(map[*Task]bool)
+	for piece := range m.dependentsOf("db") {
+		require.LessOrEqual(t, len(piece), dependentsAtOnce)
+		require.True(t, m.mu.TryLock(), "others can have the lock")
+		for _, d := range piece {
+			require.False(t, gone[d], "it had gone before")
+			found[d]++
+		}
+		if next := 100 * len(gone); next < n/2 {
+			d := tasks[next]
+			m.removeDependentLocked(d)
+			gone[d] = true
+		}
+		m.mu.Unlock()
+		dependOnDB(m, 10) // the map grows
+	}
+	for _, d := range tasks {
+		if !gone[d] {
+			require.Equal(t, 1, found[d])
+		}
+	}
+
+	for range m.dependentsOf("db") {
+		break
+	}
+	require.True(t, m.mu.TryLock())
+	m.mu.Unlock()
+	for piece := range m.dependentsOf("nobody's") {
+		assert.Empty(t, piece)
+	}
+}
+
+// Who waits for a task that was given up is woken, without a list of all of them.
+func TestDependentsAreWokenAFewAtATime(t *testing.T) {
+	m := quiet()
+	tasks := dependOnDB(m, 50_000)
+	db := &Task{name: "db", config: &m.config.task}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m.doomChanged(db)
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(100_000), "bytes; a list has 400,000")
+	for _, d := range tasks {
+		require.Len(t, d.lazy.wake, 1)
+	}
+}
+
+// A task that becomes ready, fails, restarts or completes does not look at those that depend on it: they look at it. There is one
+// here that can't be looked at.
+func TestDependentsAreNotLookedAtByAReadyTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := quiet(WithBackoff(time.Second, time.Second))
+		m.dependents = map[string]map[*Task]struct{}{"db": {nil: {}}}
+		m.dependentCount.Store(1)
+		runs := 0
+		db, err := m.StartTask("db", func(ctx context.Context) error {
+			c := m.watchReadiness("db")
+			Ready(ctx)
+			<-c.happened
+			if runs++; runs < 3 {
+				return errors.New("fails")
+			}
+			return nil
+		}, WithReadiness(time.Minute))
+		require.NoError(t, err)
+		require.NoError(t, db.Wait(t.Context()))
+		assert.Equal(t, 3, runs)
+		assert.Equal(t, StateCompleted, db.State())
+	})
 }
