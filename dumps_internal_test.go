@@ -1,12 +1,97 @@
 package taskmanager
 
 import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // No task is stuck: no dump.
 func TestDumpOfNobody(t *testing.T) {
 	assert.Nil(t, (&Manager{}).stacks(nil))
+}
+
+// How long a dump of a stuck task takes is not taken from the time of what it depends on, whether the dump begins at the deadline or
+// before: a chain of three has 6 s.
+func TestDumpTakesNoTimeFromADependency(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		for _, lasts := range []time.Duration{0, 500 * time.Millisecond, 3 * time.Second, time.Minute} {
+			t.Run(fmt.Sprintf("early %v, lasts %v", early, lasts), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := quiet(WithStopTimeout(time.Hour))
+					events := m.Subscribe(t.Context())
+					began := time.Now()
+					asked := make(map[string]time.Duration)
+					release := make(chan struct{})
+					letGo := sync.OnceFunc(func() { close(release) })
+					defer letGo()
+					for _, test := range []struct {
+						name, dependsOn string
+						needs           time.Duration
+					}{{"queue", "none", 1999 * time.Millisecond}, {"db", "queue", 1999 * time.Millisecond}} {
+						_, err := m.StartTask(test.name, func(ctx context.Context) error {
+							<-ctx.Done()
+							asked[test.name] = time.Since(began)
+							time.Sleep(test.needs)
+							return nil
+						}, WithDependsOn(test.dependsOn))
+						require.NoError(t, err)
+					}
+					none, err := m.StartTask("none", func(context.Context) error { return nil })
+					require.NoError(t, err)
+					require.NoError(t, none.Wait(t.Context()))
+					_, err = m.StartTask("web", func(context.Context) error { <-release; return nil }, WithDependsOn("db"))
+					require.NoError(t, err)
+					synctest.Wait()
+
+					// Who asks for stacks joins this dump, which is another goroutine's.
+					d := &dump{done: make(chan struct{})}
+					m.dumps.next = d
+					dumpBegins := 2 * time.Second
+					if early {
+						m.dumps.perGoroutine.Store(math.MaxInt32) // a dump takes longer than all of the time
+						dumpBegins = time.Second
+					}
+					go func() {
+						time.Sleep(dumpBegins + lasts)
+						synctest.Wait()
+						m.dumps.mu.Lock()
+						defer m.dumps.mu.Unlock()
+						m.dumps.next = nil
+						close(d.done)
+					}()
+					ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+					defer cancel()
+					err = m.StopAll(ctx)
+					var stuck *StopTimeoutError
+					require.ErrorAs(t, err, &stuck)
+					assert.Same(t, stuck, err, "nobody else is stuck")
+					assert.Equal(t, "web", stuck.Task)
+					assert.Equal(t, 2*time.Second, stuck.Timeout)
+					require.NotEmpty(t, d.tasks)
+					assert.Equal(t, "web", d.tasks[0].name, "the dump was asked for")
+					assert.Equal(t, map[string]time.Duration{"db": 2 * time.Second, "queue": 3999 * time.Millisecond}, asked)
+					assert.Equal(t, max(5998*time.Millisecond, dumpBegins+lasts), time.Since(began))
+					for _, name := range []string{"db", "queue"} {
+						task, _ := m.Lookup(name)
+						assert.Equal(t, StateStopped, task.State())
+					}
+					letGo()
+					synctest.Wait()
+					for range len(events) {
+						if e := <-events; e.Kind == EventStuck {
+							assert.Equal(t, "web", e.Task)
+						}
+					}
+				})
+			})
+		}
+	}
 }
