@@ -90,6 +90,8 @@ func onSchedule(s Schedule, body TaskFunc, clock func() time.Time) TaskFunc {
 				if next, err = nextPass(s, last, now); err != nil || next.IsZero() {
 					return err
 				}
+				seen = now
+				continue // the schedule may have taken its time
 			}
 			seen = now
 			if wait := next.Sub(now); wait > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"sync"
@@ -256,6 +257,265 @@ func TestOnScheduleNextGoesWrongLater(t *testing.T) {
 		assert.EqualError(t, err, `taskmanager: gave up task "a": taskmanager: schedule "taskmanager_test.nextFunc": Next panicked: boom`)
 		assert.Equal(t, seconds(60, 120), passes.at)
 	})
+}
+
+// A trappedSchedule is one with a trap in a certain call of Next, counted from 1.
+type trappedSchedule struct {
+	nextFunc
+	call  int
+	calls *int
+	trap  func()
+}
+
+func (s trappedSchedule) Next(t time.Time) time.Time {
+	if *s.calls++; *s.calls == s.call {
+		s.trap()
+	}
+	return s.nextFunc(t)
+}
+
+// trapped makes a schedule of whole minutes with a trap.
+func trapped(call int, trap func()) trappedSchedule {
+	return trappedSchedule{each(time.Minute), call, new(int), trap}
+}
+
+// How long Next takes moves no pass. One whose time has come before Next has returned begins then.
+func TestOnScheduleNextIsLate(t *testing.T) {
+	for name, test := range map[string]struct {
+		takes    time.Duration
+		schedule nextFunc
+		want     []time.Duration
+	}{
+		"within the distance":    {10 * time.Second, each(time.Minute), seconds(60, 120, 180, 240)},
+		"exactly the distance":   {time.Minute, each(time.Minute), seconds(60, 120, 180, 240)},
+		"more than the distance": {90 * time.Second, each(time.Minute), seconds(90, 180)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := observed(t)
+				passes := newPassLog()
+				task := start(t, m, "a", taskmanager.OnSchedule(nextFunc(func(u time.Time) time.Time {
+					time.Sleep(test.takes)
+					return test.schedule(u)
+				}), passes.lasting()))
+				time.Sleep(4*time.Minute + time.Millisecond)
+				synctest.Wait()
+				assert.Equal(t, taskmanager.StateRunning, task.State())
+				assert.Equal(t, test.want, passes.at)
+				_ = task.Stop(t.Context()) // Next may be under way
+				<-task.Done()
+			})
+		})
+	}
+}
+
+// A stop waits for Next as for the rest of the body, until its deadline. However Next ends then, the task has stopped, and no pass
+// begins.
+func TestOnScheduleNextWhileItIsStopped(t *testing.T) {
+	for title, end := range map[string]func(){
+		"returns":     func() {},
+		"panics":      func() { panic("Next") },
+		"exits":       runtime.Goexit,
+		"stops again": nil,
+	} {
+		for _, call := range []int{1, 2} { // before the first pass, and after it
+			for _, takes := range []time.Duration{2 * time.Second, 20 * time.Second} {
+				t.Run(fmt.Sprintf("%s, call %d, after %v", title, call, takes), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						before := goroutines()
+						m := observed(t)
+						passes := newPassLog()
+						task := start(t, m, "a", taskmanager.OnSchedule(trapped(call, func() {
+							time.Sleep(takes)
+							if end == nil {
+								assert.ErrorIs(t, m.StopTask(canceled(t), "a"), context.Canceled)
+								return
+							}
+							end()
+						}), passes.lasting()))
+						time.Sleep(time.Duration(call-1) * time.Minute)
+						synctest.Wait()
+						began := time.Now()
+						err := task.Stop(t.Context())
+						if takes > userCodeTimeout {
+							took(t, userCodeTimeout, began)
+							stuck := asStuck(t, err, "a", userCodeTimeout)
+							assert.Contains(t, string(stuck.Stack), "trappedSchedule.Next")
+							assert.Equal(t, taskmanager.StateStuck, task.State())
+							asStuck(t, task.Restart(t.Context()), "a", userCodeTimeout)
+							took(t, userCodeTimeout, began)
+						} else {
+							require.NoError(t, err)
+						}
+						<-task.Done()
+						took(t, takes, began)
+						require.NoError(t, task.Err())
+						time.Sleep(time.Hour)
+						assert.Equal(t, taskmanager.StateStopped, task.State())
+						assert.Zero(t, task.Stats().Failures)
+						assert.Len(t, passes.at, call-1, "passes")
+						assert.Equal(t, before, goroutines(), "goroutines")
+					})
+				})
+			}
+		}
+	}
+}
+
+// A Next that exits has ended the run, which is a failure as any other: the next run asks the schedule again.
+func TestOnScheduleNextExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t)
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.OnSchedule(trapped(2, runtime.Goexit), passes.lasting()))
+		time.Sleep(time.Minute + time.Millisecond)
+		s := task.Stats()
+		assert.Equal(t, taskmanager.StateBackoff, s.State)
+		assert.Equal(t, taskmanager.ErrGoexit, s.LastError)
+		assert.EqualValues(t, 1, s.Failures)
+		assert.Zero(t, s.Panics)
+		time.Sleep(2 * time.Minute)
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, seconds(60, 120, 180), passes.at)
+	})
+}
+
+// A Next that hangs after a pass gives no heartbeat.
+func TestOnScheduleNextHangsUnderAWatchdog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t)
+		release := make(chan struct{})
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.OnSchedule(trapped(2, func() { <-release }), passes.lasting()),
+			taskmanager.WithWatchdog(10*time.Second))
+		time.Sleep(70*time.Second - time.Millisecond)
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		time.Sleep(2 * time.Millisecond)
+		assert.Equal(t, taskmanager.StateStopping, task.State())
+		time.Sleep(userCodeTimeout)
+		assert.Equal(t, taskmanager.StateStuck, task.State())
+		close(release)
+		require.Equal(t, taskmanager.StateBackoff, settled(task))
+		assert.ErrorIs(t, task.Stats().LastError, taskmanager.ErrWatchdog)
+		time.Sleep(time.Minute)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, seconds(60, 120), passes.at)
+	})
+}
+
+// Next is called by the body, and may call the Manager as the body may: with the run's context it does not wait for itself, and
+// without, it waits for its time.
+func TestOnScheduleNextCallsBack(t *testing.T) {
+	type scene struct {
+		m      *taskmanager.Manager
+		former *inbox
+		latter *inbox
+	}
+	bg := context.Background()
+	for title, test := range map[string]struct {
+		do     func(t *testing.T, ctx context.Context, s *scene) error
+		stuck  bool // it waits for itself, in vain
+		state  taskmanager.State
+		runs   uint64
+		passes []time.Duration // in two minutes
+		gone   bool            // the other task is stopped as well
+		late   bool            // and the failures are the latter reporter's
+	}{
+		"StopTask": {
+			do:    func(_ *testing.T, ctx context.Context, s *scene) error { return s.m.StopTask(ctx, "a") },
+			state: taskmanager.StateStopped, runs: 1,
+		},
+		"StopTask without its context": {
+			do:    func(_ *testing.T, _ context.Context, s *scene) error { return s.m.StopTask(bg, "a") },
+			stuck: true, state: taskmanager.StateStopped, runs: 1,
+		},
+		"RestartTask": {
+			do:    func(_ *testing.T, ctx context.Context, s *scene) error { return s.m.RestartTask(ctx, "a") },
+			state: taskmanager.StateRunning, runs: 2, passes: seconds(60, 120),
+		},
+		"RestartTask without its context": {
+			do:    func(_ *testing.T, _ context.Context, s *scene) error { return s.m.RestartTask(bg, "a") },
+			stuck: true, state: taskmanager.StateStopped, runs: 1,
+		},
+		"StopAll": {
+			do:    func(_ *testing.T, ctx context.Context, s *scene) error { return s.m.StopAll(ctx) },
+			state: taskmanager.StateStopped, runs: 1, gone: true,
+		},
+		"StopAll without its context": {
+			do:    func(_ *testing.T, _ context.Context, s *scene) error { return s.m.StopAll(bg) },
+			stuck: true, state: taskmanager.StateStopped, runs: 1, gone: true,
+		},
+		"Shutdown": {
+			do:    func(_ *testing.T, ctx context.Context, s *scene) error { return s.m.Shutdown(ctx) },
+			state: taskmanager.StateStopped, runs: 1, gone: true,
+		},
+		"Stats": {
+			do: func(t *testing.T, _ context.Context, s *scene) error {
+				stats := s.m.Stats().Tasks["a"]
+				assert.Equal(t, taskmanager.StateRunning, stats.State)
+				assert.Zero(t, stats.NextPassAt, "it is not known yet")
+				return nil
+			},
+			state: taskmanager.StateRunning, runs: 1, passes: seconds(60, 120),
+		},
+		"SetReporter": {
+			do:    func(_ *testing.T, _ context.Context, s *scene) error { s.m.SetReporter(s.latter); return nil },
+			state: taskmanager.StateRunning, runs: 1, passes: seconds(60, 120), late: true,
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := goroutines()
+				s := &scene{former: newInbox(nil), latter: newInbox(nil)}
+				s.m = observed(t, taskmanager.WithReporter(s.former))
+				other := start(t, s.m, "other", untilStopped)
+				passes := newPassLog()
+				calls := 0
+				task := start(t, s.m, "a", func(ctx context.Context) error {
+					return taskmanager.OnSchedule(nextFunc(func(u time.Time) time.Time {
+						if calls++; calls == 1 {
+							began := time.Now()
+							err := test.do(t, ctx, s)
+							if test.stuck {
+								asStuck(t, err, "a", userCodeTimeout)
+								took(t, userCodeTimeout, began)
+							} else {
+								assert.NoError(t, err)
+								took(t, 0, began)
+							}
+						}
+						return each(time.Minute)(u)
+					}), passes.lasting())(ctx)
+				})
+				time.Sleep(2*time.Minute + time.Second)
+				synctest.Wait()
+				assert.Equal(t, test.state, task.State())
+				assert.Equal(t, test.runs, task.Stats().Runs)
+				assert.Equal(t, test.passes, passes.at)
+				assert.Equal(t, test.gone, other.State().Ended())
+				assert.Zero(t, task.Stats().Failures)
+
+				heard, silent := s.former, s.latter
+				if test.late {
+					heard, silent = silent, heard
+				}
+				want := 0
+				if test.stuck {
+					want++
+				}
+				if title != "Shutdown" {
+					start(t, s.m, "fails", boom, once())
+					want++
+				}
+				synctest.Wait()
+				assert.Len(t, heard.got(), want)
+				assert.Empty(t, silent.got())
+				require.NoError(t, s.m.Shutdown(t.Context()))
+				assert.Equal(t, before, goroutines(), "goroutines")
+			})
+		})
+	}
 }
 
 func TestOnSchedule(t *testing.T) {

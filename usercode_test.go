@@ -121,6 +121,9 @@ type userCode struct {
 	trap    trap
 	m       *taskmanager.Manager
 	task    *taskmanager.Task
+	events  <-chan taskmanager.Event
+	former  *inbox       // the reporter
+	latter  *inbox       // for SetReporter
 	entered atomic.Int64 // bodies of "a" so far
 	bodies  atomic.Int64 // that execute
 	most    atomic.Int64 // at any time
@@ -147,11 +150,32 @@ func (u *userCode) start(t *testing.T, body taskmanager.TaskFunc, opts ...taskma
 
 func (u *userCode) manager(t *testing.T, message string) {
 	t.Helper()
-	u.m = mustNew(t, taskmanager.WithLogger(slog.New(trappedHandler{message, &u.trap})), taskmanager.WithBackoff(time.Hour, time.Hour))
+	u.former, u.latter = newInbox(nil), newInbox(nil)
+	u.m = mustNew(t, taskmanager.WithLogger(slog.New(trappedHandler{message, &u.trap})), taskmanager.WithBackoff(time.Hour, time.Hour),
+		taskmanager.WithReporter(u.former))
+	u.events = u.m.Subscribe(t.Context())
 	u.trap.set.Store(false)
 	start(t, u.m, "other", untilStopped)
 	synctest.Wait()
 	u.trap.set.Store(true)
+}
+
+// failures returns how many events there were so far of which a reporter is to hear.
+func failures(events <-chan taskmanager.Event) (n uint64) {
+	for _, e := range pending(events) {
+		if e.Kind.Level() >= slog.LevelWarn {
+			n++
+		}
+	}
+	return n
+}
+
+// checkReports checks, at the end, that one of the two reporters has heard of each failure.
+func (u *userCode) checkReports(t *testing.T) {
+	t.Helper()
+	n := failures(u.events)
+	assert.Equal(t, n, u.former.sum()+u.latter.sum(), "reports")
+	assert.Equal(t, reportCount{delivered: n}, reportsOf(u.m))
 }
 
 // check ends what is alive: nothing waits for user code, but the Shutdown for the log.
@@ -363,7 +387,7 @@ func TestUserCodeCallsBack(t *testing.T) {
 			do    func(u *userCode) error
 			alive error             // what it returns if "a" has not ended
 			ended error             // and if it has
-			then  taskmanager.State // of "a", if it has done something
+			then  taskmanager.State // of "a", if it has done something; zero if it does nothing to tasks
 		}{
 			"StopTask": {
 				do:    func(u *userCode) error { return u.m.StopTask(context.Background(), "a") },
@@ -384,6 +408,12 @@ func TestUserCodeCallsBack(t *testing.T) {
 				do:   func(u *userCode) error { return u.m.Shutdown(context.Background()) },
 				then: taskmanager.StateStopped,
 			},
+			"StopAll": {
+				do:   func(u *userCode) error { return u.m.StopAll(context.Background()) },
+				then: taskmanager.StateStopped,
+			},
+			"Stats":       {do: func(u *userCode) error { u.m.Stats(); return nil }},
+			"SetReporter": {do: func(u *userCode) error { u.m.SetReporter(u.latter); return nil }},
 		} {
 			t.Run(p.name+" calls "+title, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -404,7 +434,7 @@ func TestUserCodeCallsBack(t *testing.T) {
 						require.ErrorIs(t, returned, want)
 					}
 					switch {
-					case want != nil, p.state.Ended() && title == "Shutdown":
+					case want != nil, call.then == 0, p.state.Ended() && (title == "Shutdown" || title == "StopAll"):
 						if p.state != taskmanager.StateWaiting {
 							assert.Equal(t, p.state, now.State())
 						}
@@ -428,10 +458,178 @@ func TestUserCodeCallsBack(t *testing.T) {
 					}
 					assert.LessOrEqual(t, u.most.Load(), int64(1), "bodies at once")
 					assert.Zero(t, u.bodies.Load())
+					u.checkReports(t)
 					assert.Equal(t, before, goroutines(), "goroutines")
 				})
 			})
 		}
+	}
+}
+
+// SetReporter may be called wherever user code is called that is not among the places above: one of the two reporters hears of each failure,
+// and nothing that has ended begins again.
+func TestUserCodeSetsTheReporter(t *testing.T) {
+	const period, runs = time.Second, 5
+	type scene struct {
+		set      func() // is called by the user code, and does something once
+		m        *taskmanager.Manager
+		reporter taskmanager.Reporter // who hears of failures at first
+		body     taskmanager.TaskFunc
+		opts     []taskmanager.TaskOption
+	}
+	inReport := func(answer func(ctx context.Context, s *scene) error) func(s *scene, former *inbox) {
+		return func(s *scene, former *inbox) {
+			former.answer = func(ctx context.Context, n int, _ taskmanager.Event) error {
+				if n == 2 {
+					return answer(ctx, s)
+				}
+				return nil
+			}
+		}
+	}
+	for title, test := range map[string]struct {
+		prepare func(s *scene, former *inbox)
+		former  []string // what the former reporter hears
+		lost    uint64   // of that
+	}{
+		"the body": {
+			prepare: func(s *scene, _ *inbox) {
+				n := 0
+				s.body = func(context.Context) error {
+					if n++; n == 3 {
+						s.set()
+					}
+					return errBoom
+				}
+			},
+			former: []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+		},
+		"what the body has deferred, in a panic": {
+			prepare: func(s *scene, _ *inbox) {
+				n := 0
+				s.body = func(context.Context) error {
+					if n++; n == 3 {
+						defer s.set()
+						panic(errBoom)
+					}
+					return errBoom
+				}
+			},
+			former: []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+		},
+		"Report": {
+			prepare: inReport(func(_ context.Context, s *scene) error { s.set(); return nil }),
+			former:  []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+		},
+		"Report, after a second": {
+			prepare: inReport(func(_ context.Context, s *scene) error { time.Sleep(1500 * time.Millisecond); s.set(); return nil }),
+			former:  []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+		},
+		"Report, which then fails": { // nobody retries for a former reporter
+			prepare: inReport(func(_ context.Context, s *scene) error { s.set(); return errDeaf }),
+			former:  []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+			lost:    1,
+		},
+		"Report, which then panics": {
+			prepare: inReport(func(_ context.Context, s *scene) error { s.set(); panic(errDeaf) }),
+			former:  []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+			lost:    1,
+		},
+		"Report, which then exits": {
+			prepare: inReport(func(_ context.Context, s *scene) error { s.set(); runtime.Goexit(); return nil }),
+			former:  []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+			lost:    1,
+		},
+		"Report, which then says that it is closed": {
+			prepare: inReport(func(_ context.Context, s *scene) error { s.set(); return taskmanager.ErrReporterClosed }),
+			former:  []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+			lost:    1,
+		},
+		"Error of the error of Report": {
+			prepare: inReport(func(_ context.Context, s *scene) error {
+				p := &trap{act: s.set}
+				p.set.Store(true)
+				return trappedError{"Error", p}
+			}),
+			former: []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+			lost:   1,
+		},
+		"Is of the error of Report": {
+			prepare: inReport(func(_ context.Context, s *scene) error {
+				p := &trap{act: s.set}
+				p.set.Store(true)
+				return trappedError{"Is", p}
+			}),
+			former: []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+			lost:   1,
+		},
+		"Report, itself again": { // it goes on as it was
+			prepare: func(s *scene, former *inbox) {
+				former.answer = func(context.Context, int, taskmanager.Event) error {
+					s.m.SetReporter(former)
+					return nil
+				}
+			},
+			former: []string{
+				"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0", "2s a failed run=3 repeats=0",
+				"3s a failed run=4 repeats=0", "4s a gave up run=5 repeats=0",
+			},
+		},
+		"Next of a schedule": {
+			prepare: func(s *scene, _ *inbox) {
+				s.body = taskmanager.OnSchedule(trapped(3, func() { s.set() }), boom)
+			},
+			former: []string{"1m0s a failed run=1 repeats=0", "2m0s a failed run=2 repeats=0"},
+		},
+		"the start of a group": {
+			prepare: func(s *scene, _ *inbox) {
+				n := 0
+				s.body = taskmanager.Group(func(*taskmanager.Manager) error {
+					if n++; n == 3 {
+						s.set()
+					}
+					return errBoom
+				})
+			},
+			former: []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
+		},
+		"the policy's constructor": {
+			prepare: func(s *scene, _ *inbox) {
+				s.opts = append(s.opts, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+					s.set()
+					return backoff.NewConstantBackOff(period)
+				}))
+			},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := goroutines()
+				former, latter := newInbox(nil), newInbox(nil)
+				s := &scene{body: boom, opts: everyTime(period, runs)}
+				s.set = sync.OnceFunc(func() { s.m.SetReporter(latter) })
+				test.prepare(s, former)
+				s.m = observed(t, noReportLimit(), taskmanager.WithReporter(former))
+				events := s.m.Subscribe(t.Context())
+				stopped := start(t, s.m, "stopped", untilStopped)
+				require.NoError(t, stopped.Stop(t.Context()))
+				task := start(t, s.m, "a", s.body, s.opts...)
+				require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrTooManyRestarts)
+				time.Sleep(time.Hour)
+
+				assert.Equal(t, test.former, former.got())
+				assert.EqualValues(t, runs, former.sum()+latter.sum())
+				assert.EqualValues(t, runs, failures(events))
+				assert.Equal(t, reportCount{delivered: runs - test.lost, lost: test.lost}, reportsOf(s.m))
+				assert.EqualValues(t, runs, task.Stats().Runs)
+				assert.Equal(t, taskmanager.StateFailed, task.State())
+				assert.Equal(t, taskmanager.StateStopped, stopped.State())
+				began := time.Now()
+				require.NoError(t, s.m.Shutdown(t.Context()))
+				took(t, 0, began)
+				assert.Equal(t, before, goroutines(), "goroutines")
+			})
+		})
 	}
 }
 
