@@ -491,6 +491,7 @@ func TestUserCodeSetsTheReporter(t *testing.T) {
 		prepare func(s *scene, former *inbox)
 		former  []string // what the former reporter hears
 		lost    uint64   // of that
+		again   int      // how many of them it hears twice
 	}{
 		"the body": {
 			prepare: func(s *scene, _ *inbox) {
@@ -563,15 +564,20 @@ func TestUserCodeSetsTheReporter(t *testing.T) {
 			former: []string{"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0"},
 			lost:   1,
 		},
-		"Report, itself again": { // it goes on as it was
+		"Report, itself again, and then fails": { // it goes on as it was, and is asked again
 			prepare: func(s *scene, former *inbox) {
-				former.answer = func(context.Context, int, taskmanager.Event) error {
+				former.answer = func(_ context.Context, n int, _ taskmanager.Event) error {
 					s.m.SetReporter(former)
+					if n == 2 {
+						time.Sleep(period / 4)
+						return errDeaf
+					}
 					return nil
 				}
 			},
+			again: 1,
 			former: []string{
-				"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0", "2s a failed run=3 repeats=0",
+				"0s a failed run=1 repeats=0", "1s a failed run=2 repeats=0", "2.25s a failed run=3 repeats=1",
 				"3s a failed run=4 repeats=0", "4s a gave up run=5 repeats=0",
 			},
 		},
@@ -618,7 +624,7 @@ func TestUserCodeSetsTheReporter(t *testing.T) {
 				time.Sleep(time.Hour)
 
 				assert.Equal(t, test.former, former.got())
-				assert.EqualValues(t, runs, former.sum()+latter.sum())
+				assert.EqualValues(t, runs+test.again, former.sum()+latter.sum())
 				assert.EqualValues(t, runs, failures(events))
 				assert.Equal(t, reportCount{delivered: runs - test.lost, lost: test.lost}, reportsOf(s.m))
 				assert.EqualValues(t, runs, task.Stats().Runs)
