@@ -135,6 +135,7 @@ func TestDependencyHasCompletedLongAgo(t *testing.T) {
 
 		// Those who depend on them have ended, and are remembered: they can be restarted.
 		require.NoError(t, m.StopAll(t.Context()))
+		synctest.Wait() // the stop has returned, and what is beyond the limit may be about to be forgotten
 		assert.Equal(t, []string{"migration", "0", "1", "first"}, known())
 		require.NoError(t, first.Restart(t.Context()))
 		require.Equal(t, taskmanager.StateRunning, settled(first))
