@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,15 @@ func TestDependenciesAreForgotten(t *testing.T) {
 		<-ctx.Done()
 		return nil
 	}
+	known := func() (n int64, dependents map[string]map[*Task]struct{}) {
+		m.mu.Lock() // a stop returns before what is beyond the limit is forgotten, with the lock held
+		defer m.mu.Unlock()
+		dependents = make(map[string]map[*Task]struct{})
+		for name, tasks := range m.dependents {
+			dependents[name] = maps.Clone(tasks)
+		}
+		return m.dependentCount.Load(), dependents
+	}
 	for range 2 {
 		a, err := m.StartTask("a", body, WithDependsOn("x", "x", "y"))
 		require.NoError(t, err)
@@ -30,22 +40,25 @@ func TestDependenciesAreForgotten(t *testing.T) {
 		require.NoError(t, a.Stop(t.Context()))
 		require.NoError(t, a.Restart(t.Context()))
 		require.NoError(t, a.Stop(t.Context()))
-		assert.EqualValues(t, 2, m.dependentCount.Load())
-		assert.Equal(t, map[string]map[*Task]struct{}{"x": {a: {}}, "y": {a: {}, b: {}}}, m.dependents)
+		n, dependents := known()
+		assert.EqualValues(t, 2, n)
+		assert.Equal(t, map[string]map[*Task]struct{}{"x": {a: {}}, "y": {a: {}, b: {}}}, dependents)
 		require.NoError(t, b.Stop(t.Context()))
 
 		_, err = m.StartTask("a", body) // another one of that name, which depends on nobody
 		require.NoError(t, err)
-		assert.EqualValues(t, 1, m.dependentCount.Load())
-		assert.Equal(t, map[string]map[*Task]struct{}{"y": {b: {}}}, m.dependents)
+		n, dependents = known()
+		assert.EqualValues(t, 1, n)
+		assert.Equal(t, map[string]map[*Task]struct{}{"y": {b: {}}}, dependents)
 
 		for _, name := range []string{"c", "d"} { // b is forgotten
 			_, err = m.StartTask(name, body)
 			require.NoError(t, err)
 			require.NoError(t, m.StopTask(t.Context(), name))
 		}
-		assert.Zero(t, m.dependentCount.Load())
-		assert.Empty(t, m.dependents)
+		n, dependents = known()
+		assert.Zero(t, n)
+		assert.Empty(t, dependents)
 		require.NoError(t, m.StopAll(t.Context()))
 	}
 }
