@@ -68,7 +68,7 @@ func drawMembers(rt *rapid.T, group string) (members []modelMember) {
 	for _, name := range []string{group + "/x", group + "/y"}[:rapid.IntRange(1, 2).Draw(rt, "members")] {
 		o := drawOptions(rt, modelUnits[name])
 		o.critical = rapid.Bool().Draw(rt, "vital")
-		o.stopTimeout = rapid.SampledFrom([]time.Duration{2, 1, 4}).Draw(rt, "stop timeout")*time.Second + 53*modelUnits[name]
+		o.stopTimeout = rapid.SampledFrom([]time.Duration{2 * time.Second, time.Second, 4 * time.Second}).Draw(rt, "stop timeout") + 53*modelUnits[name]
 		members = append(members, modelMember{name, o})
 	}
 	if len(members) == 2 {

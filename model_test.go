@@ -446,8 +446,7 @@ func (w *world) do(s step) step {
 	case "stop all":
 		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
 	case "log hangs", "log hangs early":
-		early := s.verb == "log hangs early"
-		if !w.model.isAwaited() && !w.model.logHangs() && !(early && w.model.hasGroups()) {
+		if unknown := s.verb == "log hangs early" && w.model.hasGroups(); !unknown && !w.model.isAwaited() && !w.model.logHangs() {
 			w.logIs(strings.TrimPrefix(s.verb, "log "))
 		}
 	case "log exits", "log goes on":

@@ -471,11 +471,10 @@ func TestUserCodeCallsBack(t *testing.T) {
 func TestUserCodeSetsTheReporter(t *testing.T) {
 	const period, runs = time.Second, 5
 	type scene struct {
-		set      func() // is called by the user code, and does something once
-		m        *taskmanager.Manager
-		reporter taskmanager.Reporter // who hears of failures at first
-		body     taskmanager.TaskFunc
-		opts     []taskmanager.TaskOption
+		set  func() // is called by the user code, and does something once
+		m    *taskmanager.Manager
+		body taskmanager.TaskFunc
+		opts []taskmanager.TaskOption
 	}
 	inReport := func(answer func(ctx context.Context, s *scene) error) func(s *scene, former *inbox) {
 		return func(s *scene, former *inbox) {

@@ -283,7 +283,7 @@ func TestAllow(t *testing.T) {
 		time.Sleep(time.Second - 1)
 		synctest.Wait()
 		assert.False(t, l.Allow(), "somebody waits")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		assert.True(t, <-turns)
 		assert.False(t, l.Allow(), "that was for the other one")
 		time.Sleep(time.Second)
