@@ -77,12 +77,12 @@ func (r *run) end(cause error) {
 	r.task.mu.Lock()
 	inner := r.endLocked(cause)
 	r.task.mu.Unlock()
-	if inner {
-		r.endInner(cause)
+	if inner { // without the task's mu, which package context may want, by way of ours
+		r.cancel(orCanceled(cause))
 	}
 }
 
-// endLocked is end for a context that has no inner one. Otherwise it does nothing, and returns true: endInner must follow.
+// endLocked is end for a context that has no inner one. Otherwise it does nothing, and returns true: end must follow.
 func (r *run) endLocked(cause error) (inner bool) {
 	if r.stage.Load() == withoutInner {
 		r.inner = orCanceled(cause)
@@ -90,9 +90,6 @@ func (r *run) endLocked(cause error) (inner bool) {
 	}
 	return r.cancel != nil
 }
-
-// endInner ends the inner context. It is called without the task's mu, which package context may want, by way of ours.
-func (r *run) endInner(cause error) { r.cancel(orCanceled(cause)) }
 
 // orCanceled is the cause of what ends without one, as package context has it.
 func orCanceled(cause error) error {
