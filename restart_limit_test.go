@@ -252,3 +252,29 @@ func TestRestartLimitOfTheDefaults(t *testing.T) {
 		assert.Equal(t, 1300, m.Stats().Running)
 	})
 }
+
+// A driver that was replaced while it was with the log's handler takes no turn: it has no use for it.
+func TestRestartLimitGivesNoTurnToAReplacedDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, fail := make(chan struct{}), make(chan struct{})
+		m := newManager(t, taskmanager.WithRestartLimit(1.0/3600, 1), slowLog("task failed, will restart", func() { <-release }))
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			switch runs++; runs {
+			case 1:
+				return errBoom
+			case 2:
+				<-fail
+				return errBoom
+			}
+			return untilStopped(ctx)
+		}, taskmanager.WithBackoff(0, 0))
+		synctest.Wait()
+		require.NoError(t, m.RestartTask(t.Context(), "a"))
+		close(release)
+		synctest.Wait()
+		close(fail)
+		synctest.Wait()
+		assert.EqualValues(t, 3, task.Stats().Runs, "the turn was left")
+	})
+}

@@ -82,7 +82,8 @@ func (d *driver) next() bool {
 	if d.atOnce {
 		d.atOnce = false
 		runtime.Gosched() // without this, tasks that crash at once starve everything else
-		if l := d.task.config.manager.restartLimiter; (l == nil || l.Allow()) && d.begin() {
+		// Who comes back from the log's handler may have been replaced, and must not take a turn of the limit: it has to look first.
+		if l := d.task.config.manager.restartLimiter; (l == nil || !d.since.IsZero() && l.Allow()) && d.begin() {
 			return true
 		}
 		d.since = time.Time{}
