@@ -99,28 +99,30 @@ func (o *outbox) takeOver(reports []*report) {
 	o.ensureLoopLocked()
 }
 
-// unionOf returns copies of what waits in the outboxes, the oldest first. What waits for several
-// Reporters waited for all of them, until it was delivered to some: of two reports with the same key
-// the larger is all.
-func unionOf(outboxes []*outbox) []*report {
-	var reports []*report
-	union := make(map[reportKey]*report)
-	for _, o := range outboxes {
-		o.mu.Lock()
-		for _, r := range o.order {
-			switch old := union[r.key()]; {
-			case old == nil:
-				c := *r
-				reports = append(reports, &c)
-				union[r.key()] = &c
-			case r.eventCount() > old.eventCount():
-				*old = *r
-			}
+// A reportUnion is what waits for the Reporters that SetReporter finds, each report once. What waits
+// for several waited for all of them, until it was delivered to some: of two reports with the same
+// key the larger is all.
+type reportUnion struct {
+	byKey map[reportKey]*report
+	order []*report // of byKey
+}
+
+func (u *reportUnion) add(reports []*report) {
+	for _, r := range reports {
+		switch old := u.byKey[r.key()]; {
+		case old == nil:
+			u.byKey[r.key()] = r
+			u.order = append(u.order, r)
+		case r.eventCount() > old.eventCount():
+			*old = *r
 		}
-		o.mu.Unlock()
 	}
-	slices.SortStableFunc(reports, func(a, b *report) int { return a.event.firstTime().Compare(b.event.firstTime()) })
-	return reports
+}
+
+// oldestFirst returns the reports.
+func (u *reportUnion) oldestFirst() []*report {
+	slices.SortStableFunc(u.order, func(a, b *report) int { return a.event.firstTime().Compare(b.event.firstTime()) })
+	return u.order
 }
 
 // put adds a report to those that wait, and sees that somebody delivers them; it is lost if nobody
@@ -448,20 +450,32 @@ func (o *outbox) idle() <-chan struct{} {
 	return o.drained
 }
 
-// retire takes the outbox out of service. What waits goes to others. It returns whether a call of
-// Report is under way: that goes on, and is pending.
-func (o *outbox) retire() (calling bool) {
+// retire takes the outbox out of service. It returns what waited, which goes to others, and whether a
+// call of Report is under way: that goes on, and is pending.
+func (o *outbox) retire() (waiting []*report, calling bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.retireLocked()
+	waiting = o.retireLocked()
 	if o.cancel == nil {
-		return false
+		return waiting, false
 	}
 	if !o.awaited {
 		o.awaited = true
 		o.bus.pending.Add()
 	}
-	return true
+	return waiting, true
+}
+
+// copies returns copies of what waits.
+func (o *outbox) copies() []*report {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	reports := make([]*report, len(o.order))
+	for i, r := range o.order {
+		c := *r
+		reports[i] = &c
+	}
+	return reports
 }
 
 // retireLocked returns what waited.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -448,6 +449,26 @@ func TestSetReporterPassesOnTheLargerReport(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A report is delivered once, and counted once, though its Reporter is called at the moment at which it is replaced.
+func TestSetReporterPassesOnAReportOnce(t *testing.T) {
+	m := observed(t, noReportLimit(), taskmanager.WithHistory(0))
+	var heard atomic.Uint64
+	reporters := [2]taskmanager.Reporter{}
+	for i := range reporters {
+		reporters[i] = taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error { heard.Add(1 + uint64(e.Repeats)); return nil })
+	}
+	const failures = 3000
+	for i := range failures {
+		m.SetReporter(reporters[i%2])
+		task := start(t, m, "a", boom, once())
+		<-task.Done() // the goroutine that calls the Reporter has been started
+		m.SetReporter(reporters[(i+1)%2])
+	}
+	require.NoError(t, m.Shutdown(t.Context()))
+	assert.EqualValues(t, failures, heard.Load())
+	assert.Equal(t, reportCount{delivered: failures}, reportsOf(m))
 }
 
 // The task "g/a" is not the task "a" of the group "g", nor is the latter the same in another group of that path.

@@ -244,20 +244,27 @@ func (b *eventBus) setReporter(r Reporter) {
 		}
 		outboxes = append(outboxes, o)
 	}
-	waiting := unionOf(former)
+	union := reportUnion{byKey: make(map[reportKey]*report)}
 	b.replaced = nil
 	for _, o := range known {
-		if !slices.Contains(outboxes, o) && o.retire() {
+		if slices.Contains(outboxes, o) {
+			union.add(o.copies())
+			continue
+		}
+		waiting, calling := o.retire()
+		union.add(waiting)
+		if calling {
 			b.replaced = append(b.replaced, o)
 		}
 	}
+	reports := union.oldestFirst()
 	for _, o := range outboxes {
 		if o.enlist(b.flushUntil) {
-			o.takeOver(waiting)
+			o.takeOver(reports)
 		}
 	}
 	if len(outboxes) == 0 {
-		b.lost.Add(countEvents(waiting))
+		b.lost.Add(countEvents(reports))
 		b.outboxes.Store(nil)
 		return
 	}
