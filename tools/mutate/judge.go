@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,13 +42,57 @@ type choice struct {
 // Tests are some of those of a package.
 type tests struct{ pkg, run, skip string }
 
-// parts returns the chosen tests of a package, in the order in which they run.
-func (c choice) parts(pkg string) []tests {
-	if c.last == "" {
-		return []tests{{pkg, c.run, c.skip}}
+// A test is one of them.
+type test struct{ pkg, name string }
+
+// parts returns the chosen tests, in the order in which they run against the mutants of a file: those that are beside it first, if
+// there is no other choice, for they are the ones that are most likely to notice. They run again with the rest, which is measured once
+// for all files.
+func (l *lab) parts(file string) []tests {
+	pkg, own := path.Dir(file), l.own[file]
+	var parts []tests
+	if own != "" {
+		parts = append(parts, tests{pkg, own, either(l.skip, l.last)})
 	}
-	return []tests{{pkg, c.run, strings.Trim(c.skip+"|"+c.last, "|")}, {pkg, c.last, c.skip}}
+	parts = append(parts, tests{pkg, l.run, either(l.skip, l.last)})
+	if l.last != "" {
+		parts = append(parts, tests{pkg, l.last, l.skip})
+	}
+	return parts
 }
+
+// either matches what any of the expressions does; nothing if there is none.
+func either(expressions ...string) string {
+	return strings.Join(slices.DeleteFunc(expressions, func(e string) bool { return e == "" }), "|")
+}
+
+// findOwn notes which tests are beside a file: in files of its name, with _test, _internal_test or the like after it.
+func (l *lab) findOwn(file string) error {
+	if l.run != "" {
+		return nil
+	}
+	paths, err := filepath.Glob(filepath.Join(l.dir, filepath.FromSlash(strings.TrimSuffix(file, ".go"))+"_*test.go"))
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, p := range paths {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		for _, name := range testFunction.FindAllSubmatch(text, -1) {
+			names = append(names, string(name[1]))
+		}
+	}
+	if len(names) > 0 {
+		l.own[file] = "^(" + strings.Join(names, "|") + ")$"
+	}
+	return nil
+}
+
+// testFunction finds the name.
+var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
 // A measurement is how long tests take without a mutant, alone.
 type measurement struct {
@@ -62,14 +109,14 @@ type suspicion struct {
 const (
 	// How long a measurement holds. What the machine does besides has changed by then.
 	fresh = time.Minute
-	// How long a mutant may take that runs beside others, by the measurement. It decides nothing, and only saves the time.
+	// How long a test may take with a mutant that runs beside others, by the measurement. It decides nothing, and only saves the time.
 	screening = 3
 )
 
 // measure runs tests without a mutant.
 func (l *lab) measure(ctx context.Context, t tests) error {
 	began := time.Now()
-	r, err := l.test(ctx, together, 0, t, time.Hour)
+	r, err := l.test(ctx, together, 0, t, time.Hour, nil)
 	if err != nil {
 		return err
 	}
@@ -82,8 +129,16 @@ func (l *lab) measure(ctx context.Context, t tests) error {
 	}
 	now := time.Now()
 	l.measured[t] = measurement{took: now.Sub(began), at: now}
+	for _, result := range passed.FindAllStringSubmatch(r.output, -1) {
+		if took, err := time.ParseDuration(result[2]); err == nil {
+			l.each[test{t.pkg, result[1]}] = took
+		}
+	}
 	return nil
 }
+
+// passed finds the tests of which a test binary says that they have passed, and how long they took.
+var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
 
 // failed finds the tests of which a test binary says that they have failed.
 var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
@@ -92,8 +147,8 @@ var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
 func (l *lab) try(ctx context.Context, i int) (verdict, suspicion, error) {
 	suspect := suspicion{mutant: i}
 	v, err := l.withBinary(ctx, i, func(binary string) (verdict, error) {
-		for _, t := range l.parts(l.mutants[i].pkg()) {
-			r, err := l.test(ctx, binary, i+1, t, screening*l.measured[t].took+l.grace)
+		for _, t := range l.parts(l.mutants[i].file) {
+			r, err := l.test(ctx, binary, i+1, t, screening*l.measured[t].took+l.grace, l.screen(t.pkg))
 			if r.verdict == suspected {
 				suspect.tests = t
 				if r.hangs != "" {
@@ -117,7 +172,7 @@ func (l *lab) try(ctx context.Context, i int) (verdict, suspicion, error) {
 // what the same tests take without a mutant, both before and afterwards, so whatever the machine is, and does besides.
 func (l *lab) judge(ctx context.Context, s suspicion) (verdict, error) {
 	return l.withBinary(ctx, s.mutant, func(binary string) (verdict, error) {
-		all := l.parts(s.tests.pkg)
+		all := l.parts(l.mutants[s.mutant].file)
 		if !slices.Contains(all, s.tests) {
 			all = append([]tests{s.tests}, all...)
 		}
@@ -138,7 +193,7 @@ func (l *lab) testAlone(ctx context.Context, binary string, alive int, t tests) 
 		}
 	}
 	for limit := l.limit(t); ; limit = l.limit(t) {
-		r, err := l.test(ctx, binary, alive, t, limit)
+		r, err := l.test(ctx, binary, alive, t, limit, nil)
 		if r.verdict != suspected || err != nil {
 			return r.verdict, err
 		}
@@ -164,19 +219,33 @@ type result struct {
 	hangs   string // the test that was running when the time was over, if it is known
 }
 
-// test runs tests with the mutant of that number; 0 for none.
-func (l *lab) test(ctx context.Context, binary string, alive int, t tests, limit time.Duration) (result, error) {
+// screen returns how long each test of a package may take with a mutant that runs beside others; 0 if nobody knows.
+func (l *lab) screen(pkg string) func(name string) time.Duration {
+	return func(name string) time.Duration {
+		if took, ok := l.each[test{pkg, name}]; ok {
+			return screening*took + l.grace
+		}
+		return 0
+	}
+}
+
+// test runs tests with the mutant of that number; 0 for none. They may take as long as limit in all, and each as long as single
+// says, if it is not nil and does not say 0.
+func (l *lab) test(ctx context.Context, binary string, alive int, t tests, limit time.Duration, single func(name string) time.Duration) (result, error) {
 	const overdue = 10 * time.Second // when they do not end by their own timeout
 	bounded, cancel := context.WithTimeout(ctx, limit+overdue)
 	defer cancel()
 	dir := filepath.Join(l.dir, filepath.FromSlash(t.pkg))
-	cmd := exec.CommandContext(bounded, filepath.Join(dir, binary), "-test.failfast", "-test.timeout="+limit.String(),
+	cmd := exec.CommandContext(bounded, filepath.Join(dir, binary), "-test.v", "-test.failfast", "-test.timeout="+limit.String(),
 		"-test.run="+t.run, "-test.skip="+t.skip)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", fmt.Sprintf("%s=%d", variable, alive))
 	cmd.WaitDelay = overdue
-	text, failure := cmd.CombinedOutput()
-	r := result{verdict: killed, output: string(text)}
+	w := &watch{single: single, late: cancel}
+	cmd.Stdout, cmd.Stderr = w, w
+	failure := cmd.Run()
+	output, late := w.end()
+	r := result{verdict: killed, output: output}
 	var status *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -184,7 +253,7 @@ func (l *lab) test(ctx context.Context, binary string, alive int, t tests, limit
 	case failure == nil:
 		r.verdict = survived
 	case bounded.Err() != nil:
-		r.verdict = suspected
+		r.verdict, r.hangs = suspected, late
 	case !errors.As(failure, &status):
 		return r, failure // it could not be run
 	default:
@@ -197,3 +266,69 @@ func (l *lab) test(ctx context.Context, binary string, alive int, t tests, limit
 
 // timedOut finds what a test binary says at its timeout, and of the tests that are running, each in a line, the first: without its subtests.
 var timedOut = regexp.MustCompile(`(?m)^panic: test timed out after \S+(?:\n\trunning tests:\n\t\t([^/\s]+))?`)
+
+// A watch takes what a test binary prints, and ends it when a test takes too long.
+type watch struct {
+	single func(name string) time.Duration
+	late   func() // ends the binary
+
+	mu      sync.Mutex // guards what follows
+	text    bytes.Buffer
+	seen    int    // of text, in whole lines
+	running string // the test that is
+	timer   *time.Timer
+	hangs   string // the test that took too long
+}
+
+// Write implements io.Writer.
+func (w *watch) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text.Write(p)
+	for {
+		line, _, whole := bytes.Cut(w.text.Bytes()[w.seen:], []byte("\n"))
+		if !whole {
+			return len(p), nil
+		}
+		w.seen += len(line) + 1
+		if begun := begun.FindSubmatch(line); begun != nil {
+			w.beginLocked(string(begun[1]))
+		}
+	}
+}
+
+// begun finds the name of a test that begins: not of a subtest, which has a slash.
+var begun = regexp.MustCompile(`^=== RUN   ([^/\s]+)$`)
+
+func (w *watch) beginLocked(name string) {
+	if w.single == nil {
+		return
+	}
+	w.running = name
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	limit := w.single(name)
+	if limit == 0 {
+		return
+	}
+	w.timer = time.AfterFunc(limit, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.running == name {
+			w.hangs = name
+			w.late()
+		}
+	})
+}
+
+// end returns what was printed, and the test that took too long, if one did.
+func (w *watch) end() (text, hangs string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running = ""
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	return w.text.String(), w.hangs
+}

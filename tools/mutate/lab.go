@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A lab is a copy of the module in which mutants are tried. Those of one package that are within functions are all built at
@@ -24,7 +26,9 @@ type lab struct {
 	mutants []mutant
 	unbuilt map[int]bool // by their places in mutants
 
-	measured map[tests]measurement // written while no mutant is being tried
+	own      map[string]string      // expressions for the tests that are beside a file
+	measured map[tests]measurement  // written while no mutant is being tried, like each
+	each     map[test]time.Duration // how long it took when it was measured last
 
 	alone sync.Mutex // held while a mutant that is built by itself is tried, in the one copy
 }
@@ -41,7 +45,10 @@ func newLab(dir string, c choice) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{choice: c, dir: copied, unbuilt: make(map[int]bool), measured: make(map[tests]measurement)}
+	l := &lab{
+		choice: c, dir: copied, unbuilt: make(map[int]bool),
+		own: make(map[string]string), measured: make(map[tests]measurement), each: make(map[test]time.Duration),
+	}
 	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 		return nil, errors.Join(err, l.close())
 	}
@@ -57,9 +64,18 @@ func (l *lab) prepare(ctx context.Context, mutants []mutant) error {
 		if err := l.buildAll(ctx, pkg); err != nil {
 			return err
 		}
-		for _, p := range l.parts(pkg) {
-			if err := l.measure(ctx, p); err != nil {
+		files, _ := filesOf(mutants, pkg)
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			if err := l.findOwn(file); err != nil {
 				return err
+			}
+			for _, p := range l.parts(file) {
+				if _, ok := l.measured[p]; ok {
+					continue
+				}
+				if err := l.measure(ctx, p); err != nil {
+					return err
+				}
 			}
 		}
 	}

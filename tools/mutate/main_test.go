@@ -249,14 +249,14 @@ func TestMutantThatDoesNotBuildIsAnError(t *testing.T) {
 func TestMutantThatIsMerelySlowSurvives(t *testing.T) {
 	t.Parallel()
 	l := prepared(t, "time.Sleep(2 * time.Second)", callsF)
-	whole := l.parts(".")[0]
-	l.measured[whole] = measurement{took: time.Millisecond, at: time.Now()}
+	first := l.parts("p.go")[0]
+	l.measured[first] = measurement{took: time.Millisecond, at: time.Now()}
 	v, suspect, err := l.try(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, suspected, v)
 	require.Equal(t, suspicion{0, tests{".", "^TestF$", ""}}, suspect, "it is known which one it is")
 
-	for _, some := range []tests{whole, suspect.tests} {
+	for _, some := range append(l.parts("p.go"), suspect.tests) {
 		l.measured[some] = measurement{took: time.Second, at: time.Now()}
 	}
 	v, err = l.judge(t.Context(), suspect)
@@ -295,27 +295,79 @@ func TestF(t *testing.T) {
 	}
 }
 `)
-	whole := l.parts(".")[0]
-	l.measured[whole] = measurement{took: time.Millisecond, at: time.Now()} // it was fast
+	first := l.parts("p.go")[0]
+	l.measured[first] = measurement{took: time.Millisecond, at: time.Now()} // it was fast
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "slow"), nil, 0o600))
-	v, err := l.judge(t.Context(), suspicion{0, whole})
+	v, err := l.judge(t.Context(), suspicion{0, first})
 	require.NoError(t, err)
 	assert.Equal(t, survived, v)
-	assert.GreaterOrEqual(t, l.limit(whole), 10*time.Second)
+	assert.GreaterOrEqual(t, l.limit(first), 10*time.Second)
 }
 
 // A measurement does not hold for long.
 func TestMutantIsJudgedByAMeasurementOfTheSameMinute(t *testing.T) {
 	t.Parallel()
 	l := prepared(t, "", callsF)
-	whole := l.parts(".")[0]
+	first := l.parts("p.go")[0]
 	old := time.Now().Add(-2 * fresh)
-	l.measured[whole] = measurement{took: time.Hour, at: old}
-	v, err := l.judge(t.Context(), suspicion{0, whole})
+	l.measured[first] = measurement{took: time.Hour, at: old}
+	v, err := l.judge(t.Context(), suspicion{0, first})
 	require.NoError(t, err)
 	assert.Equal(t, survived, v)
-	assert.Less(t, l.measured[whole].took, time.Minute)
-	assert.True(t, l.measured[whole].at.After(old))
+	assert.Less(t, l.measured[first].took, time.Minute)
+	assert.True(t, l.measured[first].at.After(old))
+}
+
+// The tests beside the mutant's file notice it before the others do anything.
+func TestMutantIsTriedFirstAgainstTheTestsBesideIt(t *testing.T) {
+	t.Parallel()
+	code := []byte("package p\n\nfunc F() int { return 7 }\n")
+	others := t.TempDir()
+	dir := write(t, map[string]string{
+		"p.go":               string(code),
+		"a_test.go":          "package p\n\nimport (\"os\"; \"testing\")\n\nfunc TestOther(t *testing.T) { os.WriteFile(`" + others + "/`+os.Getenv(\"MUTANT\"), nil, 0o600) }\n",
+		"p_internal_test.go": "package p\n\nimport \"testing\"\n\nfunc TestF(t *testing.T) { if F() != 7 { t.Fatal() } }\n",
+		"p_test.go":          "package p_test\n\nimport \"testing\"\n\nfunc TestP(*testing.T) {}\n",
+	})
+	l, err := newLab(dir, choice{multiple: 10, grace: time.Second, skip: "Skipped", last: "Last"})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, l.close()) })
+	mutants, err := mutantsOf("p.go", code)
+	require.NoError(t, err)
+	require.NoError(t, l.prepare(t.Context(), mutants))
+	require.Equal(t, []tests{{".", "^(TestF|TestP)$", "Skipped|Last"}, {".", "", "Skipped|Last"}, {".", "Last", "Skipped"}}, l.parts("p.go"))
+
+	v, _, err := l.try(t.Context(), 0)
+	require.NoError(t, err)
+	assert.Equal(t, killed, v)
+	assert.NoFileExists(t, filepath.Join(others, "1"))
+	assert.FileExists(t, filepath.Join(others, "0"), "it runs without a mutant")
+}
+
+// What is to be run is the user's choice, if there is one.
+func TestMutantIsTriedAgainstTheChosenTests(t *testing.T) {
+	t.Parallel()
+	l := prepared(t, "", callsF)
+	assert.Equal(t, []tests{{".", "^(TestF)$", ""}, {".", "", ""}}, l.parts("p.go"))
+	clear(l.own)
+	l.run = "F"
+	require.NoError(t, l.findOwn("p.go"))
+	assert.Equal(t, []tests{{".", "F", ""}}, l.parts("p.go"))
+}
+
+// One test that does not end is found long before all of them should have ended.
+func TestMutantThatHangsIsSuspectedByTheTimeOfTheTest(t *testing.T) {
+	t.Parallel()
+	l := prepared(t, "time.Sleep(time.Hour)", "import (\"testing\"; \"time\")\n\nfunc TestSlow(t *testing.T) {}\n\nfunc TestF(t *testing.T) { t.Run(\"F\", func(*testing.T) { F() }) }\n\nvar _ = time.Now\n")
+	for _, part := range l.parts("p.go") {
+		l.measured[part] = measurement{took: time.Hour, at: time.Now()}
+	}
+	began := time.Now()
+	v, suspect, err := l.try(t.Context(), 0)
+	require.NoError(t, err)
+	assert.Equal(t, suspected, v)
+	assert.Equal(t, suspicion{0, tests{".", "^TestF$", ""}}, suspect)
+	assert.Less(t, time.Since(began), time.Minute)
 }
 
 func TestMutantThatHangsInWhatIsNoTest(t *testing.T) {
@@ -323,7 +375,7 @@ func TestMutantThatHangsInWhatIsNoTest(t *testing.T) {
 	l := prepared(t, "select {}", "import (\"os\"; \"testing\"; \"time\")\n\nfunc TestNothing(t *testing.T) {}\n\n"+
 		"func TestMain(m *testing.M) { go time.Sleep(time.Hour); F(); os.Exit(m.Run()) }\n")
 	// It is ended from outside, 10 s after its time: at once, or as good as.
-	r, err := l.test(t.Context(), together, 1, l.parts(".")[0], -9*time.Second)
+	r, err := l.test(t.Context(), together, 1, l.parts("p.go")[0], -9*time.Second, nil)
 	require.NoError(t, err)
 	assert.Equal(t, suspected, r.verdict)
 	assert.Empty(t, r.hangs)
