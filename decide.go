@@ -34,7 +34,8 @@ type decision struct {
 	timeout time.Duration   // of deadlinePassed
 	delays  backoff.BackOff // of revived
 	end     runEnd          // of returned…
-	verdict verdict         // of returned… and judged…; a known one is applied to a run that is judged
+	verdict verdict         // of returned… and judgedRestart: on the run that has ended
+	outlook outlook         // what follows by that
 
 	begun  *run
 	cancel *run  // whose context is to be ended
@@ -43,14 +44,13 @@ type decision struct {
 	stuck  *occurrence // to be told when it is known where the body is
 }
 
-// A verdict is what user code, or its absence, says of a run that is judged.
+// A verdict is what user code, or its absence, says of a run that has ended.
 type verdict struct {
-	known  bool
-	final  bool          // no restart
-	looked bool          // whether the limit of restarts is used up
-	limit  bool          // it is
-	delay  time.Duration // of a policy of the user's
-	err    error         // of such a policy
+	known bool
+	final bool          // no restart
+	limit bool          // nor would one be within the limit of restarts
+	delay time.Duration // of a policy of the user's
+	err   error         // of such a policy
 }
 
 // An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
@@ -79,6 +79,7 @@ func (t *Task) decide(n *decision) {
 		t.mu.Unlock()
 		m.mu.Lock()
 		t.mu.Lock()
+		t.foreseeLocked(n) // it may be in another phase by now
 		t.decideLocked(n)
 		t.mu.Unlock()
 		m.trimLocked()
@@ -94,6 +95,7 @@ func (t *Task) decide(n *decision) {
 
 // concernsManagerLocked reports whether the Manager's mu must be held to decide about n: a life may begin or end.
 func (t *Task) concernsManagerLocked(n *decision) bool {
+	t.foreseeLocked(n)
 	row := &table[t.machine.phase][n.input]
 	switch {
 	case n.driver != 0 && n.parentDone:
@@ -104,12 +106,33 @@ func (t *Task) concernsManagerLocked(n *decision) bool {
 		t.config.critical && row.do&(noLongerStuck|publishStarted) != 0:
 		return true
 	}
-	return (row.to == judging || n.input == judgedRestart) && n.verdict.known && t.givesUpLocked(&n.verdict, n.now)
+	return row.to == judging && n.outlook == willGiveUp
+}
+
+// foreseeLocked finds out what follows the run that has ended, if no user code has to be asked any more.
+func (t *Task) foreseeLocked(n *decision) {
+	v, c := &n.verdict, t.config
+	asked := n.input == judgedRestart
+	if !v.known || !asked && table[t.machine.phase][n.input].to != judging {
+		return
+	}
+	restarts := 0
+	if t.record != nil {
+		restarts = t.record.restarts.Count(n.now, c.window) // forgets those that do not count any more
+	}
+	v.final = v.final || c.restart == RestartNever
+	v.limit = !v.final && c.maxRestarts != Unlimited && restarts >= c.maxRestarts
+	n.outlook = willRestart
+	if v.final || v.limit {
+		n.outlook = willGiveUp
+	}
+	if asked {
+		n.input = judgedBy[n.outlook]
+	}
 }
 
 func (t *Task) decideLocked(n *decision) {
-	was := t.machine.phase
-	n.phase = was
+	n.phase = t.machine.phase
 	if n.input == becameOverdue && !n.overdue.isOverdueLocked(n.overdue.err.Err) {
 		return // the run has ended, or become ready, while its stacks were taken
 	}
@@ -132,64 +155,47 @@ func (t *Task) decideLocked(n *decision) {
 	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
 		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
 	}
-	if n.input != judgedRestart {
-		t.applyLocked(n, n.input)
-	}
-	if t.machine.phase == judging && n.verdict.known && (was.executes() || n.input == judgedRestart) {
-		t.judgeLocked(n)
-	}
+	t.applyLocked(n, n.input)
 	n.more = t.linesWaitLocked()
 }
 
-// givesUpLocked reports whether v, or the limit of restarts, forbids another run.
-func (t *Task) givesUpLocked(v *verdict, now time.Time) bool {
-	c := t.config
-	if !v.looked {
-		n := 0
-		if t.record != nil {
-			n = t.record.restarts.Count(now, c.window) // forgets those that do not count any more
-		}
-		v.final = v.final || c.restart == RestartNever
-		v.looked, v.limit = true, !v.final && c.maxRestarts != Unlimited && n >= c.maxRestarts
-	}
-	return v.final || v.limit
-}
-
-// judgeLocked decides what follows the run that is judged.
-func (t *Task) judgeLocked(n *decision) {
-	p, c, v := t.record, t.config, &n.verdict
+// planRestartLocked notes when the next run will be, and that it counts.
+func (t *Task) planRestartLocked(n *decision) {
+	p, c := t.record, t.config
 	p.unsure = nil // by now it is known, or nobody will ever know
-	p.delay = 0
-	if t.givesUpLocked(v, n.now) {
-		gaveUp := &GiveUpError{Task: t.name, Err: p.judged.err}
-		switch {
-		case v.err != nil:
-			gaveUp.Err = joinErrors([]error{p.judged.err, v.err})
-		case v.limit:
-			gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), c.window
-		}
-		p.gaveUp = gaveUp
-		t.applyLocked(n, judgedGiveUp)
-		return
-	}
-	p.delay = v.delay
+	p.delay = n.verdict.delay
 	if c.policy == nil {
 		p.delay = t.ownDelayLocked()
 	}
 	p.restarts.Add(p.judgedAt, c.windowCapacity())
 	p.nextRunAt = p.judgedAt.UnixNano() + int64(min(p.delay, maxDelay))
-	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && !n.unsure && !t.linesWaitLocked()
-	t.applyLocked(n, judgedRestart)
+	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && !t.linesWaitLocked()
+}
+
+// giveUpLocked notes why the task is given up.
+func (t *Task) giveUpLocked(n *decision) {
+	p, v := t.record, &n.verdict
+	gaveUp := &GiveUpError{Task: t.name, Err: n.end.err}
+	if v.known {
+		gaveUp.Err = p.judged.err
+	}
+	switch {
+	case v.err != nil:
+		gaveUp.Err = joinErrors([]error{p.judged.err, v.err})
+	case v.limit:
+		gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), t.config.window
+	}
+	p.gaveUp = gaveUp
 }
 
 // ownDelayLocked returns the next delay of the backoff that is ours, and takes no user code.
 func (t *Task) ownDelayLocked() time.Duration {
 	p := t.record
 	if p.delays == nil {
-		p.delays, _ = t.config.newDelays() // without a policy of the user's there is no error
-		if p.delays == nil {
+		if t.config.longest == 0 {
 			return 0
 		}
+		p.delays, _ = t.config.newDelays() // without a policy of the user's there is no error
 	}
 	d, _ := nextDelay(p.delays, p.judged.uptime >= t.config.healthy())
 	return d
@@ -198,7 +204,7 @@ func (t *Task) ownDelayLocked() time.Duration {
 // applyLocked is the only function that changes machine. in is what n is about, or a part of it.
 func (t *Task) applyLocked(n *decision, in input) {
 	was := t.machine.phase
-	next, do, ok := table.step(t.machine, in, n.request)
+	next, do, ok := table.step(t.machine, in, n.request, n.outlook)
 	if !ok {
 		return
 	}
@@ -228,6 +234,9 @@ func (t *Task) applyLocked(n *decision, in input) {
 	}
 	if do&noLongerStuck != 0 {
 		t.unstickLocked(n)
+	}
+	if next.phase == inBackoff {
+		t.planRestartLocked(n)
 	}
 	if do&publishAny != 0 {
 		t.publishLocked(n, do, was)
@@ -342,8 +351,8 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	if do == publishStarted && n.quiet && !t.config.manager.bus.wants(EventStarted) {
 		return
 	}
-	if do == publishGaveUp && t.record.gaveUp == nil {
-		t.record.gaveUp = &GiveUpError{Task: t.name, Err: n.end.err} // without a verdict
+	if do == publishGaveUp {
+		t.giveUpLocked(n)
 	}
 	o := n.occurrence()
 	o.now, o.run = n.now, t.runNumberLocked()

@@ -269,31 +269,48 @@ type machine struct {
 	pending request // what the task has been asked for and has not done yet; in an ended phase, why it has ended
 }
 
+// pendingIn is what is pending in a phase; stopRequest stands for whichever stop it is.
+var pendingIn = [phases]request{
+	overdue: overdueRequest, overdueStuck: overdueRequest, restarting: restartRequest, restartingStuck: restartRequest,
+	stopping: stopRequest, stuck: stopRequest, stopped: stopRequest,
+}
+
+// An outlook is what is known of what follows a run, at the moment at which it ends.
+type outlook uint8
+
+const (
+	unjudged outlook = iota // user code is still to be asked
+	willRestart
+	willGiveUp
+)
+
+// judgedBy is the input that brings what an outlook says.
+var judgedBy = [...]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp}
+
 // step decides what becomes of a task in m about which in has become known. q is the request of an askedStop; of any
-// other input it is not looked at. It returns false if in has come too late: nothing has changed then.
-func (table *transitions) step(m machine, in input, q request) (machine, effect, bool) {
-	row := table[m.phase][in]
+// other input it is not looked at. If in leads to judging, and o says what follows, the two rows are one step: the task is
+// never seen between them. It returns false if in has come too late: nothing has changed then.
+func (table *transitions) step(m machine, in input, q request, o outlook) (machine, effect, bool) {
+	row := &table[m.phase][in]
 	if !row.possible {
 		return m, 0, false
 	}
-	if row.do&refuse != 0 {
-		return m, row.do, true
+	to, do := row.to, row.do
+	if do&refuse != 0 {
+		return m, do, true
 	}
-	next := machine{phase: row.to}
-	switch row.to {
-	case overdue, overdueStuck:
-		next.pending = overdueRequest
-	case restarting, restartingStuck:
-		next.pending = restartRequest
-	case stopping, stuck, stopped:
+	if to == judging && o != unjudged {
+		row = &table[judging][judgedBy[o]]
+		to, do = row.to, do|row.do
+	}
+	pending := pendingIn[to]
+	if pending == stopRequest {
 		switch {
 		case m.pending >= stopRequest:
-			next.pending = m.pending // it is what the body has been told
+			pending = m.pending // it is what the body has been told
 		case in == askedStop:
-			next.pending = q
-		default:
-			next.pending = stopRequest
+			pending = q
 		}
 	}
-	return next, row.do, true
+	return machine{to, pending}, do, true
 }

@@ -150,7 +150,7 @@ type breach string
 // after returns the world after mv. A breach is handed to broken.
 func (w world) after(table *transitions, mv move, broken func(breach)) world {
 	before := w
-	next, do, ok := table.step(w.machine, mv.in, mv.request)
+	next, do, ok := table.step(w.machine, mv.in, mv.request, unjudged)
 	switch {
 	case w.tooLate(mv):
 		if ok {
@@ -533,6 +533,36 @@ func TestStepKeepsThePromises(t *testing.T) {
 	require.Empty(t, short.run(1))
 	assert.Contains(t, short.unused(), "stopping, returnedDone", "a walk of one step has not got there")
 	assert.Contains(t, short.deadEnds(), "waiting, beginNow", "and has got no further than that")
+}
+
+// Where it is known what follows a run, the two rows are one step: it leads where they lead one after the other, and has the effects of
+// both. So what the walk finds of the two holds for the one.
+func TestStepWithAnOutlookIsTwoSteps(t *testing.T) {
+	judged := 0
+	for p := range phases {
+		for pending := range parentDoneRequest + 1 {
+			for in := range inputs {
+				for q := range parentDoneRequest + 1 {
+					m := machine{p, pending}
+					next, do, ok := table.step(m, in, q, unjudged)
+					for o, by := range map[outlook]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp} {
+						wantNext, wantDo := next, do
+						if ok && next.phase == judging {
+							judged++
+							after, more, heard := table.step(next, by, noRequest, unjudged)
+							require.True(t, heard)
+							wantNext, wantDo = after, do|more
+						}
+						gotNext, gotDo, gotOK := table.step(m, in, q, o)
+						require.Equal(t, ok, gotOK, "%v, %v", m, in)
+						require.Equal(t, wantNext, gotNext, "%v, %v", m, in)
+						require.Equal(t, wantDo, gotDo, "%v, %v", m, in)
+					}
+				}
+			}
+		}
+	}
+	assert.Positive(t, judged)
 }
 
 // A change is one that breaks a row of the table.
