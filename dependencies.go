@@ -14,21 +14,27 @@ import (
 // have changed, or until somebody asks the task for something, and returns false. Meanwhile the task is in StateWaiting.
 func (d *driver) awaitDependencies() bool {
 	t := d.task
-	m := t.config.manager
 	for {
-		name := m.firstUnready(t.config.dependsOn)
+		name := t.config.manager.firstUnready(t.config.dependsOn)
 		if name == "" {
 			return true
 		}
-		c := m.watchReadiness(name)
-		if m.firstUnready([]string{name}) == "" {
-			m.unwatchReadiness(name, c)
-			continue // it has become ready just now
+		if !d.awaitReadiness(name) {
+			return false
 		}
-		d.hold(c)
-		m.unwatchReadiness(name, c)
-		return false
 	}
+}
+
+// awaitReadiness returns true if the task of that name is ready by now; otherwise, it waits as awaitDependencies does.
+func (d *driver) awaitReadiness(name string) bool {
+	m := d.task.config.manager
+	c := m.watchReadiness(name)
+	defer m.unwatchReadiness(name, c)
+	if m.firstUnready([]string{name}) == "" {
+		return true
+	}
+	d.hold(c)
+	return false
 }
 
 // hold waits for c.

@@ -63,6 +63,32 @@ func TestDependenciesAreForgotten(t *testing.T) {
 	}
 }
 
+// Nobody is told of a readiness for which nobody waits any more.
+func TestDependencyThatNobodyWaitsForIsNotWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := quiet()
+		waits, err := m.StartTask("a", func(context.Context) error { return nil }, WithDependsOn("db"))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Contains(t, m.changes, "db")
+		require.NoError(t, waits.Stop(t.Context()))
+		synctest.Wait()
+		assert.Empty(t, m.changes)
+	})
+}
+
+// A driver that has been replaced while it was about to wait does not.
+func TestDriverThatWasReplacedDoesNotWaitForADependency(t *testing.T) {
+	m := quiet()
+	config := &taskConfig{manager: m, dependsOn: []string{"db"}}
+	task := &Task{name: "a", config: config, driver: firstDriver + 1}
+	d := driver{task: task, id: firstDriver}
+	assert.False(t, d.awaitDependencies())
+	assert.True(t, task.mu.TryLock())
+	assert.Nil(t, task.lazy, "it has not said that it waits")
+	assert.Empty(t, m.changes)
+}
+
 // dependOnDB makes n tasks known that depend on "db" and on another one, and wait.
 func dependOnDB(m *Manager, n int) []*Task {
 	config := &taskConfig{manager: m, dependsOn: []string{"another", "db"}}
