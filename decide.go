@@ -313,7 +313,7 @@ func (t *Task) endRunLocked(n *decision) {
 // countLocked counts how a run has ended, at the moment at which it is over: no snapshot shows one without the other.
 func (t *Task) countLocked(n *decision) {
 	p := t.recordLocked()
-	p.judged, p.judgedAt = n.end, n.now
+	p.judged, p.judgedAt, p.delay = n.end, n.now, 0
 	if n.end.err == nil {
 		return
 	}

@@ -581,6 +581,43 @@ func TestRestartIsRefused(t *testing.T) {
 	})
 }
 
+// Whoever stops or restarts a task while its policy is asked for a delay cuts that short: the failure is told with no delay, and not
+// with that of the failure before.
+func TestRestartWhileThePolicyIsAsked(t *testing.T) {
+	for name, do := range map[string]func(ctx context.Context, task *taskmanager.Task) error{
+		"restart": func(ctx context.Context, task *taskmanager.Task) error { return task.Restart(ctx) },
+		"stop":    func(ctx context.Context, task *taskmanager.Task) error { return task.Stop(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t)
+				asked := 0
+				policy := &script{next: func() time.Duration {
+					if asked++; asked == 2 {
+						time.Sleep(time.Hour)
+					}
+					return time.Minute
+				}}
+				events := m.Subscribe(t.Context())
+				task := start(t, m, "a", boom, policy.option())
+				time.Sleep(2 * time.Minute)
+				require.Equal(t, 2, asked)
+				require.NoError(t, do(t.Context(), task))
+				synctest.Wait()
+				var delays []time.Duration
+				for _, e := range pending(events) {
+					if e.Kind == taskmanager.EventFailed && len(delays) < 2 {
+						delays = append(delays, e.Delay)
+					}
+				}
+				assert.Equal(t, []time.Duration{time.Minute, 0}, delays)
+				require.NoError(t, m.Shutdown(t.Context()))
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
 // A backoff policy is made anew for each life. One that can't be made is an error, and the task stays as it was.
 func TestRestartMakesANewBackOffPolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
