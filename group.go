@@ -51,15 +51,13 @@ func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
 
 // runGroup is one run of a group.
 func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (err error) {
-	returned, started := false, false // start has returned, and without an error
+	started := false // start has returned, and without an error
 	defer func() {
 		if !started {
 			// What start has started is stopped, however it has ended.
 			left := m.shutdownTasks(context.WithoutCancel(ctx))
 			err = errors.Join(err, left)
-			if !returned {
-				leaveBehind(ctx, left) // err is nobody's
-			}
+			leaveBehind(ctx, left) // err is nobody's if start has not returned
 		}
 		if ctx.Err() != nil { // to have stopped is to have returned: wait for those that are stuck, too
 			for t := range m.Tasks() {
@@ -68,7 +66,6 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 		}
 	}()
 	err = start(m)
-	returned = true
 	if ctx.Err() != nil && errors.Is(err, ErrManagerClosed) {
 		err = nil // start was told so because the group is to stop
 	}
@@ -105,7 +102,7 @@ func (m *Manager) endGroup() {
 	}()
 }
 
-// leaveBehind notes that the run whose body was given ctx has left tasks executing, which it can't return.
+// leaveBehind notes that the run whose body was given ctx has left tasks executing, in case that it can't return it.
 func leaveBehind(ctx context.Context, err error) {
 	if r := runOf(ctx); r != nil && err != nil {
 		r.task.mu.Lock()

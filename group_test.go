@@ -15,6 +15,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -806,6 +807,195 @@ func TestGroupWithAHangingReporterIsStoppedAtOnce(t *testing.T) {
 		require.NoError(t, m.Shutdown(t.Context()))
 		time.Sleep(time.Minute)
 		assert.Equal(t, before, goroutines())
+	})
+}
+
+// What a group has yet to report when it ends is reported at once, whatever the limit of its reports; the Shutdown of the outermost
+// Manager waits for that, and for no longer.
+func TestGroupReportsWhatWaitsAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		reporter := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Second); return nil })
+		inner := taskmanager.Group(func(g *taskmanager.Manager) error {
+			for _, name := range []string{"a", "b"} {
+				if _, err := g.StartTask(name, boom, once()); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, silently(), taskmanager.WithReporter(reporter), taskmanager.WithReportLimit(rate.Every(time.Hour), 1))
+		g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			_, err := g.StartTask("inner", inner)
+			return err
+		}, silently()))
+		time.Sleep(time.Minute)
+		require.Len(t, reporter.got(), 1)
+		began := time.Now()
+		require.NoError(t, g.Stop(t.Context()))
+		took(t, 0, began)
+		require.NoError(t, m.Shutdown(t.Context()))
+		took(t, time.Second, began)
+		assert.Len(t, reporter.got(), 2)
+	})
+}
+
+// dependent starts a task that depends on "g", and returns when it has begun, as seen from now; -1 if it has not.
+func dependent(t *testing.T, m *taskmanager.Manager) (begun func() time.Duration) {
+	t.Helper()
+	began, after := time.Now(), time.Duration(-1)
+	start(t, m, "dependent", func(ctx context.Context) error {
+		after = time.Since(began)
+		return untilStopped(ctx)
+	}, taskmanager.WithDependsOn("g"))
+	return func() time.Duration {
+		synctest.Wait()
+		return after
+	}
+}
+
+// Those that wait for a group of which no task needs to become ready begin when its start has returned.
+func TestGroupIsReadyWhenItsStartHasReturned(t *testing.T) {
+	for name, opt := range map[string]taskmanager.TaskOption{
+		"watchdog": taskmanager.WithWatchdog(time.Hour), "readiness": taskmanager.WithReadiness(time.Hour), "neither": once(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+					_, err := g.StartTask("a", untilStopped)
+					time.Sleep(time.Second)
+					return err
+				}, silently()), opt)
+				begun := dependent(t, m)
+				time.Sleep(time.Minute)
+				assert.Equal(t, time.Second, begun())
+			})
+		})
+	}
+}
+
+// The least time to become ready is enough for a group that is ready at once.
+func TestGroupIsReadyInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			_, err := g.StartTask("a", untilStopped)
+			return err
+		}, silently()), taskmanager.WithReadiness(1))
+		time.Sleep(time.Minute)
+		assert.True(t, g.Stats().Ready)
+		assert.Zero(t, g.Stats().Failures)
+	})
+}
+
+// A task of a group that was stopped by hand keeps nobody waiting.
+func TestGroupIsReadyWithoutATaskThatWasStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			if _, err := g.StartTask("a", untilStopped, taskmanager.WithReadiness(time.Hour)); err != nil {
+				return err
+			}
+			if _, err := g.StartTask("b", readyAfter(time.Second), taskmanager.WithReadiness(time.Hour)); err != nil {
+				return err
+			}
+			return g.StopTask(t.Context(), "a")
+		}, silently()))
+		begun := dependent(t, m)
+		time.Sleep(time.Minute)
+		assert.Equal(t, time.Second, begun())
+	})
+}
+
+// Who begins to wait for a group while one of its tasks is restarted hears of it when that is ready again, as a group with a readiness of
+// its own is.
+func TestGroupIsReadyAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var inner *taskmanager.Manager
+		g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			inner = g
+			_, err := g.StartTask("a", readyAfter(time.Second), taskmanager.WithReadiness(time.Hour))
+			return err
+		}, silently()), taskmanager.WithReadiness(time.Hour))
+		time.Sleep(time.Minute)
+		require.True(t, g.Stats().Ready)
+		require.NoError(t, inner.RestartTask(t.Context(), "a"))
+		begun := dependent(t, m)
+		time.Sleep(time.Minute)
+		assert.Equal(t, time.Second, begun())
+	})
+}
+
+// A body that calls that of a group is none: it is ready when it says so.
+func TestGroupWithinABodyDoesNotMakeItReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		g := start(t, m, "g", func(ctx context.Context) error {
+			time.AfterFunc(time.Minute, func() { taskmanager.Ready(ctx) })
+			return taskmanager.Group(func(g *taskmanager.Manager) error {
+				_, err := g.StartTask("a", untilStopped)
+				return err
+			}, silently())(ctx)
+		}, taskmanager.WithReadiness(time.Hour))
+		time.Sleep(time.Second)
+		require.Equal(t, taskmanager.StateRunning, g.State())
+		assert.False(t, g.Stats().Ready)
+		begun := dependent(t, m)
+		time.Sleep(time.Hour)
+		assert.Equal(t, 59*time.Second, begun())
+	})
+}
+
+// The body of a group that nobody supervises leaves to its caller what it leaves behind.
+func TestGroupWithoutATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var deaf *taskmanager.Task
+		err := taskmanager.Group(func(g *taskmanager.Manager) (err error) {
+			if deaf, err = g.StartTask("deaf", ignoring(release)); err != nil {
+				return err
+			}
+			synctest.Wait()
+			return errBoom
+		}, silently())(t.Context())
+		require.ErrorIs(t, err, errBoom)
+		var stuck *taskmanager.StopTimeoutError
+		require.ErrorAs(t, err, &stuck)
+		close(release)
+		require.NoError(t, deaf.Wait(t.Context()))
+	})
+}
+
+// An error of start that has nothing to do with its being asked to stop is kept; and that the Manager is closed is one, if nobody has
+// asked the group to stop.
+func TestGroupWhoseStartFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		events := m.Subscribe(t.Context())
+		g := start(t, m, "g", taskmanager.Group(func(*taskmanager.Manager) error {
+			time.Sleep(time.Second)
+			return errBoom
+		}, silently()))
+		synctest.Wait()
+		require.NoError(t, g.Stop(t.Context()))
+		var stopped []error
+		for _, e := range pending(events) {
+			if e.Kind == taskmanager.EventStopped {
+				stopped = append(stopped, e.Err)
+			}
+		}
+		require.Len(t, stopped, 1)
+		require.ErrorIs(t, stopped[0], errBoom)
+
+		closed := start(t, m, "closed", taskmanager.Group(func(g *taskmanager.Manager) error {
+			if err := g.Shutdown(t.Context()); err != nil {
+				return err
+			}
+			_, err := g.StartTask("a", untilStopped)
+			return err
+		}, silently()), once())
+		require.ErrorIs(t, closed.Wait(t.Context()), taskmanager.ErrManagerClosed)
 	})
 }
 

@@ -2,15 +2,16 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,54 +46,47 @@ type tests struct{ pkg, run, skip string }
 // A test is one of them.
 type test struct{ pkg, name string }
 
-// parts returns the chosen tests, in the order in which they run against the mutants of a file: those that are beside it first, if
-// there is no other choice, for they are the ones that are most likely to notice. They run again with the rest, which is measured once
-// for all files.
-func (l *lab) parts(file string) []tests {
-	pkg, own := path.Dir(file), l.own[file]
+// parts returns the tests that run against mutants[i], in that order: those that reach its function and take little time, the others
+// that reach it, and the last ones. For a mutant of which that is not known, all of them run.
+func (l *lab) parts(i int) []tests {
+	pkg := l.mutants[i].pkg()
 	var parts []tests
-	if own != "" {
-		parts = append(parts, tests{pkg, own, either(l.skip, l.last)})
+	if reaching, known := l.reaching[l.mutants[i].function]; known {
+		for _, names := range split(reaching, func(name string) time.Duration { return l.each[test{pkg, name}] }) {
+			parts = append(parts, tests{pkg, "^(" + strings.Join(names, "|") + ")$", ""})
+		}
+	} else {
+		parts = append(parts, l.chosen(pkg))
 	}
-	parts = append(parts, tests{pkg, l.run, either(l.skip, l.last)})
 	if l.last != "" {
 		parts = append(parts, tests{pkg, l.last, l.skip})
 	}
 	return parts
 }
 
+// chosen are the tests of a package that are chosen, but for the last ones.
+func (l *lab) chosen(pkg string) tests { return tests{pkg, l.run, either(l.skip, l.last)} }
+
 // either matches what any of the expressions does; nothing if there is none.
 func either(expressions ...string) string {
 	return strings.Join(slices.DeleteFunc(expressions, func(e string) bool { return e == "" }), "|")
 }
 
-// findOwn notes which tests are beside a file: in files of its name, with _test, _internal_test or the like after it.
-func (l *lab) findOwn(file string) error {
-	if l.run != "" {
-		return nil
-	}
-	paths, err := filepath.Glob(filepath.Join(l.dir, filepath.FromSlash(strings.TrimSuffix(file, ".go"))+"_*test.go"))
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, p := range paths {
-		text, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		for _, name := range testFunction.FindAllSubmatch(text, -1) {
-			names = append(names, string(name[1]))
-		}
-	}
-	if len(names) > 0 {
-		l.own[file] = "^(" + strings.Join(names, "|") + ")$"
-	}
-	return nil
-}
+// quick is how long the tests take together that run first.
+const quick = time.Second
 
-// testFunction finds the name.
-var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+// split divides tests into those that take the least time, in all no more than quick, and the others. There is no empty part.
+func split(names []string, took func(name string) time.Duration) (parts [][]string) {
+	names = slices.Clone(names)
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(took(a), took(b)) })
+	n := 0
+	for total := time.Duration(0); n < len(names); n++ {
+		if total += took(names[n]); total > quick {
+			break
+		}
+	}
+	return slices.DeleteFunc([][]string{names[:n], names[n:]}, func(names []string) bool { return len(names) == 0 })
+}
 
 // A measurement is how long tests take without a mutant, alone.
 type measurement struct {
@@ -113,32 +107,137 @@ const (
 	screening = 3
 )
 
-// measure runs tests without a mutant.
-func (l *lab) measure(ctx context.Context, t tests) error {
-	began := time.Now()
-	r, err := l.test(ctx, together, 0, t, time.Hour, nil)
+// findReaching notes which of a package's tests reach which functions that have mutants, and how long each test takes.
+func (l *lab) findReaching(ctx context.Context, pkg string, parallel int) error {
+	names, err := l.list(ctx, pkg)
 	if err != nil {
 		return err
 	}
-	if r.verdict != survived {
-		var names []string
-		for _, name := range failed.FindAllStringSubmatch(r.output, -1) {
-			names = append(names, name[1])
-		}
-		return fmt.Errorf("the tests of %s fail without a mutant: %s\n%s", t.pkg, strings.Join(names, ", "), r.output)
+	reached := make([]map[int]bool, len(names)) // nil for one that reaches all, for all that is known
+	took := make([]time.Duration, len(names))
+	next := make(chan int)
+	errs := make(chan error, len(names))
+	var workers sync.WaitGroup
+	for range parallel {
+		workers.Go(func() {
+			for i := range next {
+				var err error
+				reached[i], took[i], err = l.reachedBy(ctx, test{pkg, names[i]})
+				errs <- err
+			}
+		})
 	}
-	now := time.Now()
-	l.measured[t] = measurement{took: now.Sub(began), at: now}
-	for _, result := range passed.FindAllStringSubmatch(r.output, -1) {
-		if took, err := time.ParseDuration(result[2]); err == nil {
-			l.each[test{t.pkg, result[1]}] = took
+	for i := range names {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
 		}
+	}
+	for f, number := range l.numbers[pkg] {
+		reaching := []string{}
+		for i, name := range names {
+			if reached[i] == nil || reached[i][number] {
+				reaching = append(reaching, name)
+			}
+		}
+		l.reaching[f] = reaching
+	}
+	for i, name := range names {
+		l.each[test{pkg, name}] = took[i]
 	}
 	return nil
 }
 
-// passed finds the tests of which a test binary says that they have passed, and how long they took.
-var passed = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\S+)\)`)
+// list returns the chosen tests of a package, but for the last ones: with its examples, and its fuzz tests for what they begin with.
+func (l *lab) list(ctx context.Context, pkg string) (names []string, err error) {
+	t := l.chosen(pkg)
+	run, err := regexp.Compile(t.run)
+	if err != nil {
+		return nil, err
+	}
+	skip, err := regexp.Compile(t.skip)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(l.dir, filepath.FromSlash(pkg))
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, together), "-test.list=.")
+	cmd.Dir = dir
+	text, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	for name := range strings.FieldsSeq(string(text)) {
+		if !strings.HasPrefix(name, "Benchmark") && run.MatchString(name) && (t.skip == "" || !skip.MatchString(name)) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// reachedBy runs one test without a mutant, and returns the numbers of the functions that it reaches; nil if it fails for being looked
+// at.
+func (l *lab) reachedBy(ctx context.Context, t test) (map[int]bool, time.Duration, error) {
+	notes, err := os.CreateTemp(l.dir, "reached")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer os.Remove(notes.Name()) //nolint:errcheck // it is in a directory that will be removed
+	if err := notes.Close(); err != nil {
+		return nil, 0, err
+	}
+	one := tests{t.pkg, "^" + regexp.QuoteMeta(t.name) + "$", ""}
+	began := time.Now()
+	r, err := l.test(ctx, together, reaching, one, time.Hour, nil, noted+"="+notes.Name())
+	took := time.Since(began)
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.verdict != survived {
+		return nil, took, l.pass(ctx, one)
+	}
+	text, err := os.ReadFile(notes.Name())
+	if err != nil {
+		return nil, 0, err
+	}
+	numbers := make(map[int]bool)
+	for line := range strings.FieldsSeq(string(text)) {
+		number, err := strconv.Atoi(line)
+		if err != nil {
+			return nil, 0, err
+		}
+		numbers[number] = true
+	}
+	return numbers, took, nil
+}
+
+// pass returns an error if tests fail without a mutant.
+func (l *lab) pass(ctx context.Context, t tests) error {
+	r, err := l.test(ctx, together, 0, t, time.Hour, nil)
+	if err != nil || r.verdict == survived {
+		return err
+	}
+	var names []string
+	for _, name := range failed.FindAllStringSubmatch(r.output, -1) {
+		names = append(names, name[1])
+	}
+	return fmt.Errorf("the tests of %s fail without a mutant: %s\n%s", t.pkg, strings.Join(names, ", "), r.output)
+}
+
+// measure runs tests without a mutant.
+func (l *lab) measure(ctx context.Context, t tests) error {
+	began := time.Now()
+	if err := l.pass(ctx, t); err != nil {
+		return err
+	}
+	now := time.Now()
+	l.measured[t] = measurement{took: now.Sub(began), at: now}
+	return nil
+}
 
 // failed finds the tests of which a test binary says that they have failed.
 var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
@@ -147,7 +246,7 @@ var failed = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
 func (l *lab) try(ctx context.Context, i int) (verdict, suspicion, error) {
 	suspect := suspicion{mutant: i}
 	v, err := l.withBinary(ctx, i, func(binary string) (verdict, error) {
-		for _, t := range l.parts(l.mutants[i].file) {
+		for _, t := range l.parts(i) {
 			r, err := l.test(ctx, binary, i+1, t, screening*l.measured[t].took+l.grace, l.screen(t.pkg))
 			if r.verdict == suspected {
 				suspect.tests = t
@@ -172,7 +271,7 @@ func (l *lab) try(ctx context.Context, i int) (verdict, suspicion, error) {
 // what the same tests take without a mutant, both before and afterwards, so whatever the machine is, and does besides.
 func (l *lab) judge(ctx context.Context, s suspicion) (verdict, error) {
 	return l.withBinary(ctx, s.mutant, func(binary string) (verdict, error) {
-		all := l.parts(l.mutants[s.mutant].file)
+		all := l.parts(s.mutant)
 		if !slices.Contains(all, s.tests) {
 			all = append([]tests{s.tests}, all...)
 		}
@@ -231,7 +330,9 @@ func (l *lab) screen(pkg string) func(name string) time.Duration {
 
 // test runs tests with the mutant of that number; 0 for none. They may take as long as limit in all, and each as long as single
 // says, if it is not nil and does not say 0.
-func (l *lab) test(ctx context.Context, binary string, alive int, t tests, limit time.Duration, single func(name string) time.Duration) (result, error) {
+func (l *lab) test(
+	ctx context.Context, binary string, alive int, t tests, limit time.Duration, single func(name string) time.Duration, env ...string,
+) (result, error) {
 	const overdue = 10 * time.Second // when they do not end by their own timeout
 	bounded, cancel := context.WithTimeout(ctx, limit+overdue)
 	defer cancel()
@@ -240,6 +341,7 @@ func (l *lab) test(ctx context.Context, binary string, alive int, t tests, limit
 		"-test.run="+t.run, "-test.skip="+t.skip)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", fmt.Sprintf("%s=%d", variable, alive))
+	cmd.Env = append(cmd.Env, env...)
 	cmd.WaitDelay = overdue
 	w := &watch{single: single, late: cancel}
 	cmd.Stdout, cmd.Stderr = w, w

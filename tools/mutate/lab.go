@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -26,9 +25,11 @@ type lab struct {
 	mutants []mutant
 	unbuilt map[int]bool // by their places in mutants
 
-	own      map[string]string      // expressions for the tests that are beside a file
-	measured map[tests]measurement  // written while no mutant is being tried, like each
-	each     map[test]time.Duration // how long it took when it was measured last
+	// Written while no mutant is being tried.
+	numbers  map[string]map[*function]int // of the functions in each package that have mutants
+	reaching map[*function][]string       // the tests, but for the last ones
+	each     map[test]time.Duration       // how long each of those takes, alone
+	measured map[tests]measurement
 
 	alone sync.Mutex // held while a mutant that is built by itself is tried, in the one copy
 }
@@ -37,6 +38,8 @@ const (
 	together = "mutants.test" // the binary with all mutants of a package that are within functions
 	single   = "mutant.test"  // that with one of the others
 	variable = "MUTANT"       // the place of the one that is alive, in mutants, counted from 1
+	reaching = -1             // instead of a place: none is, and the numbers of the functions that are called are noted
+	noted    = "MUTANT_NOTES" // the file for that
 )
 
 // newLab copies the module in dir.
@@ -47,7 +50,8 @@ func newLab(dir string, c choice) (*lab, error) {
 	}
 	l := &lab{
 		choice: c, dir: copied, unbuilt: make(map[int]bool),
-		own: make(map[string]string), measured: make(map[tests]measurement), each: make(map[test]time.Duration),
+		numbers: make(map[string]map[*function]int), reaching: make(map[*function][]string),
+		each: make(map[test]time.Duration), measured: make(map[tests]measurement),
 	}
 	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 		return nil, errors.Join(err, l.close())
@@ -57,29 +61,41 @@ func newLab(dir string, c choice) (*lab, error) {
 
 func (l *lab) close() error { return os.RemoveAll(l.dir) }
 
-// prepare builds the tests of each package with its mutants, and runs them without a mutant.
-func (l *lab) prepare(ctx context.Context, mutants []mutant) error {
+// prepare builds the tests of each package with its mutants, and runs them without a mutant: each by itself, several at a time, and
+// together where it is not known which of them reach a mutant.
+func (l *lab) prepare(ctx context.Context, mutants []mutant, parallel int) error {
 	l.mutants = mutants
 	for _, pkg := range packagesOf(mutants) {
 		if err := l.buildAll(ctx, pkg); err != nil {
 			return err
 		}
-		files, _ := filesOf(mutants, pkg)
-		for _, file := range slices.Sorted(maps.Keys(files)) {
-			if err := l.findOwn(file); err != nil {
-				return err
+		if err := l.findReaching(ctx, pkg, parallel); err != nil {
+			return err
+		}
+	}
+	for i, m := range mutants {
+		for _, t := range l.parts(i) {
+			if _, ok := l.measured[t]; ok {
+				continue
 			}
-			for _, p := range l.parts(file) {
-				if _, ok := l.measured[p]; ok {
-					continue
-				}
-				if err := l.measure(ctx, p); err != nil {
-					return err
-				}
+			if reaching, known := l.reaching[m.function]; known && t.run != l.last {
+				l.measured[t] = measurement{took: l.sum(m.pkg(), reaching)} // at a time that is long past: enough to begin with
+				continue
+			}
+			if err := l.measure(ctx, t); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
+}
+
+// sum is how long tests take, one after the other.
+func (l *lab) sum(pkg string, names []string) (took time.Duration) {
+	for _, name := range names {
+		took += l.each[test{pkg, name}]
+	}
+	return took
 }
 
 // packagesOf returns the directories of the mutants' packages, within the module.
@@ -138,9 +154,43 @@ func (l *lab) writeAll(pkg string) ([]place, error) {
 		}
 		places = append(places, written...)
 	}
-	alive := fmt.Appendf(nil, "package %s\n\nimport (\n\"os\"\n\"strconv\"\n)\n\nvar mutantAlive, _ = strconv.Atoi(os.Getenv(%q))\n", name, variable)
-	return places, write(path.Join(pkg, "mutant_alive.go"), alive)
+	l.numbers[pkg] = make(map[*function]int)
+	for _, p := range places {
+		if f := l.mutants[p.mutant].function; l.numbers[pkg][f] == 0 {
+			l.numbers[pkg][f] = p.mutant + 1
+		}
+	}
+	return places, write(path.Join(pkg, "mutant_alive.go"), fmt.Appendf(nil, alive, name, variable, len(l.mutants)+1, noted))
 }
+
+// alive is the file in which the tests with the mutants of a package find out which of them is alive, and note what they reach. That
+// allocates nothing but the first time, for there are tests that look.
+const alive = `package %s
+
+import (
+	"os"
+	"strconv"
+	"sync/atomic"
+)
+
+var mutantAlive, _ = strconv.Atoi(os.Getenv(%q))
+
+var mutantsReached [%d]atomic.Bool
+
+func mutantReached(function int) {
+	if mutantsReached[function].Swap(true) {
+		return
+	}
+	f, err := os.OpenFile(os.Getenv(%q), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(strconv.Itoa(function) + "\n"); err != nil {
+		panic(err)
+	}
+}
+`
 
 // filesOf returns which of the mutants are in each file of a package, and the package's name.
 func filesOf(mutants []mutant, pkg string) (files map[string][]int, name string) {
@@ -175,7 +225,7 @@ func placeOf(places []place, file string, line int) (mutant int, ok bool) {
 }
 
 // branch returns the text of the file that some of all mutants are in, in the order of their places in it, with those that are
-// within functions and not left out: each as a branch at the beginning of its function.
+// within functions and not left out: each as a branch at the beginning of its function, which has the number of its first mutant.
 func branch(all []mutant, some []int, without map[int]bool) (text []byte, written []place) {
 	var (
 		out    bytes.Buffer
@@ -190,6 +240,7 @@ func branch(all []mutant, some []int, without map[int]bool) (text []byte, writte
 		if m.function.bodyFrom > copied {
 			out.Write(source[copied:m.function.bodyFrom])
 			copied = m.function.bodyFrom
+			fmt.Fprintf(&out, "\nif mutantAlive == %d {\nmutantReached(%d)\n}\n", reaching, i+1)
 		}
 		p := place{mutant: i, file: m.file, first: bytes.Count(out.Bytes(), []byte("\n")) + 1}
 		call := "return func() %s {%s}()\n"

@@ -4,7 +4,8 @@
 //	go run ./tools/mutate -files backoff.go,stop.go -max 60
 //	go run ./tools/mutate -files .,internal/picture
 //
-// A mutant in a package is tried against the tests of that package alone.
+// A mutant in a package is tried against the tests of that package alone: against those that reach its function, and those that take
+// little time first. Which they are is found out before, by running each test by itself.
 //
 // A mutant is hung, and not only slow, if it takes longer than a multiple of what the tests take without one: alone, and in the same
 // minute. Those that seem to hang while several are tried at a time are tried again by themselves.
@@ -86,7 +87,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		mutants = mutants[:*most]
 	}
 	slices.SortStableFunc(mutants, func(a, b mutant) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.from, b.from)) })
-	if err := lab.prepare(ctx, mutants); err != nil {
+	if err := lab.prepare(ctx, mutants, max(1, *parallel)); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%d changes are not valid Go, and are not tried\n", invalid)

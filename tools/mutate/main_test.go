@@ -226,7 +226,7 @@ func prepared(t *testing.T, body, test string) *lab {
 	at := strings.Index(code, "{}") + 1
 	require.NoError(t, l.prepare(t.Context(), []mutant{{
 		file: "p.go", source: []byte(code), from: at, to: at, with: body, what: "body changed", line: 7, function: &function{bodyFrom: at, bodyTo: at},
-	}}))
+	}}, 1))
 	return l
 }
 
@@ -249,14 +249,14 @@ func TestMutantThatDoesNotBuildIsAnError(t *testing.T) {
 func TestMutantThatIsMerelySlowSurvives(t *testing.T) {
 	t.Parallel()
 	l := prepared(t, "time.Sleep(2 * time.Second)", callsF)
-	first := l.parts("p.go")[0]
+	first := l.parts(0)[0]
 	l.measured[first] = measurement{took: time.Millisecond, at: time.Now()}
 	v, suspect, err := l.try(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, suspected, v)
 	require.Equal(t, suspicion{0, tests{".", "^TestF$", ""}}, suspect, "it is known which one it is")
 
-	for _, some := range append(l.parts("p.go"), suspect.tests) {
+	for _, some := range append(l.parts(0), suspect.tests) {
 		l.measured[some] = measurement{took: time.Second, at: time.Now()}
 	}
 	v, err = l.judge(t.Context(), suspect)
@@ -295,7 +295,7 @@ func TestF(t *testing.T) {
 	}
 }
 `)
-	first := l.parts("p.go")[0]
+	first := tests{".", "^TestF$", ""}
 	l.measured[first] = measurement{took: time.Millisecond, at: time.Now()} // it was fast
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "slow"), nil, 0o600))
 	v, err := l.judge(t.Context(), suspicion{0, first})
@@ -308,7 +308,7 @@ func TestF(t *testing.T) {
 func TestMutantIsJudgedByAMeasurementOfTheSameMinute(t *testing.T) {
 	t.Parallel()
 	l := prepared(t, "", callsF)
-	first := l.parts("p.go")[0]
+	first := l.parts(0)[0]
 	old := time.Now().Add(-2 * fresh)
 	l.measured[first] = measurement{took: time.Hour, at: old}
 	v, err := l.judge(t.Context(), suspicion{0, first})
@@ -318,48 +318,90 @@ func TestMutantIsJudgedByAMeasurementOfTheSameMinute(t *testing.T) {
 	assert.True(t, l.measured[first].at.After(old))
 }
 
-// The tests beside the mutant's file notice it before the others do anything.
-func TestMutantIsTriedFirstAgainstTheTestsBesideIt(t *testing.T) {
+// Only the tests that reach a mutant's function are run against it, and first those that take little time.
+func TestMutantIsTriedAgainstTheTestsThatReachIt(t *testing.T) {
 	t.Parallel()
-	code := []byte("package p\n\nfunc F() int { return 7 }\n")
 	others := t.TempDir()
+	code := []byte("package p\n\nfunc F() int { return 7 }\n\nfunc G() int { return 8 }\n\nfunc H() int { return 9 }\n")
+	note := func(name string) string {
+		return "os.WriteFile(`" + others + "/" + name + "`+os.Getenv(\"MUTANT\"), nil, 0o600)"
+	}
 	dir := write(t, map[string]string{
-		"p.go":               string(code),
-		"a_test.go":          "package p\n\nimport (\"os\"; \"testing\")\n\nfunc TestOther(t *testing.T) { os.WriteFile(`" + others + "/`+os.Getenv(\"MUTANT\"), nil, 0o600) }\n",
-		"p_internal_test.go": "package p\n\nimport \"testing\"\n\nfunc TestF(t *testing.T) { if F() != 7 { t.Fatal() } }\n",
-		"p_test.go":          "package p_test\n\nimport \"testing\"\n\nfunc TestP(*testing.T) {}\n",
+		"p.go": string(code),
+		"p_test.go": `package p
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+func TestSlow(*testing.T) { time.Sleep(1200 * time.Millisecond); F(); ` + note("slow") + ` }
+
+func TestF(t *testing.T) { if F() != 7 { t.Fatal() } }
+
+func TestG(t *testing.T) { G(); ` + note("g") + ` }
+
+func FuzzF(f *testing.F) { f.Fuzz(func(*testing.T, int) { F() }); F() }
+
+func ExampleF() {
+	F()
+	// Output:
+}
+
+func BenchmarkF(b *testing.B) { F() }
+
+func TestSkipped(*testing.T) { F() }
+
+func TestLast(*testing.T) { F() }
+`,
 	})
 	l, err := newLab(dir, choice{multiple: 10, grace: time.Second, skip: "Skipped", last: "Last"})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.close()) })
 	mutants, err := mutantsOf("p.go", code)
 	require.NoError(t, err)
-	require.NoError(t, l.prepare(t.Context(), mutants))
-	require.Equal(t, []tests{{".", "^(TestF|TestP)$", "Skipped|Last"}, {".", "", "Skipped|Last"}, {".", "Last", "Skipped"}}, l.parts("p.go"))
+	require.Len(t, mutants, 3)
+	require.NoError(t, l.prepare(t.Context(), mutants, 2))
+	last := tests{".", "Last", "Skipped"}
+	f := l.parts(0)
+	require.Len(t, f, 3)
+	assert.ElementsMatch(t, []string{"TestF", "FuzzF", "ExampleF"}, strings.Split(strings.Trim(f[0].run, "^()$"), "|"))
+	assert.Equal(t, []tests{{".", "^(TestSlow)$", ""}, last}, f[1:])
+	assert.Equal(t, []tests{{".", "^(TestG)$", ""}, last}, l.parts(1))
+	assert.Equal(t, []tests{last}, l.parts(2), "no test reaches it")
 
-	v, _, err := l.try(t.Context(), 0)
-	require.NoError(t, err)
-	assert.Equal(t, killed, v)
-	assert.NoFileExists(t, filepath.Join(others, "1"))
-	assert.FileExists(t, filepath.Join(others, "0"), "it runs without a mutant")
+	for i, want := range []verdict{killed, survived, survived} {
+		v, _, err := l.try(t.Context(), i)
+		require.NoError(t, err)
+		assert.Equal(t, want, v)
+	}
+	assert.FileExists(t, filepath.Join(others, "g2"))
+	assert.NoFileExists(t, filepath.Join(others, "g1"))
+	assert.NoFileExists(t, filepath.Join(others, "slow1"), "what is quick has noticed it before")
 }
 
-// What is to be run is the user's choice, if there is one.
+// A test that fails when it is looked at what it reaches, and not otherwise, is run against all mutants.
+func TestMutantIsTriedAgainstTestsThatCannotBeLookedAt(t *testing.T) {
+	t.Parallel()
+	l := prepared(t, "", "import (\"os\"; \"testing\")\n\nfunc TestG(t *testing.T) { if os.Getenv(\"MUTANT\") == \"-1\" { t.Fatal() } }\n\nfunc TestH(*testing.T) {}\n")
+	assert.Equal(t, []tests{{".", "^(TestG)$", ""}}, l.parts(0))
+}
+
+// What is to be run is the user's choice.
 func TestMutantIsTriedAgainstTheChosenTests(t *testing.T) {
 	t.Parallel()
-	l := prepared(t, "", callsF)
-	assert.Equal(t, []tests{{".", "^(TestF)$", ""}, {".", "", ""}}, l.parts("p.go"))
-	clear(l.own)
-	l.run = "F"
-	require.NoError(t, l.findOwn("p.go"))
-	assert.Equal(t, []tests{{".", "F", ""}}, l.parts("p.go"))
+	l := prepared(t, "", callsF+"\nfunc TestToo(t *testing.T) { F() }\n")
+	l.run = "Too"
+	require.NoError(t, l.findReaching(t.Context(), ".", 1))
+	assert.Equal(t, []tests{{".", "^(TestToo)$", ""}}, l.parts(0))
 }
 
 // One test that does not end is found long before all of them should have ended.
 func TestMutantThatHangsIsSuspectedByTheTimeOfTheTest(t *testing.T) {
 	t.Parallel()
 	l := prepared(t, "time.Sleep(time.Hour)", "import (\"testing\"; \"time\")\n\nfunc TestSlow(t *testing.T) {}\n\nfunc TestF(t *testing.T) { t.Run(\"F\", func(*testing.T) { F() }) }\n\nvar _ = time.Now\n")
-	for _, part := range l.parts("p.go") {
+	for _, part := range l.parts(0) {
 		l.measured[part] = measurement{took: time.Hour, at: time.Now()}
 	}
 	began := time.Now()
@@ -375,7 +417,7 @@ func TestMutantThatHangsInWhatIsNoTest(t *testing.T) {
 	l := prepared(t, "select {}", "import (\"os\"; \"testing\"; \"time\")\n\nfunc TestNothing(t *testing.T) {}\n\n"+
 		"func TestMain(m *testing.M) { go time.Sleep(time.Hour); F(); os.Exit(m.Run()) }\n")
 	// It is ended from outside, 10 s after its time: at once, or as good as.
-	r, err := l.test(t.Context(), together, 1, l.parts("p.go")[0], -9*time.Second, nil)
+	r, err := l.test(t.Context(), together, 1, l.parts(0)[0], -9*time.Second, nil)
 	require.NoError(t, err)
 	assert.Equal(t, suspected, r.verdict)
 	assert.Empty(t, r.hangs)

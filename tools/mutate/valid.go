@@ -121,7 +121,7 @@ func (c *checker) checkTogether(pkg string, mutants []mutant, invalid map[int]bo
 	var (
 		places   []place
 		files, _ = filesOf(mutants, pkg)
-		texts    = map[string][]byte{path.Join(pkg, "mutant_alive.go"): []byte("package " + c.name + "\n\nvar mutantAlive int\n")}
+		texts    = map[string][]byte{path.Join(pkg, "mutant_alive.go"): []byte("package " + c.name + "\n\nvar mutantAlive int\n\nfunc mutantReached(int) {}\n")}
 	)
 	for file, some := range files {
 		text, written := branch(mutants, some, invalid)
