@@ -185,6 +185,24 @@ func TestHealthReasons(t *testing.T) {
 }
 
 // Fewer restarts than make a crash loop are none, and those that have left the window don't count.
+// A group that nobody has to wait for, and that is about to begin anew, is no reason not to be ready.
+func TestHealthOfAGroupThatWillBeRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, test := range map[string]struct {
+			opt   taskmanager.TaskOption
+			ready bool
+		}{
+			"any": {taskmanager.WithStopTimeout(time.Minute), true}, "critical": {taskmanager.WithCritical(), false},
+		} {
+			m := newManager(t)
+			g := start(t, m, name, taskmanager.Group(func(*taskmanager.Manager) error { return errBoom }, silently()), test.opt)
+			synctest.Wait()
+			require.Equal(t, taskmanager.StateBackoff, g.State())
+			assert.Equal(t, test.ready, m.Health().Ready, name)
+		}
+	})
+}
+
 func TestHealthCrashLoopBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, exact()...)
