@@ -57,6 +57,59 @@ func TestIndexIsAMap(t *testing.T) {
 	})
 }
 
+// A table is replaced when more than three quarters of it are used, by one that is less than half full; and when less than an eighth of it
+// has tasks. A slot from which a task was removed is used again, and counts as used only as long as others may have passed it by.
+func TestIndexGrowsAndShrinks(t *testing.T) {
+	var x index
+	p := &x.parts[0]
+	size := func() int { return len(*p.slots.Load()) }
+	tasks := make([]*Task, 60)
+	var grown []int // at which number of tasks, and to how many slots
+	for i, last := 0, 0; i < len(tasks); i++ {
+		tasks[i] = indexed(strconv.Itoa(i), uint32(i))
+		x.put(tasks[i])
+		if size() != last {
+			last = size()
+			grown = append(grown, p.n, last)
+		}
+	}
+	assert.Equal(t, []int{1, 4, 4, 8, 7, 16, 13, 32, 25, 64, 49, 128}, grown)
+	var shrunk []int
+	for i, last := len(tasks)-1, size(); i >= 0; i-- {
+		x.remove(tasks[i])
+		require.Equal(t, p.n, p.used, "what is followed by nothing is not marked")
+		if size() != last {
+			last = size()
+			shrunk = append(shrunk, p.n, last)
+		}
+	}
+	assert.Equal(t, []int{15, 32, 3, 8, 0, 4}, shrunk)
+	smallest := p.slots.Load()
+	x.put(tasks[0])
+	x.remove(tasks[0])
+	assert.Same(t, smallest, p.slots.Load(), "the smallest table stays")
+
+	for _, task := range tasks[:5] {
+		x.put(task)
+	}
+	x.remove(tasks[1])
+	require.Equal(t, []int{4, 5, 8}, []int{p.n, p.used, size()}, "it is marked, for there is one after it")
+	x.put(indexed("another", 1))
+	require.Equal(t, []int{5, 5, 8}, []int{p.n, p.used, size()}, "its slot is used again")
+	x.remove(tasks[3])
+	x.remove(tasks[4])
+	require.Equal(t, []int{3, 3, 8}, []int{p.n, p.used, size()}, "neither is marked any more")
+
+	for _, task := range tasks[3:6] {
+		x.put(task)
+	}
+	x.remove(tasks[2])
+	x.remove(tasks[3])
+	require.Equal(t, []int{4, 6, 8}, []int{p.n, p.used, size()})
+	x.put(tasks[6])
+	require.Equal(t, []int{5, 5, 16}, []int{p.n, p.used, size()}, "one that is half full is not small enough")
+}
+
 // A table has a slot that is empty, or a search would have no end; it isn't much larger than its
 // tasks need, and counts right.
 func checkPart(t require.TestingT, p *indexPart) {
