@@ -67,7 +67,7 @@ func (e *OverdueError) Unwrap() error { return e.Err }
 // of other tasks do without it, to save memory.
 type watchedRun struct {
 	*run
-	due   atomic.Int64 // when the next heartbeat is overdue, as a Duration since the run started
+	due   atomic.Int64 // when the next heartbeat after the last one is overdue, as a Duration since the run started
 	ready bool         // guarded by the task's mu
 
 	mu        sync.Mutex // of the timers
@@ -127,9 +127,7 @@ func (w *watchedRun) startTimers() {
 // startWatchdogLocked begins to watch for heartbeats.
 func (w *watchedRun) startWatchdogLocked() {
 	if d := w.watchdogPeriod(); d > 0 && !w.disarmed {
-		now := time.Since(w.started)
-		w.due.Store(int64(max(now+d, time.Duration(w.due.Load())))) // a HeartbeatWithin may have asked for more
-		w.expected = now + d
+		w.expected = time.Since(w.started) + d
 		w.watchdog = time.AfterFunc(d, w.checkHeartbeat)
 	}
 }

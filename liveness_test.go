@@ -728,6 +728,37 @@ func TestHeartbeatAfterALongOneCountsAsAnyOther(t *testing.T) {
 	})
 }
 
+// A HeartbeatWithin that asks for less than what is left does not make the timer late.
+func TestHeartbeatWithinIsNotTakenForALateTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		began := time.Now()
+		task := start(t, m, "a", func(ctx context.Context) error {
+			time.Sleep(8 * time.Second)
+			taskmanager.HeartbeatWithin(ctx, 5*time.Second)
+			<-ctx.Done()
+			return nil
+		}, taskmanager.WithWatchdog(10*time.Second), once())
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrWatchdog)
+		took(t, 13*time.Second, began)
+	})
+}
+
+// The least time is kept, too.
+func TestWatchdogOfTheShortestDuration(t *testing.T) {
+	for want, opt := range map[error]taskmanager.TaskOption{
+		taskmanager.ErrWatchdog: taskmanager.WithWatchdog(1), taskmanager.ErrNotReady: taskmanager.WithReadiness(1),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			began := time.Now()
+			task := start(t, m, "a", untilStopped, opt, once())
+			require.ErrorIs(t, task.Wait(t.Context()), want)
+			took(t, 1, began)
+		})
+	}
+}
+
 // A run that its watchdog has ended keeps what the body has returned beside that.
 func TestWatchdogKeepsTheBodysOwnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
