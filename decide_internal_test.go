@@ -2,6 +2,8 @@ package taskmanager
 
 import (
 	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +59,9 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							foreseen := task.concernsManagerLocked(&n)
 							task.decideLocked(&n)
 							assert.Equal(t, task.machine.phase, n.phase, "where it says that the task is")
+							if v.known && p != judging {
+								assert.NotEqual(t, judging, n.phase, "there is nothing to ask")
+							}
 							ended := m.aliveCount == 0
 							if ended {
 								ends++
@@ -73,4 +78,38 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 		}
 	}
 	assert.Greater(t, ends, 100)
+}
+
+// While the Manager's lock is awaited for what seemed to be the end of a life, the task may get into a phase in which it is none: what
+// follows is found out again.
+func TestDecideAboutATaskThatHasBecomeOverdue(t *testing.T) {
+	m := quiet()
+	task, err := newTask(m, "a", nil, &m.config.task)
+	require.NoError(t, err)
+	task.driver = firstDriver
+	task.firstRun.task = task
+	task.run = &task.firstRun
+	task.machine.phase = running
+	n := decision{input: returnedDone, driver: firstDriver, verdict: verdict{known: true}, now: time.Now(), end: runEnd{err: errors.New("late")}}
+	m.mu.Lock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		task.decide(&n)
+	}()
+	require.Eventually(t, func() bool {
+		stacks := make([]byte, 1<<20)
+		for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(g, ").decide(") && strings.Contains(g, "SemacquireMutex") {
+				return true
+			}
+		}
+		return false
+	}, time.Minute, time.Millisecond, "it waits for the Manager's lock")
+	task.mu.Lock()
+	task.machine = machine{overdue, overdueRequest}
+	task.mu.Unlock()
+	m.mu.Unlock()
+	<-done
+	assert.Equal(t, inBackoff, n.phase)
 }
