@@ -143,9 +143,6 @@ func (t *Task) decideLocked(n *decision) {
 		if n.driver != t.driver {
 			return
 		}
-		if t.lazy != nil {
-			t.lazy.parked = false
-		}
 		// The end of the parent context is a request that a body may have heard of before the Manager has.
 		if n.parentDone && t.machine.pending < stopRequest {
 			n.request = parentDoneRequest

@@ -52,6 +52,7 @@ func (d *driver) hold(c *readinessChange) {
 	}
 	wake := t.parkLocked() // before the look, so that no change after it is missed
 	t.mu.Unlock()
+	defer d.unpark()
 	d.checkDoomed()
 	select {
 	case <-c.happened:

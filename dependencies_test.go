@@ -756,3 +756,22 @@ func TestDependentThatWaitsAfterARestartByHandDoesNotExecute(t *testing.T) {
 		require.NoError(t, m.StopAll(t.Context()))
 	})
 }
+
+// A task without a delay waits for what it depends on before it is restarted, as any other does.
+func TestDependencyThatIsLostBeforeARestartAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(0, 0))
+		start(t, m, "db", untilStopped)
+		fail := make(chan struct{})
+		task := start(t, m, "a", func(context.Context) error {
+			<-fail
+			return errBoom
+		}, taskmanager.WithDependsOn("db"), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "db"))
+		close(fail)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateWaiting, task.State())
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}

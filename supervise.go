@@ -118,9 +118,6 @@ func (d *driver) look() phase {
 			t.drainLog() // those that others have left to this driver
 			return stopped
 		}
-		if t.lazy != nil {
-			t.lazy.parked = false
-		}
 		if !d.holdsLog && !t.linesWaitLocked() {
 			p := t.machine.phase
 			d.unsure = t.record != nil && t.record.unsure != nil
@@ -359,7 +356,8 @@ func (d *driver) pause() bool {
 	p := t.record
 	delay := p.delay - time.Since(p.judgedAt)
 	wake := t.parkLocked()
-	clogged := t.lazy != nil && len(t.lazy.lines) >= maxLines
+	defer d.unpark()
+	clogged := len(t.lazy.lines) >= maxLines
 	t.mu.Unlock()
 	if delay > 0 {
 		timer := time.NewTimer(delay)
@@ -380,7 +378,7 @@ func (d *driver) pause() bool {
 }
 
 // parkLocked says that the driver is about to wait, and returns the channel that is sent to when it must look at the task
-// again.
+// again. When it has waited it says so by unpark, before it calls user code.
 func (t *Task) parkLocked() <-chan struct{} {
 	x := t.lazyLocked()
 	if x.wake == nil {
@@ -392,6 +390,16 @@ func (t *Task) parkLocked() <-chan struct{} {
 	}
 	x.parked = true
 	return x.wake
+}
+
+// unpark says that the driver does not wait any more. One that was replaced says nothing: another one may wait by now.
+func (d *driver) unpark() {
+	t := d.task
+	t.mu.Lock()
+	if t.driver == d.id {
+		t.lazy.parked = false
+	}
+	t.mu.Unlock()
 }
 
 // wakeParked wakes a driver that waits, and reports whether there is one.

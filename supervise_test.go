@@ -528,3 +528,113 @@ func TestSuperviseReplacedWritesTheLinesThatWait(t *testing.T) {
 		})
 	}
 }
+
+// A task that is stopped and restarted while it waits has another driver, before the one that waited hears of the stop: that one leaves,
+// and does not speak for the other.
+func TestSuperviseOneThatWaitsIsReplaced(t *testing.T) {
+	for name, test := range map[string]struct {
+		state taskmanager.State
+		opt   taskmanager.TaskOption
+	}{
+		"delay":      {taskmanager.StateBackoff, taskmanager.WithBackoff(time.Hour, time.Hour)},
+		"dependency": {taskmanager.StateWaiting, taskmanager.WithDependsOn("db")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				before := goroutines()
+				task := start(t, m, "a", boom, test.opt)
+				for range 100 {
+					synctest.Wait()
+					require.Equal(t, test.state, task.State())
+					require.NoError(t, task.Stop(t.Context()))
+					require.NoError(t, task.Restart(t.Context()))
+				}
+				synctest.Wait()
+				assert.Equal(t, before+1, goroutines())
+				for range 100 { // and likewise with time to wait again
+					require.NoError(t, task.Stop(t.Context()))
+					require.NoError(t, task.Restart(t.Context()))
+				}
+				synctest.Wait()
+				assert.Equal(t, before+1, goroutines())
+				require.NoError(t, task.Stop(t.Context()))
+			})
+		})
+	}
+}
+
+// A log handler that hangs when it is asked whether it wants the line of a start keeps the driver that has waited for the delay; a
+// restart by hand is done by another one.
+func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var hang atomic.Bool
+		handler := askedHandler{func() {
+			if hang.CompareAndSwap(true, false) {
+				<-release
+			}
+		}}
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second),
+			taskmanager.WithBackoffJitter(0))
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs == 1 {
+				return errBoom
+			}
+			return untilStopped(ctx)
+		})
+		synctest.Wait()
+		require.Equal(t, taskmanager.StateBackoff, task.State())
+		hang.Store(true)
+		time.Sleep(2 * time.Second)
+		require.False(t, hang.Load(), "it hangs")
+		require.Equal(t, 1, runs)
+		began := time.Now()
+		require.NoError(t, task.Restart(t.Context()))
+		took(t, 0, began)
+		synctest.Wait()
+		assert.Equal(t, 2, runs)
+		close(release)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// An askedHandler wants no lines, and does something whenever it is asked.
+type askedHandler struct{ asked func() }
+
+func (h askedHandler) Enabled(context.Context, slog.Level) bool { h.asked(); return false }
+
+func (askedHandler) Handle(context.Context, slog.Record) error { return nil }
+
+func (h askedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h askedHandler) WithGroup(string) slog.Handler { return h }
+
+// The methods of an error are called once for each thing that they are to say.
+func TestSuperviseAsksAnErrorOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		asked := 0
+		failed := false
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if !failed {
+				failed = true
+				return countingError{&asked}
+			}
+			return untilStopped(ctx)
+		})
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 2, task.Stats().Runs)
+		assert.Equal(t, 2, asked, "whether it leaves something behind, and whether it is permanent")
+	})
+}
+
+type countingError struct{ asked *int }
+
+func (e countingError) Error() string { return "counted" }
+
+func (e countingError) As(any) bool {
+	*e.asked++
+	return false
+}
