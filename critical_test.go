@@ -527,3 +527,32 @@ func TestCriticalTasksLeaveNothingWithoutRun(t *testing.T) {
 	assert.Less(t, grown, int64(1<<20), "bytes for 10,001 further ones")
 	assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
 }
+
+// Who waits for several tasks hears of it when one of them does not wait for a task that was given up any more, though it is not the
+// first of those that are not ready.
+func TestCriticalTaskIsNotGoneAnyMore(t *testing.T) {
+	for range 30 { // a may begin before it has found out that it will, or after
+		synctest.Test(t, isNotGoneAnyMore)
+	}
+}
+
+func isNotGoneAnyMore(t *testing.T) {
+	m := newManager(t)
+	broken := true
+	start(t, m, "x", func(ctx context.Context) error {
+		if broken {
+			return errBoom
+		}
+		return untilStopped(ctx)
+	}, once())
+	start(t, m, "a", untilStopped, taskmanager.WithDependsOn("x"))
+	start(t, m, "never", untilStopped, taskmanager.WithReadiness(time.Hour))
+	start(t, m, "c", untilStopped, taskmanager.WithDependsOn("never", "a"), taskmanager.WithCritical())
+	synctest.Wait()
+	require.Equal(t, taskmanager.HealthFailing, m.Health().State)
+	broken = false
+	require.NoError(t, m.RestartTask(t.Context(), "x"))
+	synctest.Wait()
+	require.True(t, m.IsRunning("a"))
+	assert.NotEqual(t, taskmanager.HealthFailing, m.Health().State)
+}

@@ -22,7 +22,6 @@ type decision struct {
 	open       bool // of returned…: the context of the run is still to be ended
 
 	joined   bool // waiter waits, or has been resolved already
-	refused  bool // the task can't do that
 	undoomed bool // it had been waiting for one that was given up
 	atOnce   bool // nothing holds up the next run
 	more     bool // lines wait for the log
@@ -202,11 +201,7 @@ func (t *Task) ownDelayLocked() time.Duration {
 func (t *Task) applyLocked(n *decision, in input) {
 	was := t.machine.phase
 	next, do, ok := table.step(t.machine, in, n.request, n.outlook)
-	if !ok {
-		return
-	}
-	if do&refuse != 0 {
-		n.refused, n.phase = true, was
+	if !ok || do&refuse != 0 { // who asks finds that it has not joined those that wait
 		return
 	}
 	if n.waiter != nil {

@@ -52,6 +52,21 @@ func TestSuperviseAsksForWhatIsLeftFirst(t *testing.T) {
 	})
 }
 
+// It is asked before a restart by hand, too, and that fails if something is left.
+func TestSuperviseAsksForWhatIsLeftBeforeARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return narrowError{}
+		})
+		synctest.Wait()
+		require.Error(t, task.Restart(t.Context()))
+		assert.Equal(t, taskmanager.StateFailed, task.State())
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
 func TestSuperviseHoweverARunEnds(t *testing.T) {
 	policies := map[string]taskmanager.RestartPolicy{
 		"RestartOnFailure": taskmanager.RestartOnFailure,
