@@ -545,6 +545,7 @@ func isNotGoneAnyMore(t *testing.T) {
 		}
 		return untilStopped(ctx)
 	}, once())
+	synctest.Wait() // it has been given up, and does not run for a moment when a looks
 	start(t, m, "a", untilStopped, taskmanager.WithDependsOn("x"))
 	start(t, m, "never", untilStopped, taskmanager.WithReadiness(time.Hour))
 	start(t, m, "c", untilStopped, taskmanager.WithDependsOn("never", "a"), taskmanager.WithCritical())
