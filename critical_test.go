@@ -531,7 +531,7 @@ func TestCriticalTasksLeaveNothingWithoutRun(t *testing.T) {
 // Who waits for several tasks hears of it when one of them does not wait for a task that was given up any more, though it is not the
 // first of those that are not ready.
 func TestCriticalTaskIsNotGoneAnyMore(t *testing.T) {
-	for range 30 { // a may begin before it has found out that it will, or after
+	for range 300 { // a may begin before it has found out that it will, or after
 		synctest.Test(t, isNotGoneAnyMore)
 	}
 }

@@ -165,7 +165,7 @@ func (t *Task) planRestartLocked(n *decision) {
 	}
 	p.restarts.Add(p.judgedAt, c.windowCapacity())
 	p.nextRunAt = p.judgedAt.UnixNano() + int64(min(p.delay, maxDelay))
-	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && !t.linesWaitLocked()
+	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }
 
 // giveUpLocked notes why the task is given up.

@@ -97,7 +97,6 @@ func (d *driver) endLine() {
 	t := d.task
 	t.mu.Lock()
 	t.logging = false
-	t.unclogLocked()
 	more := t.linesWaitLocked()
 	t.mu.Unlock()
 	if more {

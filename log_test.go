@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,5 +129,110 @@ func TestLogDefaultIsLookedUpAtEachLine(t *testing.T) {
 		start(t, m, "a", func(context.Context) error { return nil })
 		synctest.Wait()
 		assert.Contains(t, text.String(), `msg="task completed" task=a run=1`)
+	})
+}
+
+// A handlerFunc is a log handler that wants all lines, and calls itself with each.
+type handlerFunc func(slog.Record)
+
+func (handlerFunc) Enabled(context.Context, slog.Level) bool { return true }
+
+func (f handlerFunc) Handle(_ context.Context, r slog.Record) error {
+	f(r)
+	return nil
+}
+
+func (f handlerFunc) WithAttrs([]slog.Attr) slog.Handler { return f }
+
+func (f handlerFunc) WithGroup(string) slog.Handler { return f }
+
+// Lines that were left to a call of the log's handler which then ends its goroutine are written all the same: by another goroutine, and
+// at once.
+func TestLogLinesAreLeftToACallThatExits(t *testing.T) {
+	for title, test := range map[string]struct {
+		message string
+		restart bool // while the handler is late
+		want    []string
+	}{
+		"by the one that says that it is ready": {"task ready", false, []string{"task started", "task ready", "task failed, will restart"}},
+		"by a driver that was replaced": {
+			"task failed, will restart", true,
+			[]string{"task started", "task failed, will restart", "task started", "task ready"},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				var late atomic.Bool
+				var written []string
+				handler := handlerFunc(func(r slog.Record) {
+					written = append(written, r.Message)
+					if r.Message == test.message && !late.Swap(true) {
+						<-release
+						runtime.Goexit()
+					}
+				})
+				m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Hour, time.Hour),
+					taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+				runs := 0
+				task := start(t, m, "a", func(ctx context.Context) error {
+					if runs++; runs == 1 && test.restart {
+						return errBoom
+					}
+					taskmanager.Ready(ctx)
+					time.Sleep(time.Second)
+					if test.restart {
+						return untilStopped(ctx)
+					}
+					return errBoom
+				}, taskmanager.WithReadiness(time.Minute))
+				synctest.Wait()
+				if test.restart {
+					require.NoError(t, task.Restart(t.Context()))
+				}
+				time.Sleep(time.Minute)
+				require.Len(t, written, 2, "it is late")
+				close(release)
+				synctest.Wait()
+				assert.Equal(t, test.want, written)
+				require.NoError(t, m.Shutdown(t.Context()))
+			})
+		})
+	}
+}
+
+// A task whose lines the log's handler does not take, and which fails without a delay, waits when 16 of them do; and goes on when they
+// are taken. None is lost.
+func TestLogThatIsTooSlowHoldsUpATask(t *testing.T) {
+	const failures = 100
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var late atomic.Bool
+		written := make(map[string]int)
+		handler := handlerFunc(func(r slog.Record) {
+			written[r.Message]++
+			if r.Message == "task ready" && !late.Swap(true) {
+				<-release
+			}
+		})
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(0, 0))
+		runs := 0
+		start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs == 1 {
+				taskmanager.Ready(ctx)
+				time.Sleep(time.Second) // the line is with the handler
+			}
+			if runs <= failures {
+				return errBoom
+			}
+			return untilStopped(ctx)
+		}, taskmanager.WithReadiness(time.Minute), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		time.Sleep(30 * time.Second)
+		assert.Equal(t, 9, runs, "each with two lines, but the first")
+		close(release)
+		synctest.Wait()
+		assert.Equal(t, failures+1, runs)
+		assert.Equal(t, map[string]int{"task started": failures + 1, "task ready": 1, "task failed, will restart": failures}, written)
+		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }

@@ -15,7 +15,7 @@ type driver struct {
 	id   uint32 // of Task.driver, as long as it is not replaced
 	mute bool   // don't ask the log's handler whether it wants to know that a run begins: that has ended the driver before this one
 
-	atOnce    bool      // nothing holds up the next run
+	atOnce    bool      // nothing has held up the next run when the last one returned
 	since     time.Time // when the next run begins, if that is known without a look at the clock
 	over      bool      // the task has ended
 	run       *run      // that has begun and is not over
@@ -47,7 +47,6 @@ func (t *Task) supervise(id uint32, mute bool) {
 		}
 		d.executing = true
 		d.run.execute(&d.outcome)
-		d.executing = false
 		d.returned()
 	}
 	d.left = true
@@ -65,8 +64,7 @@ func (d *driver) unwind() {
 	}
 	replaced := t.driver != d.id
 	if !replaced {
-		t.driver++
-		go t.supervise(t.driver, d.asking)
+		go t.supervise(d.id, d.asking)
 	}
 	t.mu.Unlock()
 	if replaced {
@@ -80,7 +78,6 @@ func (d *driver) next() bool {
 		return false
 	}
 	if d.atOnce {
-		d.atOnce = false
 		runtime.Gosched() // without this, tasks that crash at once starve everything else
 		// Who comes back from the log's handler may have been replaced, and must not take a turn of the limit: it has to look first.
 		if l := d.task.config.manager.restartLimiter; (l == nil || !d.since.IsZero() && l.Allow()) && d.begin() {
