@@ -109,6 +109,19 @@ func TestWatchdogAfterTheBodysReturn(t *testing.T) {
 	}
 }
 
+// The watchdog of a group ends when its tasks have been started: what start has said, or says still, does not bring it back.
+func TestWatchdogThatWasDisarmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		task, w := watchedTask(t, WithWatchdog(time.Minute))
+		w.disarm()
+		HeartbeatWithin(w, time.Second)
+		time.Sleep(time.Hour)
+		assert.Equal(t, StateRunning, task.State())
+		assert.Zero(t, task.Stats().Failures)
+		require.NoError(t, task.config.manager.Shutdown(t.Context()))
+	})
+}
+
 // Runs that become overdue while others are being canceled wait for whoever is at it.
 func TestWatchdogCancelsTogether(t *testing.T) {
 	m := quiet()

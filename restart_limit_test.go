@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -276,5 +277,25 @@ func TestRestartLimitGivesNoTurnToAReplacedDriver(t *testing.T) {
 		close(fail)
 		synctest.Wait()
 		assert.EqualValues(t, 3, task.Stats().Runs, "the turn was left")
+	})
+}
+
+// A run without a delay that has waited for its turn begins then, and not when the one before has ended.
+func TestRestartLimitAndWhenARunBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithRestartLimit(rate.Every(time.Minute), 1), taskmanager.WithBackoff(0, 0))
+		began := time.Now()
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs < 3 {
+				return errBoom
+			}
+			return untilStopped(ctx)
+		})
+		time.Sleep(time.Hour)
+		s := task.Stats()
+		assert.EqualValues(t, 3, s.Runs)
+		assert.Equal(t, time.Minute, s.RunStartedAt.Sub(began))
+		assert.Equal(t, 59*time.Minute, s.Uptime)
 	})
 }

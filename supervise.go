@@ -167,7 +167,7 @@ func (d *driver) begin() bool {
 	case t.config.readiness == 0:
 		m.readinessChanged(t)
 	}
-	if !n.quiet || n.more {
+	if n.more {
 		d.logStart()
 	}
 	return true
