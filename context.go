@@ -82,6 +82,13 @@ func (r *run) end(cause error) {
 	}
 }
 
+// isUnderWay reports whether the body has not returned.
+func (r *run) isUnderWay() bool {
+	r.task.mu.Lock()
+	defer r.task.mu.Unlock()
+	return r.task.run == r
+}
+
 // endLocked is end for a context that has no inner one. Otherwise it does nothing, and returns true: end must follow.
 func (r *run) endLocked(cause error) (inner bool) {
 	if r.stage.Load() == withoutInner {

@@ -116,8 +116,9 @@ func (t *Task) foreseeLocked(n *decision) {
 		return
 	}
 	restarts := 0
-	if t.record != nil {
-		restarts = t.record.restarts.Count(n.now, c.window) // forgets those that do not count any more
+	if p := t.record; p != nil {
+		p.restarts.Forget(n.now, c.window)
+		restarts = p.restarts.Len()
 	}
 	v.final = v.final || c.restart == RestartNever
 	v.limit = !v.final && c.maxRestarts != Unlimited && restarts >= c.maxRestarts

@@ -64,8 +64,11 @@ func (d *driver) hold(c *readinessChange) {
 func (d *driver) checkDoomed() {
 	t := d.task
 	m := t.config.manager
+	m.mu.Lock() // nobody is revived, or takes over a name, while it looks
 	err := m.doomOf(t)
-	m.mu.Lock()
+	if err != nil && t.config.critical && !m.waitsForFailedLocked(t, make(map[*Task]bool)) {
+		err = nil // the one that it waits for has yet to look, and will say so
+	}
 	t.mu.Lock()
 	current := t.driver == d.id && t.machine.phase == waiting
 	changed := current && (err == nil) != (t.lazy == nil || t.lazy.doomed == nil)
@@ -87,7 +90,7 @@ func (d *driver) checkDoomed() {
 }
 
 // doomOf returns an error that names the tasks because of which t will wait until somebody restarts one; nil if there is
-// none.
+// none. Of one that waits itself it says what that has found when it looked last.
 func (m *Manager) doomOf(t *Task) error {
 	for _, name := range t.config.dependsOn {
 		d, ok := m.Lookup(name)
@@ -100,15 +103,48 @@ func (m *Manager) doomOf(t *Task) error {
 			err = d.lazy.doomed
 		}
 		d.mu.Unlock()
-		switch {
-		case is == failed:
-			return fmt.Errorf("taskmanager: task %q waits for task %q, which was given up: %w", t.name, name, err)
-		case is == waiting && err != nil:
-			return fmt.Errorf("taskmanager: task %q waits for task %q: %w", t.name, name, err)
+		if is == failed || is == waiting && err != nil {
+			return &doomError{t.name, name, is == failed, err}
 		}
 	}
 	return nil
 }
+
+// waitsForFailedLocked reports whether t waits for a task that has failed, or for one that does, by what they are at this moment. seen
+// are those that have been looked at.
+func (m *Manager) waitsForFailedLocked(t *Task, seen map[*Task]bool) bool {
+	for _, name := range t.config.dependsOn {
+		d := m.tasks.find(name)
+		if d == nil || seen[d] {
+			continue
+		}
+		seen[d] = true
+		d.mu.Lock()
+		is := d.machine.phase
+		d.mu.Unlock()
+		if is == failed || is == waiting && m.waitsForFailedLocked(d, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// A doomError says for whom a task waits in vain. It is made where user code must not be called, and calls that of err when it is asked.
+type doomError struct {
+	task, on string
+	gaveUp   bool  // on was given up; otherwise it waits likewise
+	err      error // of on
+}
+
+func (e *doomError) Error() string {
+	text := fmt.Sprintf("taskmanager: task %q waits for task %q", e.task, e.on)
+	if e.gaveUp {
+		text += ", which was given up"
+	}
+	return text + ": " + errorText(e.err)
+}
+
+func (e *doomError) Unwrap() error { return e.err }
 
 // A readinessChange is what those wait for who wait for a task to be ready.
 type readinessChange struct {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -180,4 +182,48 @@ func TestDependentsAreNotLookedAtByAReadyTask(t *testing.T) {
 		assert.Equal(t, 3, runs)
 		assert.Equal(t, StateCompleted, db.State())
 	})
+}
+
+// A critical task that looks for whom it waits while one of them has not looked yet that it waits in vain no longer: it is not gone, and Run
+// goes on.
+func TestDependencyThatIsRestartedJustNow(t *testing.T) {
+	m := quiet()
+	var fails atomic.Bool
+	fails.Store(true)
+	untilStopped := func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	}
+	root, err := m.StartTask("root", func(ctx context.Context) error {
+		if fails.Load() {
+			return backoff.Permanent(errors.New("boom"))
+		}
+		return untilStopped(ctx)
+	})
+	require.NoError(t, err)
+	require.Error(t, root.Wait(t.Context()))
+	first, err := m.StartTask("first", untilStopped, WithDependsOn("root"))
+	require.NoError(t, err)
+	second, err := m.StartTask("second", untilStopped, WithDependsOn("first"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		second.mu.Lock()
+		defer second.mu.Unlock()
+		return second.lazy != nil && second.lazy.doomed != nil && second.lazy.parked
+	}, time.Minute, time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+
+	fails.Store(false)
+	first.mu.Lock() // it does not get to look
+	require.NoError(t, m.RestartTask(t.Context(), "root"))
+	critical, err := m.StartTask("critical", untilStopped, WithCritical(), WithDependsOn("second"))
+	require.NoError(t, err)
+	time.Sleep(50 * time.Millisecond) // it looks, or waits for who does not
+	first.mu.Unlock()
+	require.Eventually(t, func() bool { return critical.State() == StateRunning }, time.Minute, time.Millisecond)
+	assert.Empty(t, ended)
+	cancel()
+	require.NoError(t, <-ended)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -774,4 +775,46 @@ func TestDependencyThatIsLostBeforeARestartAtOnce(t *testing.T) {
 		assert.Equal(t, taskmanager.StateWaiting, task.State())
 		assert.EqualValues(t, 1, task.Stats().Runs)
 	})
+}
+
+// The error of a task that was given up is the user's: whatever its method does, who waits for the task does not call it, and begins
+// when the task was restarted.
+func TestDependencyWhoseErrorDoesNotReturn(t *testing.T) {
+	for title, act := range map[string]func(release chan struct{}){
+		"hangs":  func(release chan struct{}) { <-release },
+		"Goexit": func(chan struct{}) { runtime.Goexit() },
+		"panics": func(chan struct{}) { panic("Error") },
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, silently())
+				release := make(chan struct{})
+				fails := true
+				start(t, m, "db", func(ctx context.Context) error {
+					if fails {
+						return backoff.Permanent(textError{func() { act(release) }})
+					}
+					return untilStopped(ctx)
+				})
+				synctest.Wait()
+				a := start(t, m, "a", untilStopped, taskmanager.WithDependsOn("db"), taskmanager.WithCritical())
+				synctest.Wait()
+				require.Equal(t, taskmanager.StateWaiting, a.State())
+				fails = false
+				require.NoError(t, m.RestartTask(t.Context(), "db"))
+				synctest.Wait()
+				assert.Equal(t, taskmanager.StateRunning, a.State())
+				close(release)
+				require.NoError(t, m.Shutdown(t.Context()))
+			})
+		})
+	}
+}
+
+// A textError does something when it is asked for its text.
+type textError struct{ act func() }
+
+func (e textError) Error() string {
+	e.act()
+	return "text"
 }

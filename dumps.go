@@ -20,14 +20,15 @@ type dumps struct {
 }
 
 type dump struct {
-	tasks []*Task
+	runs  []*run
 	done  chan struct{} // closed when found is set
-	found map[*Task][]byte
+	found map[*run][]byte
 }
 
-// stacks returns for each of tasks, which are those of m, where its goroutines are.
-func (m *Manager) stacks(tasks []*Task) map[*Task][]byte {
-	if len(tasks) == 0 {
+// stacks returns for each of runs, which are of tasks of m, where its goroutines are; nothing for one that is over by then: what
+// is found under its name may be the next run's, or another task's.
+func (m *Manager) stacks(runs []*run) map[*run][]byte {
+	if len(runs) == 0 {
 		return nil
 	}
 	ds := &m.dumps
@@ -38,7 +39,7 @@ func (m *Manager) stacks(tasks []*Task) map[*Task][]byte {
 		d = &dump{done: make(chan struct{})}
 		ds.next = d
 	}
-	d.tasks = append(d.tasks, tasks...)
+	d.runs = append(d.runs, runs...)
 	ds.mu.Unlock()
 	if !first {
 		<-d.done
@@ -49,16 +50,16 @@ func (m *Manager) stacks(tasks []*Task) map[*Task][]byte {
 	ds.next = nil
 	ds.mu.Unlock()
 	began, n := time.Now(), runtime.NumGoroutine()
-	names := make([]string, len(d.tasks))
-	for i, t := range d.tasks {
-		names[i] = t.name
+	names := make([]string, len(d.runs))
+	for i, r := range d.runs {
+		names[i] = r.task.name
 	}
 	stacks := goroutines.Stacks(m.id, names...)
 	ds.perGoroutine.Store(int64(time.Since(began)) / int64(n))
-	d.found = make(map[*Task][]byte, len(stacks))
-	for _, t := range d.tasks {
-		if stack, ok := stacks[t.name]; ok {
-			d.found[t] = stack
+	d.found = make(map[*run][]byte, len(stacks))
+	for _, r := range d.runs {
+		if stack, ok := stacks[r.task.name]; ok && r.isUnderWay() {
+			d.found[r] = stack
 		}
 	}
 	ds.running.Unlock()

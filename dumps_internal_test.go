@@ -75,8 +75,8 @@ func TestDumpTakesNoTimeFromADependency(t *testing.T) {
 					assert.Same(t, stuck, err, "nobody else is stuck")
 					assert.Equal(t, "web", stuck.Task)
 					assert.Equal(t, 2*time.Second, stuck.Timeout)
-					require.NotEmpty(t, d.tasks)
-					assert.Equal(t, "web", d.tasks[0].name, "the dump was asked for")
+					require.NotEmpty(t, d.runs)
+					assert.Equal(t, "web", d.runs[0].task.name, "the dump was asked for")
 					assert.Equal(t, map[string]time.Duration{"db": 2 * time.Second, "queue": 3999 * time.Millisecond}, asked)
 					assert.Equal(t, max(5998*time.Millisecond, dumpBegins+lasts), time.Since(began))
 					for _, name := range []string{"db", "queue"} {
@@ -94,4 +94,50 @@ func TestDumpTakesNoTimeFromADependency(t *testing.T) {
 			})
 		}
 	}
+}
+
+//go:noinline
+func innocent(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// A dump that is made when the body has returned, and another one of that name executes, shows nothing of that.
+func TestDumpOfARunThatIsOver(t *testing.T) {
+	m := quiet()
+	release := make(chan struct{})
+	task, err := m.StartTask("a", func(context.Context) error {
+		<-release
+		return nil
+	}, WithStopTimeout(20*time.Millisecond))
+	require.NoError(t, err)
+	is := func(task *Task, s State) {
+		t.Helper()
+		require.Eventually(t, func() bool { return task.State() == s }, time.Minute, time.Millisecond)
+	}
+	is(task, StateRunning)
+	m.dumps.running.Lock() // another dump is being made
+	stopped := make(chan error, 1)
+	go func() { stopped <- task.Stop(context.Background()) }()
+	is(task, StateStuck)
+	require.Eventually(t, func() bool {
+		m.dumps.mu.Lock()
+		defer m.dumps.mu.Unlock()
+		return m.dumps.next != nil
+	}, time.Minute, time.Millisecond, "it waits for that")
+	close(release)
+	<-task.Done()
+	other, err := m.StartTask("a", innocent)
+	require.NoError(t, err)
+	is(other, StateRunning)
+	m.dumps.running.Unlock()
+	var stuck *StopTimeoutError
+	require.ErrorAs(t, <-stopped, &stuck)
+	assert.Empty(t, stuck.Stack)
+
+	// Nor is a critical task gone because of a run that is over.
+	m.config.task.critical = true
+	(&stopOp{manager: m}).recordStuck(&run{task: other}, stuck)
+	assert.Empty(t, m.criticalExits)
+	require.NoError(t, m.Shutdown(t.Context()))
 }

@@ -85,13 +85,17 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 	return err
 }
 
-// endGroup leaves what is still to be reported to a goroutine, which the outermost Manager waits for when it is shut down.
+// endGroup leaves what is still to be logged or reported to a goroutine, which the outermost Manager waits for when it is shut down.
 func (m *Manager) endGroup() {
 	m.bus.closeSubscribers()
-	if _, waiting, _ := m.bus.counts(); waiting == 0 {
+	if m.bus.published() {
 		return
 	}
-	root := m
+	root := m.config.parentManager
+	if root == nil { // its body was called by itself
+		go m.bus.flush(context.Background())
+		return
+	}
 	for root.config.parentManager != nil {
 		root = root.config.parentManager
 	}

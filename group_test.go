@@ -1080,3 +1080,35 @@ func TestGroupReporterIsInNoTask(t *testing.T) {
 		require.NoError(t, g.Stop(t.Context()))
 	})
 }
+
+// Shutdown waits for the log to be told of what has happened within a group, as it does for the group itself.
+func TestGroupLinesAreWaitedFor(t *testing.T) {
+	for _, slow := range []string{"g/a", "g"} {
+		t.Run(slow, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var written []string
+				handler := handlerFunc(func(r slog.Record) {
+					r.Attrs(func(a slog.Attr) bool {
+						if a.Key == "task" && r.Message == "task stopped" {
+							if a.Value.String() == slow {
+								time.Sleep(time.Second)
+							}
+							written = append(written, a.Value.String())
+						}
+						return true
+					})
+				})
+				m := mustNew(t, taskmanager.WithLogger(slog.New(handler)))
+				start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+					_, err := g.StartTask("a", untilStopped)
+					return err
+				}))
+				synctest.Wait()
+				began := time.Now()
+				require.NoError(t, m.Shutdown(t.Context()))
+				took(t, time.Second, began)
+				assert.ElementsMatch(t, []string{"g/a", "g"}, written)
+			})
+		})
+	}
+}

@@ -13,6 +13,7 @@ func (t *Task) drainLog() {
 		if holds { // the handler has called runtime.Goexit
 			t.mu.Lock()
 			t.logging = false
+			t.unclogLocked()
 			t.mu.Unlock()
 			go t.drainLog()
 		}
@@ -37,7 +38,7 @@ func (t *Task) drainLog() {
 
 // unclogLocked wakes a driver that waits because too many lines did.
 func (t *Task) unclogLocked() {
-	if x := t.lazy; x != nil && len(x.lines) < maxLines {
+	if x := t.lazy; x != nil && x.clogged && len(x.lines) < maxLines {
 		x.wakeParked()
 	}
 }

@@ -259,14 +259,14 @@ func cancelOverdue(runs []overdueRun) {
 	if len(runs) == 0 {
 		return
 	}
-	tasks := make([]*Task, len(runs))
+	late := make([]*run, len(runs))
 	for i, r := range runs {
-		tasks[i] = r.task
+		late[i] = r.run
 	}
-	m := tasks[0].config.manager
-	stacks := m.stacks(tasks)
+	m := late[0].task.config.manager
+	stacks := m.stacks(late)
 	for _, r := range runs {
-		r.err.Stack = stacks[r.task]
+		r.err.Stack = stacks[r.run]
 		s := newStopOp(m, overdueRequest, r.task.config.stopTimeout)
 		s.tasks, s.overdue = []*Task{r.task}, &r
 		s.start(time.Now())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -233,6 +234,77 @@ func TestLogThatIsTooSlowHoldsUpATask(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, failures+1, runs)
 		assert.Equal(t, map[string]int{"task started": failures + 1, "task ready": 1, "task failed, will restart": failures}, written)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// A task that waits because too many lines do goes on when they are gone, though the handler has not returned from any of them.
+func TestLogThatExitsDoesNotHoldUpATaskForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var late, exits atomic.Bool
+		handler := handlerFunc(func(r slog.Record) {
+			if r.Message == "task failed, will restart" && !late.Swap(true) {
+				<-release
+			}
+			if exits.Load() {
+				runtime.Goexit()
+			}
+		})
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second),
+			taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		task := start(t, m, "a", boom)
+		synctest.Wait()
+		require.NoError(t, task.Restart(t.Context())) // the driver is with the handler: it is replaced
+		time.Sleep(time.Minute)
+		before := task.Stats().Runs
+		exits.Store(true)
+		close(release)
+		synctest.Wait()
+		exits.Store(false)
+		time.Sleep(time.Minute)
+		assert.Greater(t, task.Stats().Runs, before+10)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// A task that waits for its turn of the fleet limit keeps its place, whatever is written of it meanwhile.
+func TestLogDoesNotChangeTheOrderOfRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var late atomic.Bool
+		handler := handlerFunc(func(r slog.Record) {
+			r.Attrs(func(attr slog.Attr) bool {
+				if attr.Key == "task" && attr.Value.String() == "a" && r.Message == "task failed, will restart" && !late.Swap(true) {
+					<-release
+				}
+				return true
+			})
+		})
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second),
+			taskmanager.WithBackoffJitter(0), taskmanager.WithRestartLimit(rate.Every(100*time.Second), 1))
+		var order []string
+		fails := func(name string, times int) taskmanager.TaskFunc {
+			runs := 0
+			return func(ctx context.Context) error {
+				if runs++; runs <= times {
+					return errBoom
+				}
+				order = append(order, name)
+				return untilStopped(ctx)
+			}
+		}
+		start(t, m, "first", fails("first", 1)) // takes the one turn that there is
+		time.Sleep(2 * time.Second)
+		a := start(t, m, "a", fails("a", 2))
+		synctest.Wait()
+		require.NoError(t, a.Restart(t.Context())) // its driver is with the handler, and is replaced
+		time.Sleep(5 * time.Second)
+		start(t, m, "b", fails("b", 1))
+		time.Sleep(5 * time.Second)
+		close(release)
+		time.Sleep(time.Hour)
+		assert.Equal(t, []string{"first", "a", "b"}, order)
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }

@@ -505,9 +505,7 @@ func (o *outbox) abandon() (lost uint64) {
 	return lost
 }
 
-// unreported is how many events wait or are in flight.
-func (o *outbox) unreported() uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// unreportedLocked is how many events wait or are in flight.
+func (o *outbox) unreportedLocked() uint64 {
 	return countEvents(o.order) + countEvents(o.inFlight)
 }

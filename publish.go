@@ -290,13 +290,23 @@ func (b *eventBus) forget(o *outbox) {
 
 // counts returns how many events reporters have been given, how many wait for one, and how many are
 // lost to one.
+//
+// It holds all of the outboxes, so that none counts an event as delivered or lost that has been found waiting.
 func (b *eventBus) counts() (delivered, waiting, lost uint64) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	for _, o := range b.outboxList() {
-		waiting += o.unreported()
+	outboxes := b.outboxList()
+	for _, o := range outboxes {
+		o.mu.Lock()
 	}
-	return b.delivered.Load(), waiting, b.lost.Load()
+	for _, o := range outboxes {
+		waiting += o.unreportedLocked()
+	}
+	delivered, lost = b.delivered.Load(), b.lost.Load()
+	for _, o := range outboxes {
+		o.mu.Unlock()
+	}
+	return delivered, waiting, lost
 }
 
 // flush waits until what has happened is published: until nothing is pending and nothing waits for a

@@ -97,11 +97,11 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 // unrestartable returns why a task that is being stopped can't be restarted; nil for any other.
 func (t *Task) unrestartable() error {
 	t.mu.Lock()
-	now := t.machine
+	now, r := t.machine, t.run
 	t.mu.Unlock()
 	switch now.phase {
 	case stuck, overdueStuck, restartingStuck:
-		return &StopTimeoutError{Task: t.name, Timeout: t.config.stopTimeout, Stack: t.config.manager.stacks([]*Task{t})[t]}
+		return &StopTimeoutError{Task: t.name, Timeout: t.config.stopTimeout, Stack: t.config.manager.stacks([]*run{r})[r]}
 	case stopping:
 		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))
 	}

@@ -401,3 +401,33 @@ func TestStatsTotalsNeverDecrease(t *testing.T) {
 		})
 	}
 }
+
+// Whether somebody looks at a task while its failure is judged makes no difference to the verdict.
+func TestStatsDoNotChangeAVerdict(t *testing.T) {
+	for title, look := range map[string]func(m *taskmanager.Manager){
+		"nobody looks": func(*taskmanager.Manager) {},
+		"Stats":        func(m *taskmanager.Manager) { m.Stats() },
+		"Health":       func(m *taskmanager.Manager) { m.Health() },
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+				runs := 0
+				task := start(t, m, "a", func(ctx context.Context) error {
+					switch runs++; runs {
+					case 1:
+						return errBoom
+					case 2:
+						return askedError{func() { time.Sleep(time.Minute) }}
+					}
+					return untilStopped(ctx)
+				}, taskmanager.WithMaxRestarts(1), taskmanager.WithRestartWindow(time.Minute))
+				time.Sleep(100 * time.Second) // the second failure was at 1 s, and the restart before it will be over the edge
+				look(m)
+				time.Sleep(time.Hour)
+				assert.Equal(t, taskmanager.StateFailed, task.State())
+				assert.EqualValues(t, 2, task.Stats().Runs)
+			})
+		})
+	}
+}

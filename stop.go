@@ -27,12 +27,12 @@ type stopOp struct {
 	done      chan struct{} // closed when err is set: with judged, or when it is known where the stuck bodies are
 	err       error         // a *StopTimeoutError for each task that is stuck, and leftRunning; or nil
 
-	early       chan struct{}    // made when a dump is begun before the deadline; closed when stacks is set
-	stacks      map[*Task][]byte // of those that had not done as asked then
-	mu          sync.Mutex       // may be locked with a task's mu held, not the other way round
-	timer       *time.Timer      // set by start, unless remaining gets to 0 before
-	expired     bool             // it is for expire to close done
-	leftRunning []error          // of tasks that have stopped, and said that something below them has not
+	early       chan struct{}   // made when a dump is begun before the deadline; closed when stacks is set
+	stacks      map[*run][]byte // of those that had not ended as asked then
+	mu          sync.Mutex      // may be locked with a task's mu held, not the other way round
+	timer       *time.Timer     // set by start, unless remaining gets to 0 before
+	expired     bool            // it is for expire to close done
+	leftRunning []error         // of tasks that have stopped, and said that something below them has not
 }
 
 // A waiter is the place of a stopOp among those that wait for a task.
@@ -94,19 +94,19 @@ func (s *stopOp) dumpEarly(lead time.Duration) {
 	s.early = make(chan struct{})
 	s.mu.Unlock()
 	defer close(s.early)
-	var late []*Task
+	var late []*run
 	for _, t := range s.tasks {
 		t.mu.Lock()
-		if t.hasWaiterLocked(s) {
-			late = append(late, t)
+		if t.hasWaiterLocked(s) && t.run != nil {
+			late = append(late, t.run)
 		}
 		t.mu.Unlock()
 	}
 	s.stacks = s.manager.stacks(late)
 }
 
-// lateStacks returns where the goroutines of those are that have not done as asked.
-func (s *stopOp) lateStacks(late []*Task) map[*Task][]byte {
+// lateStacks returns where the goroutines of those runs are that have not ended as asked.
+func (s *stopOp) lateStacks(late []*run) map[*run][]byte {
 	s.mu.Lock()
 	early := s.early
 	s.mu.Unlock()
@@ -205,9 +205,9 @@ func (s *stopOp) expire() {
 	s.mu.Unlock()
 	var (
 		now   = time.Now()
-		late  []*Task
-		found = make(map[*Task]*occurrence) // those of late that this is the first to find
-		gone  []*Task                       // those of late whose restart was the last hope, after a missed heartbeat
+		late  []*run
+		found = make(map[*run]*occurrence) // those of late that this is the first to find
+		gone  []*run                       // those of late whose restart was the last hope, after a missed heartbeat
 	)
 	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
 	for _, t := range s.tasks {
@@ -220,12 +220,12 @@ func (s *stopOp) expire() {
 			}
 			t.applyLocked(&n, n.input)
 			if t.machine.phase.executes() {
-				late = append(late, t)
+				late = append(late, t.run)
 				if n.stuck != nil {
-					found[t] = n.stuck
+					found[t.run] = n.stuck
 				}
 				if was == restartingStuck && t.machine.phase == stuck {
-					gone = append(gone, t)
+					gone = append(gone, t.run)
 				}
 			} else {
 				s.followed.Store(uint32(restartRequest)) // of a run that begins as soon as it can
@@ -236,14 +236,14 @@ func (s *stopOp) expire() {
 	close(s.judged)
 	stacks := s.lateStacks(late)
 	errs := make([]error, 0, len(late))
-	for _, t := range late {
-		err := &StopTimeoutError{Task: t.name, Timeout: s.timeout, Stack: stacks[t]}
+	for _, r := range late {
+		err := &StopTimeoutError{Task: r.task.name, Timeout: s.timeout, Stack: stacks[r]}
 		errs = append(errs, err)
-		if o := found[t]; o != nil {
-			s.publishStuck(t, o, err)
+		if o := found[r]; o != nil {
+			s.publishStuck(r.task, o, err)
 		}
-		if slices.Contains(gone, t) {
-			s.recordStuck(t, err)
+		if slices.Contains(gone, r) {
+			s.recordStuck(r, err)
 		}
 	}
 	s.mu.Lock()
@@ -276,13 +276,13 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 }
 
 // recordStuck notes that a critical task is gone whose restart has failed, unless its body has returned meanwhile.
-func (s *stopOp) recordStuck(t *Task, err error) {
-	m := s.manager
+func (s *stopOp) recordStuck(r *run, err error) {
+	m, t := s.manager, r.task
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.config.critical && t.machine.phase == stuck {
+	if t.config.critical && t.run == r {
 		m.recordCriticalExitLocked(t, err)
 	}
 }

@@ -293,6 +293,10 @@ func (d *driver) conclude(n *decision) {
 func (d *driver) askPolicy(p *record, end *runEnd) (delay time.Duration, err error) {
 	t := d.task
 	t.mu.Lock()
+	if t.driver != d.id {
+		t.mu.Unlock()
+		return 0, nil // the policy is with the one that has replaced this one, and what this one says is not heard
+	}
 	delays, reset := p.delays, !p.backedOff || end.uptime >= t.config.healthy()
 	p.inPolicy, p.backedOff = true, true
 	t.mu.Unlock()
@@ -321,9 +325,21 @@ func (d *driver) checkLeftRunning() bool {
 	}
 	p := t.record
 	unsure := p.unsure
-	p.unsure = nil
+	if p.askingUnsure { // a call of them has called runtime.Goexit: that is no answer, and they are not called again
+		unsure, p.unsure, p.askingUnsure = nil, nil, false
+	} else {
+		p.askingUnsure = unsure != nil
+	}
 	t.mu.Unlock()
-	if unsure == nil || !leavesRunningByMethods(unsure) {
+	leaves := unsure != nil && leavesRunningByMethods(unsure)
+	t.mu.Lock()
+	if t.driver != d.id {
+		t.mu.Unlock()
+		return false // who has replaced it asks again
+	}
+	p.unsure, p.askingUnsure = nil, false
+	t.mu.Unlock()
+	if !leaves {
 		return true
 	}
 	n := decision{input: judgedGiveUp, driver: d.id, canLog: true, now: time.Now(), end: runEnd{err: unsure}}
@@ -355,6 +371,7 @@ func (d *driver) pause() bool {
 	wake := t.parkLocked()
 	defer d.unpark()
 	clogged := len(t.lazy.lines) >= maxLines
+	t.lazy.clogged = clogged
 	t.mu.Unlock()
 	if delay > 0 {
 		timer := time.NewTimer(delay)
@@ -394,7 +411,7 @@ func (d *driver) unpark() {
 	t := d.task
 	t.mu.Lock()
 	if t.driver == d.id {
-		t.lazy.parked = false
+		t.lazy.parked, t.lazy.clogged = false, false
 	}
 	t.mu.Unlock()
 }
@@ -417,8 +434,11 @@ func (t *Task) wakeDriverLocked() {
 	if t.lazy.wakeParked() {
 		return
 	}
-	if p := t.record; p != nil && p.inPolicy {
-		p.delays, p.inPolicy, p.backedOff = nil, false, false // those belong to the one that is replaced
+	if p := t.record; p != nil {
+		p.askingUnsure = false
+		if p.inPolicy {
+			p.delays, p.inPolicy, p.backedOff = nil, false, false // those belong to the one that is replaced
+		}
 	}
 	t.driver++
 	go t.supervise(t.driver, false)

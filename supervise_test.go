@@ -653,3 +653,102 @@ func (e countingError) As(any) bool {
 	*e.asked++
 	return false
 }
+
+// A driver that comes back from the methods of an error, and has been replaced meanwhile, leaves the policy to the one that has replaced
+// it.
+func TestSuperviseReplacedDoesNotAskThePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		release := make(chan struct{})
+		var asked, inPolicy, most atomic.Int32
+		policy := &script{next: func() time.Duration {
+			most.Store(max(most.Load(), inPolicy.Add(1)))
+			defer inPolicy.Add(-1)
+			time.Sleep(time.Minute)
+			return time.Second
+		}}
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			switch runs++; runs {
+			case 1:
+				return askedError{func() {
+					if asked.Add(1) == 1 {
+						<-release
+					}
+				}}
+			case 2:
+				return errBoom
+			}
+			return untilStopped(ctx)
+		}, policy.option())
+		synctest.Wait()
+		require.NoError(t, task.Restart(t.Context()))
+		synctest.Wait()
+		require.EqualValues(t, 1, inPolicy.Load(), "the second driver asks")
+		close(release)
+		time.Sleep(time.Hour)
+		assert.EqualValues(t, 1, most.Load())
+		assert.EqualValues(t, 3, task.Stats().Runs)
+	})
+}
+
+// An askedError does something whenever it is asked what it is.
+type askedError struct{ asked func() }
+
+func (askedError) Error() string { return "asked" }
+
+func (e askedError) As(any) bool {
+	e.asked()
+	return false
+}
+
+// A slowNarrowError is a narrowError that takes a minute for its answer.
+type slowNarrowError struct{ narrowError }
+
+func (e slowNarrowError) As(target any) bool {
+	time.Sleep(time.Minute)
+	return e.narrowError.As(target)
+}
+
+// Whoever restarts a task again, while it is asked whether the run before has left something behind, has that asked again.
+func TestSuperviseAsksForWhatIsLeftBeforeASecondRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return slowNarrowError{}
+		})
+		synctest.Wait()
+		first := make(chan error, 1)
+		go func() { first <- task.Restart(t.Context()) }()
+		time.Sleep(time.Second)
+		require.NoError(t, task.Restart(t.Context()), "it waits for its next run, and nothing is in the way yet")
+		require.NoError(t, <-first, "likewise")
+		time.Sleep(time.Hour)
+		assert.Equal(t, taskmanager.StateFailed, task.State())
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
+// A method that ends the goroutine instead of saying whether something was left is not called again: the next run begins.
+func TestSuperviseAsksForWhatIsLeftAndIsNotAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		asked, runs := 0, 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			if runs++; runs > 1 {
+				return nil
+			}
+			return askedError{func() {
+				asked++
+				runtime.Goexit()
+			}}
+		})
+		synctest.Wait()
+		require.NoError(t, task.Restart(t.Context()))
+		synctest.Wait()
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		assert.Equal(t, 1, asked)
+	})
+}

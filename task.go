@@ -80,6 +80,7 @@ type lazyFields struct {
 	lines      []occurrence // to be logged by whoever is with the log's handler, or comes there next
 	wake       chan struct{}
 	parked     bool // the driver waits for wake, and maybe for other things
+	clogged    bool // it waits, or will when its delay is over, because too many lines do
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
@@ -106,12 +107,13 @@ type record struct {
 	inPolicy  bool
 	backedOff bool // delays has been asked in this life: before its first use it is reset, for it may have a clock of its own
 
-	overdue     *OverdueError // why the run was canceled, until it has returned
-	stuckEvent  *occurrence   // that the task is stuck, until that has been published
-	judged      runEnd        // the run that is judged, and until the next one begins
-	judgedAt    time.Time     // when that was over
-	unsure      error         // of the run before: whether it says that something still executes takes user code to know
-	leftRunning error         // what the body has left executing when it was stopped
+	overdue      *OverdueError // why the run was canceled, until it has returned
+	stuckEvent   *occurrence   // that the task is stuck, until that has been published
+	judged       runEnd        // the run that is judged, and until the next one begins
+	judgedAt     time.Time     // when that was over
+	unsure       error         // of the run before: whether it says that something still executes takes user code to know
+	askingUnsure bool          // that user code is being called
+	leftRunning  error         // what the body has left executing when it was stopped
 }
 
 // A runEnd is how a run has ended.

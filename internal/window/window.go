@@ -2,7 +2,10 @@
 // that is bounded.
 package window
 
-import "time"
+import (
+	"sort"
+	"time"
+)
 
 // A Window holds the times of the latest events. The zero value is empty, and ready to use. A
 // Window may not be used by several goroutines at once.
@@ -36,17 +39,24 @@ func (w *Window) Add(now time.Time, limit int) {
 	w.n++
 }
 
-// Count returns how many of the events that are kept were less than span before now, and forgets
-// the others.
+// Count returns how many of the events that are kept were less than span before now.
 func (w *Window) Count(now time.Time, span time.Duration) int {
+	if w.n == 0 {
+		return 0
+	}
+	since := now.Sub(w.origin)
+	return w.n - sort.Search(w.n, func(i int) bool { return since-w.at[(w.first+i)%len(w.at)] < span })
+}
+
+// Forget forgets the events that were span or more before now.
+func (w *Window) Forget(now time.Time, span time.Duration) {
 	for w.n > 0 && now.Sub(w.origin)-w.at[w.first] >= span {
 		w.dropOldest()
 	}
-	return w.n
 }
 
-// Len returns how many events are kept: those that the latest Count has counted, and those that
-// have been added since, up to the limit.
+// Len returns how many events are kept: those that the latest Forget has left, and those that have
+// been added since, up to the limit.
 func (w *Window) Len() int { return w.n }
 
 func (w *Window) dropOldest() {

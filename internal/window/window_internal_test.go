@@ -35,6 +35,9 @@ func TestWindowCountsExactly(t *testing.T) {
 					want++
 				}
 				require.Equal(t, want, w.Count(now, span))
+				if random.IntN(2) > 0 {
+					require.Equal(t, want, forget(&w, now, span))
+				}
 				require.LessOrEqual(t, len(w.at), limit)
 			}
 			assert.Greater(t, len(all), 4000)
@@ -48,20 +51,24 @@ func TestWindowIsEmptyAtFirst(t *testing.T) {
 	assert.Nil(t, w.at)
 }
 
+// forget forgets what is older, and returns how many events are left.
+func forget(w *Window, now time.Time, span time.Duration) int {
+	w.Forget(now, span)
+	return w.Len()
+}
+
 // An event counts until span is over, to the nanosecond, and does not come back when a longer span is asked for.
 func TestWindowForgetsWhatIsOlder(t *testing.T) {
 	now := time.Now()
 	var w Window
 	w.Add(now, 10)
 	w.Add(now.Add(time.Second), 10)
-	assert.Equal(t, 2, w.Count(now.Add(time.Minute-1), time.Minute))
-	assert.Equal(t, 2, w.Len())
-	assert.Equal(t, 1, w.Count(now.Add(time.Minute), time.Minute))
-	assert.Equal(t, 1, w.Len())
-	assert.Equal(t, 1, w.Count(now.Add(time.Minute), time.Hour))
-	assert.Equal(t, 1, w.Count(now.Add(time.Minute+time.Second-1), time.Minute))
-	assert.Zero(t, w.Count(now.Add(time.Minute+time.Second), time.Minute))
-	assert.Zero(t, w.Count(now.Add(time.Minute+time.Second), time.Hour))
+	assert.Equal(t, 2, forget(&w, now.Add(time.Minute-1), time.Minute))
+	assert.Equal(t, 1, forget(&w, now.Add(time.Minute), time.Minute))
+	assert.Equal(t, 1, forget(&w, now.Add(time.Minute), time.Hour))
+	assert.Equal(t, 1, forget(&w, now.Add(time.Minute+time.Second-1), time.Minute))
+	assert.Zero(t, forget(&w, now.Add(time.Minute+time.Second), time.Minute))
+	assert.Zero(t, forget(&w, now.Add(time.Minute+time.Second), time.Hour))
 }
 
 // Nothing is allocated before the first event, little for a few, and no more than the limit needs: lengths[i] is the ring's after
@@ -99,7 +106,7 @@ func TestWindowGrowsWithTheOldestAnywhere(t *testing.T) {
 			w.Add(now, 100)
 		}
 		now = now.Add(span)
-		require.Zero(t, w.Count(now, span))
+		require.Zero(t, forget(&w, now, span))
 		for i := range 6 {
 			w.Add(now.Add(time.Duration(i)*time.Second), 100)
 		}
@@ -119,7 +126,7 @@ func TestWindowReusesItsMemory(t *testing.T) {
 		w.Add(now, 100)
 		w.Add(now, 100)
 		now = now.Add(time.Minute)
-		require.Zero(t, w.Count(now, time.Minute))
+		require.Zero(t, forget(&w, now, time.Minute))
 	}
 	assert.Equal(t, 4, cap(w.at))
 }
@@ -127,4 +134,22 @@ func TestWindowReusesItsMemory(t *testing.T) {
 // There is one for each task that has ever failed.
 func TestWindowIsSmall(t *testing.T) {
 	assert.Equal(t, unsafe.Sizeof(time.Time{})+unsafe.Sizeof([]int{})+2*unsafe.Sizeof(0), unsafe.Sizeof(Window{}))
+}
+
+// To count forgets nothing: who counts at an earlier time afterwards finds what counted then.
+func TestWindowCountsWhatItKeeps(t *testing.T) {
+	var w Window
+	now := time.Now()
+	for i := range 6 {
+		w.Add(now.Add(time.Duration(i)*time.Second), 5)
+	}
+	for range 2 {
+		assert.Zero(t, w.Count(now.Add(time.Hour), time.Minute))
+		assert.Equal(t, 2, w.Count(now.Add(time.Minute+3*time.Second), time.Minute))
+		assert.Equal(t, 5, w.Count(now.Add(5*time.Second), time.Minute))
+		assert.Equal(t, 5, w.Len())
+	}
+	w.Forget(now.Add(time.Minute+3*time.Second), time.Minute)
+	assert.Equal(t, 2, w.Len())
+	assert.Equal(t, 2, w.Count(now.Add(5*time.Second), time.Minute))
 }
