@@ -187,7 +187,8 @@ func (l *lab) reachedBy(ctx context.Context, t test) (map[int]bool, time.Duratio
 		return nil, 0, err
 	}
 	defer os.Remove(notes.Name()) //nolint:errcheck // it is in a directory that will be removed
-	if err := notes.Close(); err != nil {
+	err = notes.Close()
+	if err != nil {
 		return nil, 0, err
 	}
 	one := tests{t.pkg, "^" + regexp.QuoteMeta(t.name) + "$", ""}
