@@ -2,8 +2,6 @@ package taskmanager
 
 import (
 	"errors"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -97,15 +95,7 @@ func TestDecideAboutATaskThatHasBecomeOverdue(t *testing.T) {
 		defer close(done)
 		task.decide(&n)
 	}()
-	require.Eventually(t, func() bool {
-		stacks := make([]byte, 1<<20)
-		for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-			if strings.Contains(g, ").decide(") && strings.Contains(g, "SemacquireMutex") {
-				return true
-			}
-		}
-		return false
-	}, time.Minute, time.Millisecond, "it waits for the Manager's lock")
+	waitsForLock(t, ").decide(")
 	task.mu.Lock()
 	task.machine = machine{overdue, overdueRequest}
 	task.mu.Unlock()

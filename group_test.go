@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -944,6 +945,26 @@ func TestGroupWithinABodyDoesNotMakeItReady(t *testing.T) {
 		begun := dependent(t, m)
 		time.Sleep(time.Hour)
 		assert.Equal(t, 59*time.Second, begun())
+	})
+}
+
+// What a group leaves behind whose start has failed is said once.
+func TestGroupThatLeavesATaskBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		release := make(chan struct{})
+		g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			if _, err := g.StartTask("deaf", ignoring(release)); err != nil {
+				return err
+			}
+			synctest.Wait()
+			return errBoom
+		}, silently()))
+		err := g.Wait(t.Context())
+		require.ErrorIs(t, err, errBoom)
+		assert.Equal(t, 1, strings.Count(err.Error(), "did not stop within"), err.Error())
+		close(release)
+		synctest.Wait()
 	})
 }
 

@@ -104,7 +104,8 @@ func (m *Manager) Health() Health {
 		}
 		h.Ready = h.Ready && ready
 		_, gone := exits[t.name]
-		gone = gone && p.State != StateStopped // what Run has ended for is kept for Run, though the task has stopped since
+		// What Run has ended for is kept for Run, though the task has stopped since; and it may have been restarted since.
+		gone = gone && p.State != StateStopped && m.isGone(t.name)
 		if p.Reason == "" && gone {
 			p.Reason = HealthCompleted
 		}
@@ -169,6 +170,14 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool, group *Manag
 		}
 	}
 	return p, ready, t.groupLocked()
+}
+
+// isGone reports whether the critical task of that name is gone by now.
+func (m *Manager) isGone(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, gone := m.criticalExits[name]
+	return gone
 }
 
 // crashLoop is explained with HealthCrashLoop.

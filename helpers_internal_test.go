@@ -2,6 +2,8 @@ package taskmanager
 
 import (
 	"context"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,4 +33,18 @@ func parked(t *testing.T, d time.Duration) (*Manager, *Task) {
 	require.NoError(t, err)
 	synctest.Wait()
 	return m, task
+}
+
+// waitsForLock returns when a goroutine waits for a lock in the function of that name, as it stands in stacks.
+func waitsForLock(t *testing.T, function string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		stacks := make([]byte, 1<<20)
+		for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(g, function) && strings.Contains(g, "SemacquireMutex") {
+				return true
+			}
+		}
+		return false
+	}, time.Minute, time.Millisecond)
 }

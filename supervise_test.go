@@ -626,6 +626,54 @@ func (h askedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 func (h askedHandler) WithGroup(string) slog.Handler { return h }
 
+// A log handler that ends the goroutine when it is asked about the start of a run is not asked about that one again, and is about the
+// next.
+func TestSuperviseAsksTheLogAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		exits := true
+		started := 0
+		handler := startedHandler{asked: func() {
+			if exits {
+				exits = false
+				runtime.Goexit()
+			}
+		}, started: &started}
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			return errBoom
+		}, taskmanager.WithMaxRestarts(2))
+		require.Error(t, task.Wait(t.Context()))
+		require.EqualValues(t, 3, task.Stats().Runs)
+		assert.Equal(t, 2, started)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// A startedHandler does something whenever it is asked whether it wants the line of a start, and counts those.
+type startedHandler struct {
+	asked   func()
+	started *int
+}
+
+func (h startedHandler) Enabled(_ context.Context, level slog.Level) bool {
+	if level == slog.LevelDebug {
+		h.asked()
+	}
+	return true
+}
+
+func (h startedHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "task started" {
+		*h.started++
+	}
+	return nil
+}
+
+func (h startedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h startedHandler) WithGroup(string) slog.Handler { return h }
+
 // The methods of an error are called once for each thing that they are to say.
 func TestSuperviseAsksAnErrorOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
