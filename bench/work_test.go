@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,9 +143,10 @@ func TestSettingsNoticeWhatIsMissing(t *testing.T) {
 			files, err := filepath.Glob(filepath.Join(os.TempDir(), "bench-*.log"))
 			require.NoError(t, err)
 			require.Len(t, files, 1)
-			text, err := os.ReadFile(files[0])
-			require.NoError(t, err)
-			require.Contains(t, string(text), "crash")
+			require.Eventually(t, func() bool { // whoever waits for the task does not wait for the log
+				text, readErr := os.ReadFile(files[0])
+				return readErr == nil && strings.Contains(string(text), "crash")
+			}, time.Minute, time.Millisecond)
 			require.NoError(t, check())
 			require.NoFileExists(t, files[0])
 		}
