@@ -1107,13 +1107,18 @@ func TestGroupLinesAreWaitedFor(t *testing.T) {
 	for _, slow := range []string{"g/a", "g"} {
 		t.Run(slow, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var written []string
+				var (
+					mu      sync.Mutex
+					written []string
+				)
 				handler := handlerFunc(func(r slog.Record) {
 					r.Attrs(func(a slog.Attr) bool {
 						if a.Key == "task" && r.Message == "task stopped" {
 							if a.Value.String() == slow {
 								time.Sleep(time.Second)
 							}
+							mu.Lock()
+							defer mu.Unlock()
 							written = append(written, a.Value.String())
 						}
 						return true
@@ -1128,6 +1133,8 @@ func TestGroupLinesAreWaitedFor(t *testing.T) {
 				began := time.Now()
 				require.NoError(t, m.Shutdown(t.Context()))
 				took(t, time.Second, began)
+				mu.Lock()
+				defer mu.Unlock()
 				assert.ElementsMatch(t, []string{"g/a", "g"}, written)
 			})
 		})

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -192,6 +193,7 @@ func TestLogLinesAreLeftToACallThatExits(t *testing.T) {
 					require.NoError(t, task.Restart(t.Context()))
 				}
 				time.Sleep(time.Minute)
+				synctest.Wait()
 				require.Len(t, written, 2, "it is late")
 				close(release)
 				synctest.Wait()
@@ -229,6 +231,7 @@ func TestLogThatIsTooSlowHoldsUpATask(t *testing.T) {
 			return untilStopped(ctx)
 		}, taskmanager.WithReadiness(time.Minute), taskmanager.WithMaxRestarts(taskmanager.Unlimited))
 		time.Sleep(30 * time.Second)
+		synctest.Wait()
 		assert.Equal(t, 9, runs, "each with two lines, but the first")
 		close(release)
 		synctest.Wait()
@@ -283,14 +286,19 @@ func TestLogDoesNotChangeTheOrderOfRestarts(t *testing.T) {
 		})
 		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second),
 			taskmanager.WithBackoffJitter(0), taskmanager.WithRestartLimit(rate.Every(100*time.Second), 1))
-		var order []string
+		var (
+			mu    sync.Mutex
+			order []string
+		)
 		fails := func(name string, times int) taskmanager.TaskFunc {
 			runs := 0
 			return func(ctx context.Context) error {
 				if runs++; runs <= times {
 					return errBoom
 				}
+				mu.Lock()
 				order = append(order, name)
+				mu.Unlock()
 				return untilStopped(ctx)
 			}
 		}
@@ -304,7 +312,9 @@ func TestLogDoesNotChangeTheOrderOfRestarts(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		close(release)
 		time.Sleep(time.Hour)
+		mu.Lock()
 		assert.Equal(t, []string{"first", "a", "b"}, order)
+		mu.Unlock()
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }

@@ -601,6 +601,7 @@ func TestRestartWhileThePolicyIsAsked(t *testing.T) {
 				events := m.Subscribe(t.Context())
 				task := start(t, m, "a", boom, policy.option())
 				time.Sleep(2 * time.Minute)
+				synctest.Wait()
 				require.Equal(t, 2, asked)
 				require.NoError(t, do(t.Context(), task))
 				synctest.Wait()
