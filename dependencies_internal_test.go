@@ -220,7 +220,7 @@ func TestDependencyThatIsRestartedJustNow(t *testing.T) {
 	require.NoError(t, m.RestartTask(t.Context(), "root"))
 	critical, err := m.StartTask("critical", untilStopped, WithCritical(), WithDependsOn("second"))
 	require.NoError(t, err)
-	time.Sleep(50 * time.Millisecond) // it looks, or waits for who does not
+	waitsForLock(t, ").waitsForFailedLocked(") // it looks at who does not
 	first.mu.Unlock()
 	require.Eventually(t, func() bool { return critical.State() == StateRunning }, time.Minute, time.Millisecond)
 	assert.Empty(t, ended)

@@ -341,3 +341,29 @@ func (e busyError) RetryAfter() time.Duration { return time.Duration(e) }
 type mute struct{}
 
 func (mute) Error() string { panic("mute") }
+
+// A handlerFunc is a log handler that wants all lines, and calls itself with each.
+type handlerFunc func(slog.Record)
+
+func (handlerFunc) Enabled(context.Context, slog.Level) bool { return true }
+
+func (f handlerFunc) Handle(_ context.Context, r slog.Record) error {
+	f(r)
+	return nil
+}
+
+func (f handlerFunc) WithAttrs([]slog.Attr) slog.Handler { return f }
+
+func (f handlerFunc) WithGroup(string) slog.Handler { return f }
+
+// An askedHandler is a handlerFunc that wants the lines of which asked says so.
+type askedHandler struct {
+	handlerFunc
+	asked func(slog.Level) bool
+}
+
+func (h askedHandler) Enabled(_ context.Context, level slog.Level) bool { return h.asked(level) }
+
+func (h askedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h askedHandler) WithGroup(string) slog.Handler { return h }

@@ -650,3 +650,13 @@ func oneThread(t *testing.T) {
 }
 
 type parentKey struct{}
+
+// An askedError does something whenever it is asked what it is.
+type askedError struct{ asked func() }
+
+func (askedError) Error() string { return "asked" }
+
+func (e askedError) As(any) bool {
+	e.asked()
+	return false
+}

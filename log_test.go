@@ -134,20 +134,6 @@ func TestLogDefaultIsLookedUpAtEachLine(t *testing.T) {
 	})
 }
 
-// A handlerFunc is a log handler that wants all lines, and calls itself with each.
-type handlerFunc func(slog.Record)
-
-func (handlerFunc) Enabled(context.Context, slog.Level) bool { return true }
-
-func (f handlerFunc) Handle(_ context.Context, r slog.Record) error {
-	f(r)
-	return nil
-}
-
-func (f handlerFunc) WithAttrs([]slog.Attr) slog.Handler { return f }
-
-func (f handlerFunc) WithGroup(string) slog.Handler { return f }
-
 // Lines that were left to a call of the log's handler which then ends its goroutine are written all the same: by another goroutine, and
 // at once.
 func TestLogLinesAreLeftToACallThatExits(t *testing.T) {

@@ -585,10 +585,11 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var hang atomic.Bool
-		handler := askedHandler{func() {
+		handler := askedHandler{asked: func(slog.Level) bool {
 			if hang.CompareAndSwap(true, false) {
 				<-release
 			}
+			return false
 		}}
 		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second),
 			taskmanager.WithBackoffJitter(0))
@@ -615,29 +616,23 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 	})
 }
 
-// An askedHandler wants no lines, and does something whenever it is asked.
-type askedHandler struct{ asked func() }
-
-func (h askedHandler) Enabled(context.Context, slog.Level) bool { h.asked(); return false }
-
-func (askedHandler) Handle(context.Context, slog.Record) error { return nil }
-
-func (h askedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
-
-func (h askedHandler) WithGroup(string) slog.Handler { return h }
-
 // A log handler that ends the goroutine when it is asked about the start of a run is not asked about that one again, and is about the
 // next.
 func TestSuperviseAsksTheLogAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		exits := true
 		started := 0
-		handler := startedHandler{asked: func() {
-			if exits {
+		handler := askedHandler{func(r slog.Record) {
+			if r.Message == "task started" {
+				started++
+			}
+		}, func(level slog.Level) bool {
+			if level == slog.LevelDebug && exits {
 				exits = false
 				runtime.Goexit()
 			}
-		}, started: &started}
+			return true
+		}}
 		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second))
 		task := start(t, m, "a", func(ctx context.Context) error {
 			time.Sleep(time.Second)
@@ -650,30 +645,6 @@ func TestSuperviseAsksTheLogAgain(t *testing.T) {
 	})
 }
 
-// A startedHandler does something whenever it is asked whether it wants the line of a start, and counts those.
-type startedHandler struct {
-	asked   func()
-	started *int
-}
-
-func (h startedHandler) Enabled(_ context.Context, level slog.Level) bool {
-	if level == slog.LevelDebug {
-		h.asked()
-	}
-	return true
-}
-
-func (h startedHandler) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "task started" {
-		*h.started++
-	}
-	return nil
-}
-
-func (h startedHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
-
-func (h startedHandler) WithGroup(string) slog.Handler { return h }
-
 // The methods of an error are called once for each thing that they are to say.
 func TestSuperviseAsksAnErrorOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -683,7 +654,7 @@ func TestSuperviseAsksAnErrorOnce(t *testing.T) {
 		task := start(t, m, "a", func(ctx context.Context) error {
 			if !failed {
 				failed = true
-				return countingError{&asked}
+				return askedError{func() { asked++ }}
 			}
 			return untilStopped(ctx)
 		})
@@ -691,15 +662,6 @@ func TestSuperviseAsksAnErrorOnce(t *testing.T) {
 		require.EqualValues(t, 2, task.Stats().Runs)
 		assert.Equal(t, 2, asked, "whether it leaves something behind, and whether it is permanent")
 	})
-}
-
-type countingError struct{ asked *int }
-
-func (e countingError) Error() string { return "counted" }
-
-func (e countingError) As(any) bool {
-	*e.asked++
-	return false
 }
 
 // A driver that comes back from the methods of an error, and has been replaced meanwhile, leaves the policy to the one that has replaced
@@ -738,16 +700,6 @@ func TestSuperviseReplacedDoesNotAskThePolicy(t *testing.T) {
 		assert.EqualValues(t, 1, most.Load())
 		assert.EqualValues(t, 3, task.Stats().Runs)
 	})
-}
-
-// An askedError does something whenever it is asked what it is.
-type askedError struct{ asked func() }
-
-func (askedError) Error() string { return "asked" }
-
-func (e askedError) As(any) bool {
-	e.asked()
-	return false
 }
 
 // A slowNarrowError is a narrowError that takes a minute for its answer.
