@@ -11,19 +11,16 @@ var defaultManager atomic.Pointer[Manager]
 // Default returns the Manager that the functions of this package use. It has the default options,
 // unless SetDefault has set another.
 func Default() *Manager {
-	if m := defaultManager.Load(); m != nil {
-		return m
-	}
-	m, err := New()
-	if err != nil {
-		panic(err) // without options there is nothing to refuse
-	}
-	for !defaultManager.CompareAndSwap(nil, m) {
-		if other := defaultManager.Load(); other != nil {
-			return other
+	for {
+		if m := defaultManager.Load(); m != nil {
+			return m
 		}
+		m, err := New()
+		if err != nil {
+			panic(err) // without options there is nothing to refuse
+		}
+		defaultManager.CompareAndSwap(nil, m) // unless somebody was first
 	}
-	return m
 }
 
 // SetDefault makes m the default Manager. The former one goes on with its tasks. After

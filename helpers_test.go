@@ -147,8 +147,8 @@ type parentThatEnds struct {
 	cause error // why it has ended, as far as is known right after end
 }
 
-// endOfTheParent runs a test in a bubble for each kind of parent context: one of package context, and one of the user's own, of
-// whose end a Manager hears later than whoever has ended it.
+// endOfTheParent runs a test in a bubble for each kind of parent context: one of package context, and two that ask one of the
+// user's own, of whose end a Manager hears later than whoever has ended it.
 func endOfTheParent(t *testing.T, test func(t *testing.T, p *parentThatEnds)) {
 	t.Run("of package context", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -160,6 +160,13 @@ func endOfTheParent(t *testing.T, test func(t *testing.T, p *parentThatEnds)) {
 		synctest.Test(t, func(t *testing.T) {
 			done := make(chan struct{})
 			test(t, &parentThatEnds{unhurriedContext{t.Context(), done}, func() { close(done) }, context.Canceled})
+		})
+	})
+	t.Run("of package context, around the user's own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			done := make(chan struct{})
+			ctx := withValue(unhurriedContext{t.Context(), done})
+			test(t, &parentThatEnds{ctx, func() { close(done) }, context.Canceled})
 		})
 	})
 }

@@ -161,6 +161,26 @@ func TestHistoryOfDependencies(t *testing.T) {
 	})
 }
 
+// A name that is taken over does not need any more what its former task has needed: this is forgotten then, and not first when
+// another task ends.
+func TestHistoryWhenANameIsTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithHistory(1))
+		completes := func(context.Context) error { return nil }
+		require.NoError(t, start(t, m, "init", completes).Wait(t.Context()))
+		require.Error(t, start(t, m, "worker", boom, noRestart, taskmanager.WithDependsOn("init")).Wait(t.Context()))
+		require.NoError(t, start(t, m, "other", completes).Wait(t.Context()))
+		synctest.Wait()
+		_, ok := m.Lookup("init")
+		require.True(t, ok, "the worker would need it")
+		start(t, m, "worker", untilStopped)
+		_, ok = m.Lookup("init")
+		assert.False(t, ok)
+		_, ok = m.Lookup("other")
+		assert.True(t, ok)
+	})
+}
+
 // All of those are known that were given up in one outage.
 func TestHistoryOfAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -321,6 +321,20 @@ func TestMaxRestartsThatCannotBeReachedAreWarnedOf(t *testing.T) {
 			})
 		})
 	}
+	t.Run("is not said of what is not started", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var log logBook
+			m := newManager(t, log.option())
+			slow := taskmanager.WithBackoff(time.Hour, time.Hour)
+			start(t, m, "a", untilStopped)
+			_, err := m.StartTask("a", untilStopped, slow)
+			require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+			require.NoError(t, m.Shutdown(t.Context()))
+			_, err = m.StartTask("b", untilStopped, slow)
+			require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+			assert.Empty(t, log.lines(t, message))
+		})
+	})
 	t.Run("says which task and what limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log logBook

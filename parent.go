@@ -15,8 +15,7 @@ type parentContext struct {
 	standard bool                  // all of its methods are package context's or ours
 	cause    atomic.Pointer[error] // of one that is not standard, after its end
 
-	unwatch  func() bool // ends the watch for the end; non-nil while there is one. Guarded by the Manager's mu, like watching
-	watching bool        // somebody is about to set unwatch
+	unwatch func() // ends the watch for the end; non-nil while there is one. Guarded by the Manager's mu
 }
 
 func (p *parentContext) init(ctx context.Context) {
@@ -74,27 +73,18 @@ func (m *Manager) watchParent() {
 		return
 	}
 	m.mu.Lock()
-	wanted := m.aliveCount > 0 && p.unwatch == nil && !p.watching
-	p.watching = p.watching || wanted
-	m.mu.Unlock()
-	if !wanted {
+	defer m.mu.Unlock()
+	if m.aliveCount == 0 || p.unwatch != nil {
 		return
 	}
-	var unwatch func() bool
 	if p.standard {
-		unwatch = context.AfterFunc(p.ctx, m.onParentDone)
-	} else {
-		quit := make(chan struct{})
-		go m.awaitParent(quit)
-		unwatch = func() bool { close(quit); return true }
+		stop := context.AfterFunc(p.ctx, m.onParentDone)
+		p.unwatch = func() { stop() }
+		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p.watching = false
-	p.unwatch = unwatch
-	if m.aliveCount == 0 {
-		p.unwatchLocked()
-	}
+	quit := make(chan struct{})
+	go m.awaitParent(quit)
+	p.unwatch = func() { close(quit) }
 }
 
 // unwatchLocked ends the watch.
@@ -122,11 +112,9 @@ func (m *Manager) awaitParent(quit <-chan struct{}) {
 		cause := context.Cause(p.ctx)
 		p.cause.Store(&cause)
 	}()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case <-known:
-	case <-timer.C:
+	case <-time.After(patience):
 	}
 	m.onParentDone()
 }

@@ -144,16 +144,12 @@ func (c *callResult) call(ctx context.Context, r Reporter, events []Event) {
 
 // retryAfter returns how long the Reporter wants to be left alone, if its error says so.
 func retryAfter(err error) (d time.Duration, ok bool) {
-	defer func() {
-		if recover() != nil { // err's own methods may panic
-			d, ok = 0, false
-		}
-	}()
+	defer func() { _ = recover() }() // err's own methods may panic
 	var asks interface{ RetryAfter() time.Duration }
-	if !errors.As(err, &asks) {
-		return 0, false
+	if errors.As(err, &asks) {
+		d, ok = min(asks.RetryAfter(), time.Hour), true
 	}
-	return min(asks.RetryAfter(), time.Hour), true
+	return d, ok
 }
 
 // isClosed reports whether err says that the Reporter is closed.

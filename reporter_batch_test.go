@@ -95,6 +95,7 @@ func TestBatchThatCannotBe(t *testing.T) {
 			func() (int, error) { return 0, nil },
 			"error=taskmanager: ReportBatch returned that 0 of 1 events were delivered",
 		},
+		"nothing, with an error": {func() (int, error) { return 0, errDeaf }, "error=deaf"},
 		"more than there were": {
 			func() (int, error) { return 2, nil },
 			"error=taskmanager: ReportBatch returned that 2 of 1 events were delivered",

@@ -30,11 +30,8 @@ func (m *Manager) RestartTask(ctx context.Context, name string) error {
 		if err != errReplaced { //nolint:errorlint // it is restart's own, never wrapped
 			return err
 		}
-		if now, ok := m.Lookup(name); !ok || now == t {
-			return fmt.Errorf("%w: %q", ErrTaskNotFound, name)
-		}
-		// t had ended, and its name was started anew before t was restarted: it is the new task's
-		// turn.
+		// t had ended, and was forgotten or its name started anew before t was restarted: it is the turn of
+		// whoever has the name now.
 	}
 }
 
@@ -54,19 +51,18 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 		if t.State().Ended() {
 			again, err := m.revive(t)
 			if again {
-				m.watchParent()  // it may be the only one that is alive
 				m.doomChanged(t) // who waits for it will not wait for ever, if it was given up
 			}
 			if again || err != nil {
 				return err
 			}
-			continue // somebody else has revived it
+			// Somebody else has revived it: it is restarted like any other.
 		}
 		hasDeadline := ctx.Err() == nil
 		callers, unblock := blocked.enter(tasksOf(ctx), []*Task{t})
 		stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, restartRequest, hasDeadline)
 		var err error
-		if accepted > 0 && !detached {
+		if !detached {
 			err = stops[0].wait(ctx, hasDeadline)
 		}
 		unblock()
@@ -123,7 +119,7 @@ func (m *Manager) revive(t *Task) (bool, error) {
 	n.now = time.Now()
 	again, err := m.reviveAs(t, &n)
 	if again {
-		m.watchParent()
+		m.watchParent() // it may be the only one that is alive
 	}
 	return again, err
 }

@@ -79,6 +79,10 @@ func TestOnScheduleFollowsTheWallClock(t *testing.T) {
 			nextFunc(func(t time.Time) time.Time { return t.Add(20 * time.Minute) }), 30*time.Minute + time.Second, -15 * time.Minute,
 			[]pass{{20, 20}, {36, 51}},
 		},
+		"a distance, back before the first pass": { // likewise
+			nextFunc(func(t time.Time) time.Time { return t.Add(20 * time.Minute) }), 10*time.Minute + time.Second, -5 * time.Minute,
+			[]pass{{26, 31}, {46, 51}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

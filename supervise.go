@@ -184,9 +184,6 @@ func (d *driver) returned() {
 	}
 	if d.over = n.phase.ended(); d.over {
 		d.endLine()
-		if n.more {
-			d.task.drainLog()
-		}
 	}
 }
 
@@ -247,9 +244,9 @@ func (t *Task) withLeftBehind(err error) error {
 func (d *driver) judge() {
 	t := d.task
 	t.mu.Lock()
-	if t.driver != d.id || t.machine.phase != judging {
+	if t.driver != d.id {
 		t.mu.Unlock()
-		return
+		return // somebody has asked the task for something, and it is not judged any more
 	}
 	p := t.record
 	end := p.judged
@@ -362,7 +359,7 @@ func (d *driver) pause() bool {
 	t := d.task
 	limiter := t.config.manager.restartLimiter
 	t.mu.Lock()
-	if t.driver != d.id || t.machine.phase != inBackoff {
+	if t.driver != d.id {
 		t.mu.Unlock()
 		return false
 	}
