@@ -245,10 +245,12 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 		t.endLifeLocked(n)
 	}
 	switch {
+	case do&resolveRestarts != 0: // nobody else waits, for a stop ends a task that waits
+		t.resolveLocked(restartRequest)
+	case do&resolveAll != 0 && t.machine.phase == stopped:
+		t.resolveLocked(t.machine.pending)
 	case do&resolveAll != 0:
-		t.resolveLocked(overdueRequest, parentDoneRequest)
-	case do&resolveRestarts != 0:
-		t.resolveLocked(overdueRequest, restartRequest)
+		t.resolveLocked(noRequest)
 	}
 	if do&cancelRun != 0 {
 		n.cancel = t.run

@@ -86,7 +86,7 @@ func TestEventCauseOfAStop(t *testing.T) {
 					}
 					text := ""
 					if own != nil {
-						text = " error=boom"
+						text = " error=" + own.Error()
 					}
 					assert.Equal(t, []string{
 						fmt.Sprintf("INFO task stopped | task=a run=1 cause=%s%s uptime=1s", test.text, text),

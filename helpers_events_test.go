@@ -261,7 +261,10 @@ func (h *linesHandler) got() []string {
 		var b strings.Builder
 		fmt.Fprintf(&b, "%v %s |", r.Level, r.Message)
 		r.Attrs(func(a slog.Attr) bool {
-			value, _, _ := strings.Cut(a.Value.String(), "\n")
+			value := a.Value.String()
+			if a.Key == "stack" {
+				value, _, _ = strings.Cut(value, "\n")
+			}
 			fmt.Fprintf(&b, " %s=%s", a.Key, value)
 			return true
 		})

@@ -97,6 +97,37 @@ func TestMutualStop(t *testing.T) {
 	}
 }
 
+// Three bodies stop each other in a ring, one after the other: the last one finds out that the first waits for it by way of the
+// second.
+func TestMutualStopInARing(t *testing.T) {
+	for _, backwards := range []bool{false, true} { // the second to call stops the first, or the other way round
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			events := m.Subscribe(t.Context())
+			began := time.Now()
+			var tasks []*taskmanager.Task
+			for i := range 3 {
+				next := fmt.Sprint("t", (i+1)%3)
+				if backwards {
+					next = fmt.Sprint("t", (i+2)%3)
+				}
+				tasks = append(tasks, start(t, m, fmt.Sprint("t", i), func(ctx context.Context) error {
+					time.Sleep(time.Duration(i+1) * time.Second)
+					err := m.StopTask(context.WithoutCancel(ctx), next)
+					notStuck(t, err)
+					return err
+				}))
+			}
+			for _, task := range tasks {
+				require.NoError(t, task.Wait(t.Context()))
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+			}
+			took(t, 3*time.Second, began)
+			assert.Empty(t, ofKind(taskmanager.EventStuck, pending(events)))
+		})
+	}
+}
+
 // Bodies that restart each other: each is restarted, for none waits for another one that waits for it.
 func TestMutualRestart(t *testing.T) {
 	for _, n := range []int{2, 3, 10} {

@@ -201,7 +201,7 @@ func TestReporterThatIsClosed(t *testing.T) {
 				time.Sleep(time.Second)
 				return err
 			})
-		}, closed, "deaf"},
+		}, closed, "deaf\ntaskmanager: reporter is closed"},
 		"for batches": {func(err error) taskmanager.Reporter {
 			return newBatcher(func(context.Context, int, []taskmanager.Event) (int, error) {
 				time.Sleep(time.Second)

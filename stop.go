@@ -73,8 +73,7 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 	defer s.mu.Unlock()
 	if s.remaining.Load() > 0 {
 		left := s.timeout - time.Since(since)
-		if lead := s.manager.dumps.lead(); lead > 0 && left > 0 {
-			lead = min(lead, left/2) // before that most have done as asked
+		if lead := min(s.manager.dumps.lead(), left/2); lead > 0 { // by half of the time most have done as asked
 			s.timer = time.AfterFunc(left-lead, func() { s.dumpEarly(lead) })
 		} else {
 			s.timer = time.AfterFunc(left, s.expire)
@@ -117,34 +116,19 @@ func (s *stopOp) lateStacks(late []*run) map[*run][]byte {
 	return s.stacks
 }
 
-// resolveLocked tells those who wait for the task, and have asked for anything from least to most, that it has done so, or
-// will not. At their deadline they find the task no longer late.
-func (t *Task) resolveLocked(least, most request) {
-	followed := noRequest
-	switch p := t.machine.phase; {
-	case most == restartRequest:
-		followed = restartRequest
-	case p == stopped:
-		followed = t.machine.pending
-	}
+// resolveLocked tells those who wait for the task which request it has followed. At their deadline they find the task no longer
+// late.
+func (t *Task) resolveLocked(followed request) {
 	var leftRunning error
 	if t.record != nil && t.machine.phase == stopped {
 		leftRunning = t.record.leftRunning
 	}
-	waiters := t.waiters
-	t.waiters = nil
-	for w := waiters; w != nil; {
-		next := w.next
-		if q := w.op.request; q < least || q > most {
-			w.next, t.waiters = t.waiters, w
-		} else {
-			w.next = nil
-			w.op.followed.Store(uint32(followed))
-			w.op.addLeftRunning(leftRunning)
-			w.op.resolve()
-		}
-		w = next
+	for w := t.waiters; w != nil; w = w.next {
+		w.op.followed.Store(uint32(followed))
+		w.op.addLeftRunning(leftRunning)
+		w.op.resolve()
 	}
+	t.waiters = nil
 }
 
 // hasWaiterLocked reports whether s waits for the task.
@@ -246,9 +230,7 @@ func (s *stopOp) expire() {
 			s.recordStuck(r, err)
 		}
 	}
-	s.mu.Lock()
-	s.err = joinErrors(append(errs, s.leftRunning...))
-	s.mu.Unlock()
+	s.err = joinErrors(append(errs, s.leftRunning...)) // no task has a waiter any more that would add to them
 	close(s.done)
 	s.manager.bus.pending.Done()
 }
@@ -379,15 +361,10 @@ func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (acce
 	}
 	errs, done := waitStopGraph(ctx, nodes, hasDeadline)
 	for _, s := range stops {
-		if s.wait(ctx, hasDeadline) == nil {
-			continue
-		}
-		err, judged := s.result()
-		if !judged {
-			done = false // ctx is done: the same goes for the others
-			break
-		}
+		_ = s.wait(ctx, hasDeadline)
+		err, over := s.result()
 		errs = append(errs, err)
+		done = done && over // otherwise ctx is
 	}
 	if !done {
 		errs = append(errs, context.Cause(ctx))
