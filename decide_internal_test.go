@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -37,17 +38,8 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							}
 							m := quiet(opts...)
 							m.criticalExits = map[string]criticalExit{"a": {}} // that of an earlier run
-							task, err := newTask(m, "a", nil, &m.config.task)
-							require.NoError(t, err)
-							task.driver = 1
-							task.firstRun.task = task
-							task.machine.phase = p
-							task.state.Store(uint32(p.state()))
+							task := undriven(t, m, p)
 							task.record = &record{judged: runEnd{err: errors.New("boom")}, judgedAt: time.Now()}
-							if p.executes() {
-								task.run = &task.firstRun
-							}
-							m.aliveCount = 1
 							n := decision{input: in, request: stopRequest, verdict: v, driver: driven, parentDone: parentDone, now: time.Now()}
 							if in == becameOverdue {
 								n.overdue = &overdueRun{&watchedRun{run: task.run}, &OverdueError{Err: ErrWatchdog}}
@@ -82,12 +74,7 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 // follows is found out again.
 func TestDecideAboutATaskThatHasBecomeOverdue(t *testing.T) {
 	m := quiet()
-	task, err := newTask(m, "a", nil, &m.config.task)
-	require.NoError(t, err)
-	task.driver = firstDriver
-	task.firstRun.task = task
-	task.run = &task.firstRun
-	task.machine.phase = running
+	task := undriven(t, m, running)
 	n := decision{input: returnedDone, driver: firstDriver, verdict: verdict{known: true}, now: time.Now(), end: runEnd{err: errors.New("late")}}
 	m.mu.Lock()
 	done := make(chan struct{})
@@ -102,4 +89,64 @@ func TestDecideAboutATaskThatHasBecomeOverdue(t *testing.T) {
 	m.mu.Unlock()
 	<-done
 	assert.Equal(t, inBackoff, n.phase)
+}
+
+// The context of a run has ended when anybody hears that the run is over. One whose Done has been called is ended by package context,
+// before that or right after.
+func TestDecideEndsTheContextWithTheRun(t *testing.T) {
+	why := errors.New("why")
+	for _, open := range []bool{true, false} {
+		task := undriven(t, quiet(), running)
+		r := task.run
+		if !open {
+			r.end(why)
+		}
+		n := decision{open: open, cause: why}
+		task.mu.Lock()
+		task.endRunLocked(&n)
+		require.Equal(t, context.Canceled, r.Err())
+		assert.Equal(t, why, r.inner)
+		assert.Nil(t, n.cancel, "there is nothing left to end")
+		assert.Nil(t, task.run)
+		task.mu.Unlock()
+	}
+	task := undriven(t, quiet(), running)
+	n := decision{open: true, cause: why}
+	r := task.run
+	require.NoError(t, r.Err())
+	r.Done() // just now
+	task.mu.Lock()
+	task.endRunLocked(&n)
+	task.mu.Unlock()
+	assert.Same(t, r, n.cancel)
+}
+
+// Two things that happen at once are told one after the other, each as it is.
+func TestDecideTellsTwoThingsAtOnce(t *testing.T) {
+	boom := errors.New("boom")
+	t.Run("one is for the caller to log", func(t *testing.T) {
+		task := undriven(t, quiet(), stuck)
+		reserved := &occurrence{kind: EventStuck, run: 1, uptime: time.Hour}
+		task.record = &record{stuckEvent: reserved}
+		n := decision{input: returnedAgain, driver: firstDriver, canLog: true, now: time.Now(), end: runEnd{err: boom, uptime: time.Minute}}
+		task.decide(&n)
+		require.True(t, n.line)
+		assert.Equal(t, *reserved, n.told)
+		require.Len(t, task.lazy.lines, 1)
+		assert.Equal(t, EventStopped, task.lazy.lines[0].kind)
+		assert.Equal(t, boom, task.lazy.lines[0].err)
+	})
+	t.Run("both are left to another one", func(t *testing.T) {
+		task := undriven(t, quiet(), judging)
+		task.record = &record{judged: runEnd{err: boom, run: 1, uptime: time.Minute}, judgedAt: time.Now()}
+		n := decision{input: askedStop, request: stopRequest, now: time.Now()}
+		task.lazyLocked().wake = make(chan struct{}, 1)
+		task.lazy.parked = true // nobody is replaced
+		task.decide(&n)
+		require.Len(t, task.lazy.lines, 2)
+		assert.Equal(t, EventFailed, task.lazy.lines[0].kind)
+		assert.Equal(t, boom, task.lazy.lines[0].err)
+		assert.Equal(t, time.Minute, task.lazy.lines[0].uptime)
+		assert.Equal(t, occurrence{kind: EventStopped, alone: true, now: n.now, cause: ErrStopped}, task.lazy.lines[1])
+	})
 }

@@ -35,6 +35,22 @@ func parked(t *testing.T, d time.Duration) (*Manager, *Task) {
 	return m, task
 }
 
+// undriven returns a task of m that is in that phase, and has no goroutine.
+func undriven(t *testing.T, m *Manager, p phase) *Task {
+	t.Helper()
+	task, err := newTask(m, "a", nil, &m.config.task)
+	require.NoError(t, err)
+	task.driver = firstDriver
+	task.firstRun.task = task
+	task.machine = machine{p, pendingIn[p]}
+	task.state.Store(uint32(p.state()))
+	if p.executes() {
+		task.run, task.runs = &task.firstRun, 1
+	}
+	m.aliveCount = 1
+	return task
+}
+
 // waitsForLock returns when a goroutine waits for a lock in the function of that name, as it stands in stacks.
 func waitsForLock(t *testing.T, function string) {
 	t.Helper()

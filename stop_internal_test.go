@@ -24,16 +24,10 @@ func TestStopTimeoutBeginsWithTheCall(t *testing.T) {
 	})
 }
 
-// asked returns a task of m in that phase, without a goroutine, and a stop that waits for it.
+// asked returns a task of m in that phase, and a stop that waits for it.
 func asked(t *testing.T, m *Manager, p phase, q request) (*Task, *stopOp) {
 	t.Helper()
-	task, err := newTask(m, "a", nil, &m.config.task)
-	require.NoError(t, err)
-	task.firstRun.task = task
-	task.machine = machine{p, pendingIn[p]}
-	if p.executes() {
-		task.run = &task.firstRun
-	}
+	task := undriven(t, m, p)
 	s := newStopOp(m, q, time.Second)
 	s.tasks = []*Task{task}
 	s.remaining.Store(1)
@@ -92,10 +86,8 @@ func TestStopIsSharedByThoseOfTheSameTimeout(t *testing.T) {
 		m := quiet()
 		var tasks []*Task
 		for _, timeout := range []time.Duration{3, 1, 2, 1, 3} {
-			task, err := newTask(m, "a", nil, &taskConfig{manager: m, stopTimeout: timeout * time.Second})
-			require.NoError(t, err)
-			task.firstRun.task = task
-			task.run, task.machine.phase = &task.firstRun, running
+			task := undriven(t, m, running)
+			task.config = &taskConfig{manager: m, stopTimeout: timeout * time.Second}
 			tasks = append(tasks, task)
 		}
 		stops, accepted, detached := m.requestAll(t.Context(), tasks, nil, stopRequest, true)
