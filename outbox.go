@@ -59,7 +59,7 @@ type outbox struct {
 	failures   int                // of calls of Report, since the last success or the beginning of a flush
 	askedUntil time.Time          // when the Reporter wants the next call, as its last error said
 	flushUntil time.Time          // the end of the flush that is under way; zero if none is
-	wake       chan struct{}      // closed to end a pause of the goroutine; nil while it makes none
+	wake       chan struct{}      // closed, and nil again, to end the pause that the goroutine makes, if it does
 	drained    chan struct{}      // made by idle; closed, and nil again, when nothing waits
 	calls      uint64             // of Report, that have begun
 	cancel     context.CancelFunc // of the call of Report; non-nil while one is under way
@@ -263,17 +263,14 @@ func (o *outbox) pauseLocked() {
 		wake := make(chan struct{})
 		o.wake = wake
 		o.mu.Unlock()
-		timer := time.NewTimer(pause)
 		select {
-		case <-timer.C:
+		case <-time.After(pause):
 		case <-wake:
-			timer.Stop()
 		}
 		o.mu.Lock()
 		if o.wake == nil { // hurry, if not the end: it leaves what the Reporter has asked for
 			until = o.askedUntil
 		}
-		o.wake = nil
 	}
 }
 
