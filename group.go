@@ -65,11 +65,13 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 			}
 		}
 	}()
-	err = start(m)
-	if ctx.Err() != nil && errors.Is(err, ErrManagerClosed) {
-		err = nil // start was told so because the group is to stop
+	unlessStopping := func(err error) error {
+		if ctx.Err() != nil && errors.Is(err, ErrManagerClosed) {
+			return nil // it says so because the group is to stop
+		}
+		return err
 	}
-	if err != nil {
+	if err := unlessStopping(start(m)); err != nil {
 		return err
 	}
 	started = true
@@ -78,11 +80,7 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 		w.disarm()
 	}
 	m.groupReadinessChanged()
-	err = m.runUntil(ctx, m.shutdownTasks)
-	if errors.Is(err, ErrManagerClosed) && ctx.Err() != nil {
-		err = nil
-	}
-	return err
+	return unlessStopping(m.runUntil(ctx, m.shutdownTasks))
 }
 
 // endGroup leaves what is still to be logged or reported to a goroutine, which the outermost Manager waits for when it is shut down.

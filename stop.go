@@ -52,7 +52,7 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 	waiters := make([]waiter, len(s.tasks))
 	for i, t := range s.tasks {
 		waiters[i].op = s
-		n := decision{input: askedStop, request: s.request, now: since, waiter: &waiters[i], overdue: s.overdue}
+		n := decision{input: askedStop, request: s.request, now: time.Now(), waiter: &waiters[i], overdue: s.overdue}
 		switch s.request {
 		case overdueRequest:
 			n.input = becameOverdue

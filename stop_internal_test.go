@@ -1,6 +1,8 @@
 package taskmanager
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,5 +101,25 @@ func TestStopIsSharedByThoseOfTheSameTimeout(t *testing.T) {
 			assert.Len(t, stops[i].tasks, n)
 			stops[i].timer.Stop()
 		}
+	})
+}
+
+// A stop of many tasks takes its time, and they go on meanwhile: each has ended when it was asked, and not when the stop began.
+func TestStopTellsWhenEachTaskWasStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := quiet()
+		events := m.Subscribe(t.Context())
+		task, err := m.StartTask("a", func(context.Context) error { return errors.New("boom") }, WithBackoff(time.Hour, time.Hour))
+		require.NoError(t, err)
+		began := time.Now()
+		time.Sleep(time.Minute)
+		s := newStopOp(m, stopRequest, time.Hour)
+		s.tasks = []*Task{task}
+		s.start(began)
+		for range 2 { // started and failed
+			assert.Equal(t, began, (<-events).Time)
+		}
+		assert.Equal(t, began.Add(time.Minute), (<-events).Time)
+		assert.Equal(t, time.Minute, task.Stats().EndedAt.Sub(began))
 	})
 }
