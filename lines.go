@@ -80,15 +80,6 @@ func (d *driver) logStart() {
 	}
 }
 
-// finish writes the line of n, if that is for the driver to do. It returns whether that may have taken time.
-func (d *driver) finish(n *decision) (written bool) {
-	if n.line {
-		d.holdsLog = true
-		written = d.task.logLine(&n.told)
-	}
-	return written
-}
-
 // endLine says that the driver is not with the log's handler any more.
 func (d *driver) endLine() {
 	if !d.holdsLog {

@@ -137,8 +137,9 @@ func (d *driver) tryBegin() bool {
 	if len(t.config.dependsOn) > 0 && !d.awaitDependencies() {
 		return false
 	}
-	if d.unsure && !d.checkLeftRunning() {
-		return false
+	if d.unsure {
+		d.checkLeftRunning()
+		return false // the task may have ended by that
 	}
 	return d.begin()
 }
@@ -179,7 +180,12 @@ func (d *driver) begin() bool {
 func (d *driver) returned() {
 	n := decision{canLog: true}
 	d.noteReturn(&n)
-	if written := d.finish(&n); d.atOnce && !written {
+	written := false // which may have taken time
+	if n.line {
+		d.holdsLog = true
+		written = d.task.logLine(&n.told)
+	}
+	if d.atOnce && !written {
 		d.since = n.now // a run that nothing holds up begins when the one before ends
 	}
 	if d.over = n.phase.ended(); d.over {
@@ -251,14 +257,12 @@ func (d *driver) judge() {
 	p := t.record
 	end := p.judged
 	p.judged.asked = true
-	n := decision{driver: d.id, canLog: true, now: p.judgedAt, verdict: verdict{known: true}}
+	n := decision{input: judgedRestart, driver: d.id, now: p.judgedAt, verdict: verdict{known: true}}
 	t.mu.Unlock()
 
-	asked, judged := end.asked, false // the methods of the error have been, and so has all
+	asked := end.asked // the methods of the error have been
 	defer func() {
-		if asked && !judged { // the policy has called runtime.Goexit
-			n.canLog = false // the line is for the driver that goes on
-			n.verdict.final, n.verdict.err = true, errPolicyGoexit
+		if asked { // the policy may have called runtime.Goexit
 			d.conclude(&n)
 		}
 	}()
@@ -267,21 +271,18 @@ func (d *driver) judge() {
 		asked = true
 	}
 	if !n.verdict.final && t.config.restart != RestartNever && t.config.policy != nil {
+		n.verdict.final, n.verdict.err = true, errPolicyGoexit // unless it answers
 		n.verdict.delay, n.verdict.err = d.askPolicy(p, &end)
 		n.verdict.final = n.verdict.err != nil
 		if n.verdict.err == errPolicyStop { //nolint:errorlint // it is nextDelay's own, never wrapped
 			n.verdict.err = nil
 		}
 	}
-	judged = true
-	d.conclude(&n)
-	d.finish(&n)
 }
 
-// conclude hands in a verdict, which says whether there will be a restart.
+// conclude hands in what user code has said, which may end the task. The line of that is left to look.
 func (d *driver) conclude(n *decision) {
 	t := d.task
-	n.input = judgedRestart
 	t.decide(n)
 	t.announceEnd(n.phase)
 }
@@ -312,13 +313,13 @@ func (d *driver) askPolicy(p *record, end *runEnd) (delay time.Duration, err err
 }
 
 // checkLeftRunning asks the methods of an error whether it says that something of the run before still executes: the next
-// one would meet it. It returns false if there must be none.
-func (d *driver) checkLeftRunning() bool {
+// one would meet it, and the task is given up.
+func (d *driver) checkLeftRunning() {
 	t := d.task
 	t.mu.Lock()
 	if t.driver != d.id {
 		t.mu.Unlock()
-		return false // it is for the one that has replaced this one
+		return // it is for the one that has replaced this one
 	}
 	p := t.record
 	unsure := p.unsure
@@ -332,18 +333,13 @@ func (d *driver) checkLeftRunning() bool {
 	t.mu.Lock()
 	if t.driver != d.id {
 		t.mu.Unlock()
-		return false // who has replaced it asks again
+		return // who has replaced it asks again
 	}
 	p.unsure, p.askingUnsure = nil, false
 	t.mu.Unlock()
-	if !leaves {
-		return true
+	if leaves {
+		d.conclude(&decision{input: judgedGiveUp, driver: d.id, now: time.Now(), end: runEnd{err: unsure}})
 	}
-	n := decision{input: judgedGiveUp, driver: d.id, canLog: true, now: time.Now(), end: runEnd{err: unsure}}
-	t.decide(&n)
-	t.announceEnd(n.phase)
-	d.finish(&n)
-	return false
 }
 
 // maxDelay is beyond any delay that somebody waits for, and keeps its end within what Unix nanoseconds can express: a

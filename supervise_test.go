@@ -752,3 +752,102 @@ func TestSuperviseAsksForWhatIsLeftAndIsNotAnswered(t *testing.T) {
 		assert.Equal(t, 1, asked)
 	})
 }
+
+// Where no restart can follow, a policy is not asked when.
+func TestSuperviseDoesNotAskThePolicyInVain(t *testing.T) {
+	never := taskmanager.WithRestart(taskmanager.RestartNever)
+	for name, test := range map[string]struct {
+		err  error
+		opts []taskmanager.TaskOption
+	}{
+		"never restarted":      {errBoom, []taskmanager.TaskOption{never}},
+		"permanent":            {backoff.Permanent(errBoom), nil},
+		"permanent, and never": {backoff.Permanent(errBoom), []taskmanager.TaskOption{never}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				asked := 0
+				policy := &script{next: func() time.Duration { asked++; return time.Second }}
+				task := start(t, m, "a", func(context.Context) error { return test.err }, append(test.opts, policy.option())...)
+				require.ErrorIs(t, task.Wait(t.Context()), errBoom)
+				assert.Zero(t, asked)
+			})
+		})
+	}
+}
+
+// Those that wait for a task hear of it when its policy gives it up.
+func TestSuperviseTellsThatThePolicyHasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		policy := &script{next: func() time.Duration {
+			time.Sleep(time.Hour)
+			return backoff.Stop
+		}}
+		start(t, m, "db", boom, policy.option())
+		start(t, m, "api", untilStopped, taskmanager.WithDependsOn("db"), taskmanager.WithReadiness(time.Minute), critical)
+		began := time.Now()
+		require.ErrorIs(t, m.Run(t.Context()), errBoom)
+		took(t, time.Hour, began)
+	})
+}
+
+// A driver that is replaced while it asks a policy keeps that policy. The one that replaces it has another one made, once, and begins
+// with its Reset.
+func TestSuperviseReplacedKeepsThePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		release := make(chan struct{})
+		made := 0
+		var latter script
+		policy := taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+			switch made++; made {
+			case 1:
+				return &script{next: func() time.Duration { <-release; return time.Second }}
+			case 2:
+				latter.delays = []time.Duration{time.Second, time.Second, time.Second}
+				return &latter
+			}
+			return &script{delays: []time.Duration{time.Hour}}
+		})
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs > 4 {
+				return untilStopped(ctx)
+			}
+			return errBoom
+		}, policy)
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, task.Restart(t.Context()))
+		time.Sleep(time.Minute)
+		close(release)
+		synctest.Wait()
+		assert.Equal(t, 2, made)
+		assert.Equal(t, []int{3}, latter.resets, "before the first of its delays")
+		assert.Empty(t, latter.delays)
+		assert.Equal(t, 3*time.Second, task.Stats().RunStartedAt.Sub(began))
+	})
+}
+
+// An error whose method ends the goroutine is not asked again: it is judged as any other that says nothing.
+func TestSuperviseJudgesAnErrorThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		asked, runs := 0, 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs > 1 {
+				return untilStopped(ctx)
+			}
+			return askedError{func() {
+				if asked++; asked < 10 { // and if it is asked so often it answers, for the test to end
+					runtime.Goexit()
+				}
+			}}
+		})
+		time.Sleep(time.Minute)
+		assert.EqualValues(t, 2, task.Stats().Runs)
+		assert.Equal(t, 1, asked)
+	})
+}
