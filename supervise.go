@@ -357,7 +357,7 @@ func (d *driver) pause() bool {
 	t.mu.Lock()
 	if t.driver != d.id {
 		t.mu.Unlock()
-		return false
+		return false // the delay is for the one that has replaced this one
 	}
 	p := t.record
 	delay := p.delay - time.Since(p.judgedAt)
