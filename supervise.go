@@ -324,10 +324,9 @@ func (d *driver) checkLeftRunning() {
 	p := t.record
 	unsure := p.unsure
 	if p.askingUnsure { // a call of them has called runtime.Goexit: that is no answer, and they are not called again
-		unsure, p.unsure, p.askingUnsure = nil, nil, false
-	} else {
-		p.askingUnsure = unsure != nil
+		unsure = nil
 	}
+	p.askingUnsure = true
 	t.mu.Unlock()
 	leaves := unsure != nil && leavesRunningByMethods(unsure)
 	t.mu.Lock()

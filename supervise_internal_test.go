@@ -2,8 +2,10 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"testing"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -28,4 +30,25 @@ func TestSuperviseEndsTheContextBeforeItIsDecided(t *testing.T) {
 	assert.Equal(t, StateRunning, task.State())
 	m.mu.Unlock()
 	<-task.Done()
+}
+
+// A driver that is replaced before it asks user code leaves that to the one that has replaced it.
+func TestSuperviseReplacedAsksNobody(t *testing.T) {
+	task := undriven(t, quiet(WithBackOffPolicy(func() backoff.BackOff { return backoff.NewConstantBackOff(1) })), judging)
+	left := errors.New("left")
+	task.record.judged.err, task.record.unsure = left, left
+	want := *task.record
+	d := driver{task: task, id: firstDriver - 1}
+	for name, ask := range map[string]func(){
+		"judge":            d.judge,
+		"askPolicy":        func() { _, _ = d.askPolicy(task.record, &runEnd{}) },
+		"checkLeftRunning": d.checkLeftRunning,
+		"pause":            func() { assert.False(t, d.pause()) },
+	} {
+		ask()
+		require.True(t, task.mu.TryLock(), name)
+		assert.Equal(t, want, *task.record, name)
+		assert.Equal(t, judging, task.machine.phase, name)
+		task.mu.Unlock()
+	}
 }

@@ -591,11 +591,14 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 			}
 			return false
 		}}
-		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(time.Second, time.Second),
-			taskmanager.WithBackoffJitter(0))
+		made := 0
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+			made++
+			return backoff.NewConstantBackOff(time.Second)
+		}))
 		runs := 0
 		task := start(t, m, "a", func(ctx context.Context) error {
-			if runs++; runs == 1 {
+			if runs++; runs <= 2 {
 				return errBoom
 			}
 			return untilStopped(ctx)
@@ -611,6 +614,10 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 		took(t, 0, began)
 		synctest.Wait()
 		assert.Equal(t, 2, runs)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, 3, runs)
+		assert.Equal(t, 1, made, "nobody was with the policy, and it goes on")
 		close(release)
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
