@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -452,6 +453,50 @@ func TestCriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
 				assert.Equal(t, taskmanager.HealthDegraded, state())
 			})
 		})
+	}
+}
+
+// A critical task that waits in vain for several says for which of them it does so now.
+func TestCriticalTaskWaitsInVainForAnotherOne(t *testing.T) {
+	for name, goesOn := range map[string]func(t *testing.T, m *taskmanager.Manager){
+		"the first is restarted": func(t *testing.T, m *taskmanager.Manager) {
+			require.NoError(t, m.RestartTask(t.Context(), "db"))
+		},
+		"the name of the first is taken over": func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", untilStopped)
+		},
+		"the first waits itself": func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", untilStopped, dependsOn("queue"))
+		},
+	} {
+		both := dependsOn("db", "queue")
+		vital := func(t *testing.T, m *taskmanager.Manager) { start(t, m, "vital", untilStopped, critical, both) }
+		byWayOfAnother := func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "between", untilStopped, both)
+			start(t, m, "vital", untilStopped, critical, dependsOn("between"))
+		}
+		for way, begin := range map[string]func(t *testing.T, m *taskmanager.Manager){"itself": vital, "by way of another": byWayOfAnother} {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := mustNew(t)
+					begin(t, m)
+					runs := 0
+					start(t, m, "db", func(ctx context.Context) error {
+						if runs++; runs == 1 {
+							return backoff.Permanent(errDeaf)
+						}
+						return untilStopped(ctx)
+					})
+					start(t, m, "queue", boom, noRestart)
+					synctest.Wait()
+					goesOn(t, m)
+					synctest.Wait()
+					err := m.Run(t.Context())
+					require.ErrorIs(t, err, errBoom, "of the queue")
+					assert.NotErrorIs(t, err, errDeaf, "of the database, which goes on")
+				})
+			})
+		}
 	}
 }
 

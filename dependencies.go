@@ -71,7 +71,7 @@ func (d *driver) checkDoomed() {
 	}
 	t.mu.Lock()
 	current := t.driver == d.id && t.machine.phase == waiting
-	changed := current && (err == nil) != (t.lazy == nil || t.lazy.doomed == nil)
+	changed := current && !sameDoom(err, t.doomedLocked())
 	if changed {
 		t.lazyLocked().doomed = err
 		switch {
@@ -85,7 +85,7 @@ func (d *driver) checkDoomed() {
 	t.mu.Unlock()
 	m.mu.Unlock()
 	if changed {
-		m.doomChanged(t) // who waits for this one is doomed, too, or not any more
+		m.doomChanged(t) // who waits for this one is doomed, too, or not any more, or by another one
 	}
 }
 
@@ -99,8 +99,8 @@ func (m *Manager) doomOf(t *Task) error {
 		}
 		d.mu.Lock()
 		is, err := d.machine.phase, d.errLocked()
-		if is == waiting && d.lazy != nil {
-			err = d.lazy.doomed
+		if is == waiting {
+			err = d.doomedLocked()
 		}
 		d.mu.Unlock()
 		if is == failed || is == waiting && err != nil {
@@ -145,6 +145,24 @@ func (e *doomError) Error() string {
 }
 
 func (e *doomError) Unwrap() error { return e.err }
+
+// sameDoom reports whether a and b, which are of one task, or nil, say the same.
+func sameDoom(a, b error) bool {
+	x, _ := a.(*doomError) //nolint:errorlint // it is never wrapped there
+	y, _ := b.(*doomError) //nolint:errorlint // likewise
+	if x == nil || y == nil {
+		return x == y
+	}
+	return x.on == y.on && x.gaveUp == y.gaveUp && isSame(x.err, y.err)
+}
+
+// doomedLocked returns for whom the task waits in vain, as it has found when it looked last.
+func (t *Task) doomedLocked() error {
+	if t.lazy == nil {
+		return nil
+	}
+	return t.lazy.doomed
+}
 
 // A readinessChange is what those wait for who wait for a task to be ready.
 type readinessChange struct {

@@ -305,7 +305,7 @@ func (m *model) doom() {
 					doomed, why = true, d.doomedBy
 				}
 			}
-			if doomed == t.doomed {
+			if doomed == t.doomed && why == t.doomedBy {
 				continue
 			}
 			again, t.doomed, t.doomedBy = true, doomed, why
