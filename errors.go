@@ -207,6 +207,9 @@ func errorText(err error) (text string) {
 			text = fmt.Sprintf("%T, whose Error method panicked", err)
 		}
 	}()
+	if isEndless(err) {
+		return fmt.Sprintf("a %T, which wraps itself", err) // its Error method may use up the stack
+	}
 	return err.Error()
 }
 
@@ -270,18 +273,29 @@ const (
 	yes
 )
 
-// inner returns what err wraps: one error, or several, or nothing. It returns false if that takes user code to know. Types of
-// the standard library and ours are asked.
+// mostErrors is how many errors are looked at that one wraps. One that has more wraps itself.
+const mostErrors = 1000
+
+// inner returns what err wraps: one error, or several, or nothing. It returns false if that takes user code to know, or if err is
+// a nil pointer, whose methods may panic. Types of the standard library and ours are asked.
 func inner(err error) (known bool, several []error, one error) {
 	switch e := err.(type) { //nolint:errorlint // one step of a walk
 	case *PanicError:
-		return true, nil, e.Unwrap()
+		if e != nil {
+			return true, nil, e.Unwrap()
+		}
 	case *OverdueError:
-		return true, nil, e.Err
+		if e != nil {
+			return true, nil, e.Err
+		}
 	case *GiveUpError:
-		return true, nil, e.Err
+		if e != nil {
+			return true, nil, e.Err
+		}
 	case *backoff.PermanentError:
-		return true, nil, e.Err
+		if e != nil {
+			return true, nil, e.Err
+		}
 	case interface{ Unwrap() error }:
 		if isStandardType(err) {
 			return true, nil, e.Unwrap()
@@ -298,10 +312,14 @@ func inner(err error) (known bool, several []error, one error) {
 	return false, nil, nil
 }
 
-// isStandardType reports whether err is of one of those packages of the standard library whose errors wrap others.
+// isStandardType reports whether err is of one of those packages of the standard library whose errors wrap others, and not a nil
+// pointer.
 func isStandardType(err error) bool {
 	t := reflect.TypeOf(err)
 	if t.Kind() == reflect.Pointer {
+		if reflect.ValueOf(err).IsNil() {
+			return false
+		}
 		t = t.Elem()
 	}
 	switch t.PkgPath() {
@@ -314,7 +332,16 @@ func isStandardType(err error) bool {
 // classify says of the error of a run whether it forbids a restart: the body said so with backoff.Permanent, or something that
 // it had started still executes and would meet its own second instance; and whether it is the latter, leaves.
 func classify(err error) (permanent, leaves answer) {
-	for err != nil {
+	left := mostErrors
+	return classifyFirst(&left, err)
+}
+
+// classifyFirst is classify for the first so many errors.
+func classifyFirst(left *int, err error) (permanent, leaves answer) {
+	for ; err != nil; *left-- {
+		if *left <= 0 {
+			return permanent, leaves
+		}
 		switch err.(type) { //nolint:errorlint // one step of a walk
 		case *StopTimeoutError:
 			return yes, yes
@@ -326,12 +353,19 @@ func classify(err error) (permanent, leaves answer) {
 			permanent, leaves = max(permanent, unknown), max(leaves, unknown)
 		}
 		for _, w := range several {
-			p, l := classify(w)
+			p, l := classifyFirst(left, w)
 			permanent, leaves = max(permanent, p), max(leaves, l)
 		}
 		err = one
 	}
 	return permanent, leaves
+}
+
+// isEndless reports whether err wraps itself, as far as can be known: who follows it does not come to an end.
+func isEndless(err error) bool {
+	left := mostErrors
+	classifyFirst(&left, err)
+	return left <= 0
 }
 
 // isPermanentByMethods reports whether err forbids a restart, if that is otherwise unknown. It calls user code.
@@ -355,14 +389,18 @@ func leavesRunningByMethods(err error) bool {
 // besideCause returns err if it says more than that the context has ended which ended for cause, and otherwise nil. It calls
 // no user code: an error of which it can't be known says more.
 func besideCause(err, cause error) error {
-	if err == nil || isOnly(err, cause) {
+	left := mostErrors
+	if err == nil || isOnly(&left, err, cause) {
 		return nil
 	}
 	return err
 }
 
-// isOnly reports whether err is context.Canceled or cause, or wraps nothing else.
-func isOnly(err, cause error) bool {
+// isOnly reports whether err is context.Canceled or cause, or wraps nothing else, by the first so many errors.
+func isOnly(left *int, err, cause error) bool {
+	if *left--; *left < 0 {
+		return false
+	}
 	if isSame(err, context.Canceled) || isSame(err, cause) {
 		return true
 	}
@@ -374,11 +412,11 @@ func isOnly(err, cause error) bool {
 		return false
 	}
 	for _, w := range several {
-		if w == nil || !isOnly(w, cause) {
+		if w == nil || !isOnly(left, w, cause) {
 			return false
 		}
 	}
-	return one == nil || isOnly(one, cause)
+	return one == nil || isOnly(left, one, cause)
 }
 
 // isSame is a == b. Values of a type that can't be compared are not the same.
@@ -396,6 +434,9 @@ func isSame(a, b error) bool {
 // stackOf returns the stack that err carries: of a panic, or of a task that is overdue or stuck.
 func stackOf(err error) (stack []byte) {
 	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic
+	if isEndless(err) {
+		return nil
+	}
 	var (
 		panicked *PanicError
 		overdue  *OverdueError

@@ -4,11 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
 	"regexp"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -96,4 +103,65 @@ func TestOptionError(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, "WithHistory", refused.Option)
 	assert.NoError(t, errors.Unwrap(refused))
+}
+
+// The nil pointers of those types that are looked at without a recover: their methods panic.
+func TestErrorThatIsANilPointer(t *testing.T) {
+	for _, err := range []error{
+		(*os.PathError)(nil), (*os.SyscallError)(nil), (*net.OpError)(nil), (*url.Error)(nil), (*exec.Error)(nil), (*strconv.NumError)(nil),
+		(*taskmanager.PanicError)(nil), (*taskmanager.OverdueError)(nil), (*taskmanager.GiveUpError)(nil), (*taskmanager.StopTimeoutError)(nil),
+		(*backoff.PermanentError)(nil),
+	} {
+		for name, end := range map[string]func(){
+			"returned": func() {},
+			"wrapped":  func() { err = fmt.Errorf("wrapped: %w", err) },
+			"panic":    func() { panic(err) },
+		} {
+			t.Run(fmt.Sprintf("%T/%s", err, name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := mustNew(t, taskmanager.WithLogger(slog.New(newLines(slog.LevelDebug))), taskmanager.WithReporter(newInbox(nil)))
+					fails := func(context.Context) error { end(); return err }
+					task := start(t, m, "a", fails, noRestart)
+					<-task.Done()
+					assert.Equal(t, taskmanager.StateFailed, task.State())
+					assert.NotEmpty(t, task.Err().Error())
+					stopped := start(t, m, "b", func(ctx context.Context) error {
+						<-ctx.Done()
+						return fails(ctx)
+					})
+					synctest.Wait()
+					_ = stopped.Stop(t.Context()) // if it says that something is left, that is its error
+					assert.Equal(t, taskmanager.StateStopped, stopped.State())
+					require.NoError(t, m.Shutdown(t.Context()))
+				})
+			})
+		}
+	}
+}
+
+// An error that wraps itself, by way of types that are not the user's: nobody follows it for ever, nor prints it.
+func TestErrorThatWrapsItself(t *testing.T) {
+	path := &os.PathError{Op: "open", Path: "x"}
+	path.Err = fmt.Errorf("again: %w", path)
+	joined := errors.Join(errBoom, errDeaf)
+	joined.(interface{ Unwrap() []error }).Unwrap()[1] = joined
+	for name, err := range map[string]error{"one": path, "of several": joined, "permanent": backoff.Permanent(path)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				m := mustNew(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithReporter(newInbox(nil)))
+				task := start(t, m, "a", func(context.Context) error { return err }, noRestart)
+				<-task.Done()
+				require.ErrorContains(t, task.Err(), fmt.Sprintf(": a %T, which wraps itself", err))
+				stopped := start(t, m, "b", func(ctx context.Context) error {
+					<-ctx.Done()
+					return err
+				})
+				synctest.Wait()
+				require.NoError(t, stopped.Stop(t.Context()))
+				require.NoError(t, m.Shutdown(t.Context()))
+				assert.Len(t, lines.about("which wraps itself"), 2)
+			})
+		})
+	}
 }
