@@ -51,10 +51,10 @@ func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
 
 // runGroup is one run of a group.
 func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (err error) {
-	started := false // start has returned, and without an error
+	ran := false // start has returned without an error, and Run has waited for the tasks
 	defer func() {
-		if !started {
-			// What start has started is stopped, however it has ended.
+		if !ran {
+			// What start has started is stopped, however it has ended; also if somebody else is about to stop it.
 			left := m.shutdownTasks(context.WithoutCancel(ctx))
 			err = errors.Join(err, left)
 			leaveBehind(ctx, left) // err is nobody's if start has not returned
@@ -74,13 +74,14 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 	if err := unlessStopping(start(m)); err != nil {
 		return err
 	}
-	started = true
 	m.groupStarted.Store(true)
 	if w := watchedRunOf(ctx); w != nil {
 		w.disarm()
 	}
 	m.groupReadinessChanged()
-	return unlessStopping(m.runUntil(ctx, m.shutdownTasks))
+	err = m.runUntil(ctx, m.shutdownTasks)
+	ran = !errors.Is(err, ErrManagerClosed) // which Run returns at once
+	return unlessStopping(err)
 }
 
 // endGroup leaves what is still to be logged or reported to a goroutine, which the outermost Manager waits for when it is shut down.

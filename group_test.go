@@ -1140,3 +1140,50 @@ func TestGroupLinesAreWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// A group that is shut down from within while it starts ends when its tasks have, as any other: none of them is alive when the next run
+// begins.
+func TestGroupIsShutDownWhileItStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+		var alive, most atomic.Int64
+		group := start(t, m, "g", taskmanager.Group(func(m *taskmanager.Manager) error {
+			start(t, m, "slow", func(ctx context.Context) error {
+				most.Store(max(most.Load(), alive.Add(1)))
+				defer alive.Add(-1)
+				return slowToStop(4 * time.Second)(ctx)
+			})
+			start(t, m, "ender", func(ctx context.Context) error {
+				time.Sleep(time.Second)
+				return m.Shutdown(ctx)
+			})
+			time.Sleep(2 * time.Second) // start has more to do
+			return nil
+		}))
+		time.Sleep(time.Minute)
+		assert.EqualValues(t, 1, most.Load(), "bodies of g/slow at once")
+		assert.Greater(t, group.Stats().Runs, uint64(1))
+	})
+}
+
+// One of them that is stuck fails the group without a restart, then as well.
+func TestGroupIsShutDownWhileItStartsAndIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		release := make(chan struct{})
+		group := start(t, m, "g", taskmanager.Group(func(m *taskmanager.Manager) error {
+			start(t, m, "deaf", ignoring(release))
+			start(t, m, "ender", func(ctx context.Context) error {
+				time.Sleep(time.Second)
+				return m.Shutdown(ctx)
+			})
+			time.Sleep(2 * time.Second)
+			return nil
+		}))
+		time.Sleep(time.Minute)
+		assert.Equal(t, taskmanager.StateFailed, group.State())
+		assert.EqualValues(t, 1, group.Stats().Runs)
+		asStuck(t, group.Err(), "deaf", 5*time.Second)
+		close(release)
+	})
+}

@@ -236,6 +236,11 @@ func withValue(parent context.Context) context.Context {
 	return context.WithValue(parent, contextKey{}, "a child's")
 }
 
+// A panickyContext panics when Done is called.
+type panickyContext struct{ context.Context }
+
+func (panickyContext) Done() <-chan struct{} { panic("Done") }
+
 // A foreignContext is one of a type that package context doesn't know.
 type foreignContext struct{ context.Context }
 

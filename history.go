@@ -95,9 +95,6 @@ func (m *Manager) keepLocked(t *Task) {
 // trimLocked forgets what there are too many of. It is called without the mu of any task.
 func (m *Manager) trimLocked() {
 	h := &m.history
-	for h.ended.n > m.config.history {
-		m.dropLocked(h.ended.oldest)
-	}
 	for h.kept.n > maxKept {
 		t := h.kept.oldest
 		gaveUp := t.State() == StateFailed
@@ -111,6 +108,9 @@ func (m *Manager) trimLocked() {
 			}
 		}
 		m.dropLocked(t)
+	}
+	for h.ended.n > m.config.history { // after those: what they had needed may be among these now
+		m.dropLocked(h.ended.oldest)
 	}
 }
 

@@ -1,10 +1,14 @@
 package taskmanager
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // In whatever order tasks are inserted, and some removed, the list is in the order of their ends, from both sides.
@@ -40,4 +44,30 @@ func TestHistoryIsInTheOrderOfTheEnds(t *testing.T) {
 			assert.Equal(t, len(order)-i-1, l.n)
 		}
 	}
+}
+
+// What a task has needed that is forgotten, of those that were given up, is among those that nobody needs then: they are counted after
+// that.
+func TestHistoryForgetsWhatWasNeededByWhatItForgets(t *testing.T) {
+	m := quiet(WithHistory(0), WithMaxRestarts(0))
+	hold := make(chan struct{})
+	fails := func(context.Context) error { return errors.New("boom") }
+	needed, err := m.StartTask("needed", func(context.Context) error { <-hold; return nil })
+	require.NoError(t, err)
+	first, err := m.StartTask("first", fails, WithDependsOn("needed"))
+	require.NoError(t, err)
+	close(hold)
+	<-needed.Done()
+	<-first.Done()
+	for i := range maxKept {
+		task, err := m.StartTask(strconv.Itoa(i), fails)
+		require.NoError(t, err)
+		<-task.Done()
+	}
+	require.NoError(t, m.Shutdown(t.Context()))
+	for _, name := range []string{"first", "needed"} {
+		_, ok := m.Lookup(name)
+		assert.False(t, ok, name)
+	}
+	assert.Zero(t, m.history.ended.n)
 }

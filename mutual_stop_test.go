@@ -238,3 +238,25 @@ func TestMutualStopWithAForeignContext(t *testing.T) {
 		})
 	}
 }
+
+// A restart that does not return, because a method of its context panics, is not waited for any more: who stops the caller waits for it.
+func TestMutualStopAfterARestartThatPanicked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		first := start(t, m, "first", func(ctx context.Context) error {
+			assert.Panics(t, func() { _ = m.RestartTask(panickyContext{ctx}, "second") })
+			return slowToStop(time.Second)(ctx)
+		})
+		second := start(t, m, "second", func(ctx context.Context) error {
+			if self, _ := taskmanager.FromContext(ctx); self.Stats().Runs == 2 {
+				time.Sleep(time.Second)
+				began := time.Now()
+				assert.NoError(t, m.StopTask(ctx, "first"))
+				took(t, time.Second, began)
+			}
+			return untilStopped(ctx)
+		})
+		require.NoError(t, first.Wait(t.Context()))
+		assert.EqualValues(t, 2, second.Stats().Runs)
+	})
+}

@@ -463,16 +463,20 @@ func (o *outbox) retire() (waiting []*report, calling bool) {
 	return waiting, true
 }
 
-// copies returns copies of what waits.
+// copies returns copies of what waits; and, if the outbox is in service, of what is in flight, which may have to wait again.
 func (o *outbox) copies() []*report {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	reports := make([]*report, len(o.order))
-	for i, r := range o.order {
-		c := *r
-		reports[i] = &c
+	reports := o.order
+	if !o.retired {
+		reports = slices.Concat(o.inFlight, o.order)
 	}
-	return reports
+	merged := outbox{waiting: make(map[reportKey]*report)}
+	for _, r := range reports {
+		c := *r
+		merged.mergeLocked(&c)
+	}
+	return merged.order
 }
 
 // retireLocked returns what waited.
@@ -500,6 +504,16 @@ func (o *outbox) abandon() (lost uint64) {
 	}
 	o.bus.lost.Add(lost)
 	return lost
+}
+
+// release notes that nobody waits any more for the call that was under way when the outbox was retired.
+func (o *outbox) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.awaited {
+		o.awaited = false
+		o.bus.pending.Done()
+	}
 }
 
 // unreportedLocked is how many events wait or are in flight.

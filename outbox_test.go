@@ -396,12 +396,12 @@ func TestSetReporterBesideOneThatStays(t *testing.T) {
 		added := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Hour); return nil })
 		m.SetReporter(taskmanager.MultiReporter(slow, added))
 		synctest.Wait()
-		assert.Equal(t, []string{"0s b gave up run=1 repeats=0"}, added.got())
+		assert.Equal(t, []string{"0s a gave up run=1 repeats=0"}, added.got())
 		failing(t, m, "c")
-		assert.Equal(t, reportCount{waiting: 3 + 2}, reportsOf(m))
+		assert.Equal(t, reportCount{waiting: 3 + 3}, reportsOf(m))
 
 		m.SetReporter(slow)
-		assert.Equal(t, reportCount{waiting: 3}, reportsOf(m))
+		assert.Equal(t, reportCount{waiting: 3 + 1}, reportsOf(m), "and what the other one has in hand")
 		time.Sleep(2 * time.Hour)
 		assert.Equal(t, []string{
 			"0s a gave up run=1 repeats=0", "1m0s b gave up run=1 repeats=0", "2m0s c gave up run=1 repeats=0",
@@ -540,5 +540,66 @@ func TestReporterInAGroupHasNoTask(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.NoError(t, m.StopAll(t.Context()))
 		assert.Empty(t, heard)
+	})
+}
+
+// A report that is in hand may have to wait again: a Reporter that is added meanwhile gets it, too, and has it when it is alone.
+func TestSetReporterBesideOneThatIsCalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Second); return errDeaf })
+		m := newManager(t, taskmanager.WithReporter(fails), noReportLimit())
+		start(t, m, "a", boom, everyTime(0, 3)...)
+		synctest.Wait()
+		require.Equal(t, []string{"0s a failed run=1 repeats=0"}, fails.got())
+		stays := newInbox(nil)
+		m.SetReporter(taskmanager.MultiReporter(stays, fails))
+		synctest.Wait()
+		assert.Equal(t, []string{"0s a failed run=2 repeats=1", "0s a gave up run=3 repeats=0"}, stays.got())
+		time.Sleep(1500 * time.Millisecond) // it has failed, and will be called again
+		m.SetReporter(stays)
+		time.Sleep(time.Hour)
+		assert.Len(t, stays.got(), 2)
+		assert.Equal(t, reportCount{delivered: 3}, reportsOf(m))
+	})
+}
+
+// Shutdown has no more time for a call of a Reporter that was replaced than for any other: the call's context ends, and its report is
+// lost, and counted.
+func TestShutdownGivesUpAFormerReporter(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			lines := newLines(slog.LevelError)
+			m := observed(t, noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+			began := time.Now()
+			m.SetReporter(newInbox(func(ctx context.Context, _ int, _ taskmanager.Event) error {
+				<-ctx.Done()
+				took(t, 2*time.Second, began)
+				return ctx.Err()
+			}))
+			failing(t, m, "a")
+			synctest.Wait()
+			if replaced {
+				m.SetReporter(newInbox(nil))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			require.NoError(t, m.Shutdown(ctx))
+			synctest.Wait()
+			assert.Equal(t, reportCount{lost: 1}, reportsOf(m))
+			assert.Equal(t, []string{"ERROR no time left to report events | events=1"}, lines.about("report"))
+		})
+	}
+}
+
+// Each report counts once for each Reporter, also when there is none any more.
+func TestSetReporterToNoneCountsForEachReporter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails := func(context.Context, int, taskmanager.Event) error { return errDeaf }
+		m := newManager(t, noReportLimit(), taskmanager.WithReporter(taskmanager.MultiReporter(newInbox(fails), newInbox(fails))))
+		failing(t, m, "a")
+		synctest.Wait()
+		require.Equal(t, reportCount{waiting: 2}, reportsOf(m))
+		m.SetReporter(nil)
+		assert.Equal(t, reportCount{lost: 2}, reportsOf(m))
 	})
 }

@@ -253,6 +253,9 @@ func (b *eventBus) setReporter(r Reporter) {
 		}
 		waiting, calling := o.retire()
 		union.add(waiting)
+		if len(outboxes) == 0 {
+			b.lost.Add(countEvents(waiting))
+		}
 		if calling {
 			b.replaced = append(b.replaced, o)
 		}
@@ -264,7 +267,6 @@ func (b *eventBus) setReporter(r Reporter) {
 		}
 	}
 	if len(outboxes) == 0 {
-		b.lost.Add(countEvents(reports))
 		b.outboxes.Store(nil)
 		return
 	}
@@ -295,7 +297,7 @@ func (b *eventBus) forget(o *outbox) {
 func (b *eventBus) counts() (delivered, waiting, lost uint64) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	outboxes := b.outboxList()
+	outboxes := slices.Concat(b.outboxList(), b.replaced)
 	for _, o := range outboxes {
 		o.mu.Lock()
 	}
@@ -421,11 +423,12 @@ func (b *eventBus) giveUp() {
 func (b *eventBus) abandon() (lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, o := range b.outboxList() {
+	for _, o := range slices.Concat(b.outboxList(), b.replaced) {
 		if n := o.abandon(); n > 0 {
 			lost = true
 			b.logNoTime(n)
 		}
+		o.release()
 	}
 	return lost
 }

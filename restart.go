@@ -58,18 +58,11 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 			}
 			// Somebody else has revived it: it is restarted like any other.
 		}
-		hasDeadline := ctx.Err() == nil
-		callers, unblock := blocked.enter(tasksOf(ctx), []*Task{t})
-		stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, restartRequest, hasDeadline)
-		var err error
-		if !detached {
-			err = stops[0].wait(ctx, hasDeadline)
-		}
-		unblock()
+		stop, accepted, detached, err := m.requestRestart(ctx, t)
 		switch {
 		case err != nil:
 			return err
-		case accepted == 0:
+		case !accepted:
 			if err := t.unrestartable(); err != nil {
 				return err
 			}
@@ -77,7 +70,7 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 		case detached:
 			return nil
 		}
-		switch followed := request(stops[0].followed.Load()); followed {
+		switch followed := request(stop.followed.Load()); followed {
 		case restartRequest:
 			return nil
 		case noRequest:
@@ -88,6 +81,18 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 			return fmt.Errorf("taskmanager: the restart of task %q was superseded by a stop: %w", t.name, t.causeOf(followed))
 		}
 	}
+}
+
+// requestRestart asks t to restart, and waits until it has; not if detached.
+func (m *Manager) requestRestart(ctx context.Context, t *Task) (stop *stopOp, accepted, detached bool, err error) {
+	hasDeadline := ctx.Err() == nil
+	callers, unblock := blocked.enter(tasksOf(ctx), []*Task{t})
+	defer unblock()
+	stops, n, detached := m.requestAll(ctx, []*Task{t}, callers, restartRequest, hasDeadline)
+	if detached {
+		return nil, n > 0, true, nil
+	}
+	return stops[0], n > 0, false, stops[0].wait(ctx, hasDeadline)
 }
 
 // unrestartable returns why a task that is being stopped can't be restarted; nil for any other.

@@ -288,12 +288,19 @@ func (s *stopOp) wait(ctx context.Context, hasDeadline bool) error {
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		if !hasDeadline || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if !hasDeadline || !hasReachedDeadline(ctx) {
 			return context.Cause(ctx)
 		}
 		<-s.done // its deadline is now, too
 	}
 	return s.err
+}
+
+// hasReachedDeadline reports whether ctx, which is done, is so because of its deadline. One of the user's own may say that, and have
+// another deadline, or none.
+func hasReachedDeadline(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && errors.Is(ctx.Err(), context.DeadlineExceeded) && !time.Now().Before(deadline)
 }
 
 // result returns the error of the stop, if it is over.

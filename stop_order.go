@@ -2,7 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -139,7 +138,7 @@ func (n *stopNode) wait(ctx context.Context, hasDeadline bool) bool {
 	case <-n.done:
 		return true
 	case <-ctx.Done():
-		if !hasDeadline || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if !hasDeadline || !hasReachedDeadline(ctx) {
 			return false
 		}
 	}

@@ -1027,3 +1027,35 @@ func (claimingError) Error() string { return "claims" }
 func (claimingError) Is(error) bool { return true }
 
 func (e claimingError) Unwrap() error { return e.error }
+
+// A context of the user's own may say that its deadline has passed, and have none, or a later one: it has ended, and is not waited
+// beyond.
+func TestStopWithAContextThatClaimsItsDeadline(t *testing.T) {
+	for name, of := range map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
+		"without a deadline": func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
+		"with a later one": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 30*time.Minute)
+		},
+	} {
+		for what, stop := range map[string]func(m *taskmanager.Manager, ctx context.Context) error{
+			"StopTask": func(m *taskmanager.Manager, ctx context.Context) error { return m.StopTask(ctx, "a") },
+			"StopAll":  func(m *taskmanager.Manager, ctx context.Context) error { return m.StopAll(ctx) },
+		} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t, taskmanager.WithStopTimeout(time.Hour))
+					start(t, m, "a", slowToStop(40*time.Minute))
+					start(t, m, "b", slowToStop(40*time.Minute), dependsOn("a"))
+					synctest.Wait()
+					done := make(chan struct{})
+					ctx, cancel := of(unhurriedContext{t.Context(), done})
+					defer cancel()
+					time.AfterFunc(time.Second, func() { close(done) })
+					began := time.Now()
+					require.ErrorIs(t, stop(m, ctx), context.DeadlineExceeded)
+					assert.Less(t, time.Since(began), 10*time.Second, "it takes its time to say that it has ended")
+				})
+			})
+		}
+	}
+}

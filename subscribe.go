@@ -23,16 +23,22 @@ type subscriber struct {
 // closeSubscribers is called. A nil ctx is never done.
 func (b *eventBus) subscribe(ctx context.Context) <-chan Event {
 	s := &subscriber{events: make(chan Event, subscriberBuffer)}
+	if ctx == nil {
+		b.addSubscriber(s)
+		return s.events
+	}
+	// ctx may last for longer than anybody needs the bus, and with it the Manager; and may be the user's, whose methods need not
+	// return.
+	bus := weak.Make(b)
+	unbind := context.AfterFunc(ctx, func() {
+		s.close()
+		if b := bus.Value(); b != nil {
+			b.removeSubscriber(s)
+		}
+	})
 	b.addSubscriber(s)
-	if ctx != nil {
-		// ctx may last for longer than anybody needs the bus, and with it the Manager.
-		bus := weak.Make(b)
-		s.bind(context.AfterFunc(ctx, func() {
-			if b := bus.Value(); b != nil {
-				b.removeSubscriber(s)
-			}
-			s.close()
-		}))
+	if closed := s.bind(unbind); closed {
+		b.removeSubscriber(s) // ctx may have ended before it was added
 	}
 	return s.events
 }
@@ -113,15 +119,16 @@ func (s *subscriber) publish(e Event) {
 	}
 }
 
-// bind hands over what ends the wait for the end of the subscriber's context.
-func (s *subscriber) bind(unbind func() bool) {
+// bind hands over what ends the wait for the end of the subscriber's context. It returns whether the channel has been closed.
+func (s *subscriber) bind(unbind func() bool) (closed bool) {
 	s.mu.Lock()
-	closed := s.closed
+	closed = s.closed
 	s.unbind = unbind
 	s.mu.Unlock()
 	if closed {
 		unbind()
 	}
+	return closed
 }
 
 // close closes the channel, unless that has been done. It returns what is to be called if it is not

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"testing"
 	"testing/synctest"
+	"time"
 	"weak"
 
 	"github.com/stretchr/testify/assert"
@@ -112,4 +113,23 @@ func (c *countingContext) Done() <-chan struct{} { return make(chan struct{}) }
 func (c *countingContext) AfterFunc(func()) func() bool {
 	c.begun++
 	return func() bool { c.stopped++; return true }
+}
+
+// Whoever subscribes with a context whose methods panic has no channel, and leaves nothing behind.
+func TestSubscribeWithAContextThatPanics(t *testing.T) {
+	m := quiet()
+	assert.Panics(t, func() { m.Subscribe(struct{ context.Context }{}) }, "its methods are those of nil")
+	assert.Nil(t, m.bus.subscriberList())
+}
+
+// One that has ended before leaves nothing behind either, whoever is first: that which ends the subscription, or that which begins it.
+func TestSubscribeWithAContextThatHasEnded(t *testing.T) {
+	for range 1000 {
+		m := quiet()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		events := m.Subscribe(ctx)
+		<-events
+		require.Eventually(t, func() bool { return m.bus.subscriberList() == nil }, time.Minute, time.Microsecond)
+	}
 }
