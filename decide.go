@@ -247,10 +247,8 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 	switch {
 	case do&resolveRestarts != 0: // nobody else waits, for a stop ends a task that waits
 		t.resolveLocked(restartRequest)
-	case do&resolveAll != 0 && t.machine.phase == stopped:
-		t.resolveLocked(t.machine.pending)
 	case do&resolveAll != 0:
-		t.resolveLocked(noRequest)
+		t.resolveLocked(t.machine.pending) // why it has stopped, or none
 	}
 	if do&cancelRun != 0 {
 		n.cancel = t.run

@@ -227,3 +227,74 @@ func TestDependencyThatIsRestartedJustNow(t *testing.T) {
 	cancel()
 	require.NoError(t, <-ended)
 }
+
+// Of those that wait for each other the last one finds at times that the first goes on, and the one between has yet to look: it looks again
+// when that has, also if that was doomed before and is again.
+func TestDependencyThatFailsAgainBeforeItIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := quiet(WithMaxRestarts(0))
+		fail := make(chan struct{}, 2)
+		fail <- struct{}{}
+		first, err := m.StartTask("first", func(ctx context.Context) error {
+			select {
+			case <-fail:
+				return errors.New("boom")
+			case <-ctx.Done():
+				return nil
+			}
+		}, WithReadiness(time.Hour))
+		require.NoError(t, err)
+		<-first.Done()
+
+		// The goroutine of the one between is late: what it does is done here.
+		c := m.config.task
+		c.dependsOn = []string{"first"}
+		between, err := newTask(m, "between", func(context.Context) error { return nil }, &c)
+		require.NoError(t, err)
+		_, err = m.register(between)
+		require.NoError(t, err)
+		d := driver{task: between, id: firstDriver}
+		d.checkDoomed()
+		require.Error(t, between.lazy.doomed)
+
+		require.NoError(t, m.RestartTask(t.Context(), "first"))
+		last, err := m.StartTask("last", func(context.Context) error { return nil }, WithDependsOn("between"), WithCritical())
+		require.NoError(t, err)
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(t.Context()) }()
+		synctest.Wait()
+		require.Equal(t, StateWaiting, last.State())
+		require.NoError(t, last.doomedLocked())
+		fail <- struct{}{}
+		<-first.Done()
+		d.checkDoomed()
+		synctest.Wait()
+		require.Error(t, last.doomedLocked())
+		require.ErrorIs(t, <-ended, ErrTooManyRestarts)
+	})
+}
+
+// Who begins though it was said to wait in vain, because it was looked at before it could say otherwise, has those look again that wait
+// for it; the others do so when it is ready.
+func TestDependentThatBeginsIsNotDoomed(t *testing.T) {
+	for _, doomed := range []bool{true, false} {
+		m := quiet()
+		m.dependentCount.Store(1)
+		task := undriven(t, m, waiting)
+		task.config = &taskConfig{manager: m, readiness: time.Hour}
+		task.lazy = &lazyFields{}
+		if doomed {
+			task.lazy.doomed = errors.New("it waits in vain")
+		}
+		change := m.watchReadiness("a")
+		d := driver{task: task, id: firstDriver}
+		require.True(t, d.begin())
+		select {
+		case <-change.happened:
+			assert.True(t, doomed)
+		default:
+			assert.False(t, doomed)
+		}
+		assert.NoError(t, task.doomedLocked())
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -140,4 +141,40 @@ func TestDumpOfARunThatIsOver(t *testing.T) {
 	(&stopOp{manager: m}).recordStuck(&run{task: other}, stuck)
 	assert.Empty(t, m.criticalExits)
 	require.NoError(t, m.Shutdown(t.Context()))
+}
+
+// A dump is begun as long before a deadline as it takes, for each goroutine, and a quarter more; by what the latest one has taken, or else
+// by what is usual. One that takes no time worth mentioning is made at the deadline.
+func TestDumpLead(t *testing.T) {
+	const n = 1000
+	release := make(chan struct{})
+	defer close(release)
+	for range n {
+		go func() { <-release }()
+	}
+	var ds dumps
+	for _, test := range []struct {
+		each time.Duration // of the latest
+		want time.Duration // for each
+	}{
+		{0, 10 * time.Microsecond},
+		{time.Nanosecond, 0},
+		{time.Microsecond, 0},                            // 1.3 ms
+		{8500 * time.Nanosecond, 8500 * time.Nanosecond}, // 10.6 ms
+		{time.Millisecond, time.Millisecond},
+	} {
+		ds.perGoroutine.Store(int64(test.each))
+		require.Eventually(t, func() bool { // goroutines of the runtime come and go
+			before := time.Duration(runtime.NumGoroutine())
+			lead := ds.lead()
+			return before == time.Duration(runtime.NumGoroutine()) && lead == test.want*before*5/4
+		}, 10*time.Second, time.Millisecond, "%v", test.each)
+	}
+
+	m := quiet()
+	task := undriven(t, m, running)
+	began := time.Now()
+	m.stacks([]*run{task.run})
+	assert.Positive(t, m.dumps.perGoroutine.Load())
+	assert.LessOrEqual(t, time.Duration(m.dumps.perGoroutine.Load()), time.Since(began)/n)
 }
