@@ -165,9 +165,9 @@ func TestDumpLead(t *testing.T) {
 	} {
 		ds.perGoroutine.Store(int64(test.each))
 		require.Eventually(t, func() bool { // goroutines of the runtime come and go
-			before := time.Duration(runtime.NumGoroutine())
+			before := runtime.NumGoroutine()
 			lead := ds.lead()
-			return before == time.Duration(runtime.NumGoroutine()) && lead == test.want*before*5/4
+			return before == runtime.NumGoroutine() && int(lead) == int(test.want)*before*5/4
 		}, 10*time.Second, time.Millisecond, "%v", test.each)
 	}
 

@@ -71,7 +71,7 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 		}
 		return err
 	}
-	if err := unlessStopping(start(m)); err != nil {
+	if err = unlessStopping(start(m)); err != nil {
 		return err
 	}
 	m.groupStarted.Store(true)

@@ -87,9 +87,9 @@ func TestStopIsSharedByThoseOfTheSameTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := quiet()
 		var tasks []*Task
-		for _, timeout := range []time.Duration{3, 1, 2, 1, 3} {
+		for _, seconds := range []int{3, 1, 2, 1, 3} {
 			task := undriven(t, m, running)
-			task.config = &taskConfig{manager: m, stopTimeout: timeout * time.Second}
+			task.config = &taskConfig{manager: m, stopTimeout: time.Duration(seconds) * time.Second}
 			tasks = append(tasks, task)
 		}
 		stops, accepted, detached := m.requestAll(t.Context(), tasks, nil, stopRequest, true)

@@ -32,8 +32,8 @@ func (b *eventBus) subscribe(ctx context.Context) <-chan Event {
 	bus := weak.Make(b)
 	unbind := context.AfterFunc(ctx, func() {
 		s.close()
-		if b := bus.Value(); b != nil {
-			b.removeSubscriber(s)
+		if still := bus.Value(); still != nil {
+			still.removeSubscriber(s)
 		}
 	})
 	b.addSubscriber(s)
