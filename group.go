@@ -71,7 +71,8 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 		}
 		return err
 	}
-	if err = unlessStopping(start(m)); err != nil {
+	err = unlessStopping(start(m))
+	if err != nil {
 		return err
 	}
 	m.groupStarted.Store(true)
