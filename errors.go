@@ -273,8 +273,9 @@ const (
 	yes
 )
 
-// mostErrors is how many errors are looked at that one wraps. One that has more wraps itself.
-const mostErrors = 1000
+// mostErrors is how many errors are looked at that one wraps, directly or not: more than any StopAll joins. One that has more wraps
+// itself.
+const mostErrors = 100_000
 
 // inner returns what err wraps: one error, or several, or nothing. It returns false if that takes user code to know, or if err is
 // a nil pointer, whose methods may panic. Types of the standard library and ours are asked.

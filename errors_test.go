@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,4 +166,17 @@ func TestErrorThatWrapsItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An error of many is not taken for one that wraps itself.
+func TestErrorThatWrapsMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(context.Context) error {
+			return errors.Join(slices.Repeat([]error{fmt.Errorf("wrapped: %w", errBoom)}, 10_000)...)
+		}, noRestart)
+		<-task.Done()
+		assert.Equal(t, 10_000, strings.Count(task.Err().Error(), "boom"))
+		assert.ErrorIs(t, task.Err(), errBoom)
+	})
 }
