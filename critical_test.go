@@ -479,7 +479,6 @@ func TestCriticalTaskWaitsInVainForAnotherOne(t *testing.T) {
 			t.Run(name+"/"+way, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					m := mustNew(t)
-					begin(t, m)
 					runs := 0
 					start(t, m, "db", func(ctx context.Context) error {
 						if runs++; runs == 1 {
@@ -488,6 +487,8 @@ func TestCriticalTaskWaitsInVainForAnotherOne(t *testing.T) {
 						return untilStopped(ctx)
 					})
 					start(t, m, "queue", boom, noRestart)
+					synctest.Wait()
+					begin(t, m) // when both have been given up: while they execute they are ready
 					synctest.Wait()
 					goesOn(t, m)
 					synctest.Wait()

@@ -244,6 +244,7 @@ func TestMutualStopAfterARestartThatPanicked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		first := start(t, m, "first", func(ctx context.Context) error {
+			time.Sleep(time.Second) // so that the second one executes
 			assert.Panics(t, func() { _ = m.RestartTask(panickyContext{ctx}, "second") })
 			return slowToStop(time.Second)(ctx)
 		})
@@ -254,7 +255,7 @@ func TestMutualStopAfterARestartThatPanicked(t *testing.T) {
 				assert.NoError(t, m.StopTask(ctx, "first"))
 				took(t, time.Second, began)
 			}
-			return untilStopped(ctx)
+			return slowToStop(time.Second)(ctx) // the restart waits
 		})
 		require.NoError(t, first.Wait(t.Context()))
 		assert.EqualValues(t, 2, second.Stats().Runs)
