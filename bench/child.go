@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"time"
 )
 
@@ -47,7 +48,11 @@ func (o order) execute() (values, error) {
 	if !ok {
 		return nil, fmt.Errorf("there is no side %q", o.Side)
 	}
+	goroutines := runtime.NumGoroutine()
 	v, err := w.run(s.make)
+	if err == nil {
+		err = settle(goroutines) // the next work in this process, if there is one, counts goroutines, too
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s by %s: %w", o.Work, o.Side, err)
 	}

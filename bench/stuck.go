@@ -153,9 +153,6 @@ func stuckPairs(n int) work {
 				}
 			}
 			close(stuck.released)
-			for t := range m.Tasks() {
-				<-t.Done()
-			}
 			if err := settle(goroutines); err != nil {
 				return nil, err
 			}
