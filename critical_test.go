@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -444,7 +445,9 @@ func TestCriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
 					return m.Health().State
 				}
 				start(t, m, "vital", untilStopped, critical, dependsOn(test.dependsOn...))
-				start(t, m, "between", untilStopped, dependsOn("db"))
+				if slices.Contains(test.dependsOn, "between") { // otherwise "vital" is the only dependent
+					start(t, m, "between", untilStopped, dependsOn("db"))
+				}
 				assert.Equal(t, taskmanager.HealthDegraded, state(), "it waits")
 				start(t, m, "db", failAt(time.Second), noRestart, taskmanager.WithReadiness(time.Hour)) // it is never ready
 				time.Sleep(time.Second)
@@ -454,6 +457,21 @@ func TestCriticalTaskThatWaitsForOneThatWasGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The error says who was given up, and by way of whom the critical task waits for it.
+func TestCriticalTaskThatWaitsInVainNamesTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "vital", untilStopped, critical, dependsOn("between"))
+		start(t, m, "between", untilStopped, dependsOn("db"))
+		start(t, m, "db", boom, noRestart, taskmanager.WithReadiness(time.Minute)) // it is never ready
+		err := m.Run(t.Context())
+		require.EqualError(t, err, `taskmanager: task "vital" waits for task "between": `+
+			`taskmanager: task "between" waits for task "db", which was given up: `+
+			`taskmanager: gave up task "db" after 0 restarts within 1m0s: boom`)
+		require.ErrorIs(t, err, errBoom)
+	})
 }
 
 // A critical task that waits in vain for several says for which of them it does so now.

@@ -31,7 +31,7 @@ func (d *driver) awaitReadiness(name string) bool {
 	c := m.watchReadiness(name)
 	defer m.unwatchReadiness(name, c)
 	if m.firstUnready([]string{name}) == "" {
-		return true
+		return true // since it was found unready
 	}
 	d.hold(c)
 	return false
@@ -395,9 +395,6 @@ func (m *Manager) removeDependentLocked(t *Task) {
 	m.dependentCount.Add(-1)
 	for _, name := range t.config.dependsOn {
 		dependents := m.dependents[name]
-		if dependents == nil {
-			continue // it was given twice
-		}
 		d := m.tasks.find(name)
 		unlisted := d != nil && d.State().Ended() && m.listLocked(d) == nil
 		delete(dependents, t)

@@ -106,6 +106,101 @@ func dependOnDB(m *Manager, n int) []*Task {
 	return tasks
 }
 
+// Who was replaced while it looked, or waits no longer, does not note for whom it would wait in vain; and who finds what it has found
+// before wakes nobody.
+func TestDependentThatDoesNotWaitIsNotDoomed(t *testing.T) {
+	for name, test := range map[string]struct {
+		phase  phase
+		driver uint32
+		again  bool // it has found the same before
+		noted  bool
+	}{
+		"it waits":              {phase: waiting, driver: firstDriver, noted: true},
+		"it looks again":        {phase: waiting, driver: firstDriver, again: true},
+		"it was replaced":       {phase: waiting, driver: firstDriver + 1},
+		"it is in backoff":      {phase: inBackoff, driver: firstDriver},
+		"it has run since":      {phase: running, driver: firstDriver},
+		"another one executes":  {phase: running, driver: firstDriver + 1},
+		"it was stopped before": {phase: stopped, driver: firstDriver},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := quiet(WithMaxRestarts(0))
+				db, err := m.StartTask("db", func(context.Context) error { return errors.New("boom") })
+				require.NoError(t, err)
+				<-db.Done()
+				synctest.Wait() // its goroutine is done with the Manager, too
+				task := undriven(t, m, test.phase)
+				config := m.config.task
+				config.dependsOn = []string{"db"}
+				task.config, task.driver = &config, test.driver
+				m.dependentCount.Store(1)
+				d := driver{task: task, id: firstDriver}
+				if test.again {
+					d.checkDoomed()
+				}
+				change := m.watchReadiness("a")
+				d.checkDoomed()
+				woken := false
+				select {
+				case <-change.happened:
+					woken = true
+				default:
+				}
+				assert.Equal(t, test.noted, woken)
+				if test.noted || test.again {
+					require.EqualError(t, task.doomedLocked(), `taskmanager: task "a" waits for task "db", which was given up: `+
+						`taskmanager: gave up task "db" after 0 restarts within 1m0s: boom`)
+				} else {
+					require.NoError(t, task.doomedLocked())
+				}
+			})
+		})
+	}
+}
+
+// What two ways of a search lead to is looked at once: there are 2^40 ways here.
+func TestDependencyThatFailedIsNotSoughtAmongManyWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := quiet()
+		const layers = 40
+		body := func(context.Context) error { return nil }
+		for i := range layers {
+			for _, name := range []string{"a", "b"} {
+				_, err := m.StartTask(fmt.Sprint(name, i), body, WithDependsOn(fmt.Sprint("a", i+1), fmt.Sprint("b", i+1)))
+				require.NoError(t, err)
+			}
+		}
+		synctest.Wait()
+		top, ok := m.Lookup("a0")
+		require.True(t, ok)
+		m.mu.Lock()
+		assert.False(t, m.waitsForFailedLocked(top, make(map[*Task]bool)))
+		m.mu.Unlock()
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
+// What a task that waits in vain has found is the same as before if it says the same.
+func TestDoomIsTheSame(t *testing.T) {
+	boom := errors.New("boom")
+	one := &doomError{"a", "db", true, boom}
+	for name, test := range map[string]struct {
+		a, b error
+		same bool
+	}{
+		"none":              {nil, nil, true},
+		"it begins":         {nil, one, false},
+		"it ends":           {one, nil, false},
+		"the same":          {one, &doomError{"a", "db", true, boom}, true},
+		"another task":      {one, &doomError{"a", "queue", true, boom}, false},
+		"it waits likewise": {one, &doomError{"a", "db", false, boom}, false},
+		"another error":     {one, &doomError{"a", "db", true, errors.New("boom")}, false},
+	} {
+		assert.Equal(t, test.same, sameDoom(test.a, test.b), name)
+	}
+}
+
 // However many depend on a task, the Manager's lock is held for a few of them at a time. They may come and go meanwhile: one
 // that is there all the time is found, once.
 func TestDependentsAreFoundAFewAtATime(t *testing.T) {

@@ -483,12 +483,13 @@ func TestDependencyCycleIsNotFoundAmongManyWays(t *testing.T) {
 		}
 		_, err := m.StartTask(layer(layers)[0], untilStopped, dependsOn("a0"))
 		require.ErrorContains(t, err, `makes a cycle: "a40" -> "a0" -> `)
-		start(t, m, "c", untilStopped, dependsOn(layer(0)...))
+		start(t, m, "d", untilStopped, dependsOn("c"))
+		start(t, m, "c", untilStopped, dependsOn(layer(0)...)) // all ways are looked at, and none leads to "c"
 		for _, name := range layer(layers) {
 			start(t, m, name, untilStopped)
 		}
 		synctest.Wait()
-		assert.Equal(t, 2*layers+3, m.Stats().Running)
+		assert.Equal(t, 2*layers+4, m.Stats().Running)
 	})
 }
 
@@ -726,6 +727,28 @@ func TestDependentsAreNamedInTheLog(t *testing.T) {
 		synctest.Wait()
 		assert.Len(t, lines.got(), 1)
 	})
+}
+
+// A line does not name more than twenty.
+func TestDependentsOfWhichThereAreManyAreCounted(t *testing.T) {
+	for n, rest := range map[int]string{19: "", 20: "", 21: " and 1 more", 22: " and 2 more"} {
+		synctest.Test(t, func(t *testing.T) {
+			lines := newLines(slog.LevelWarn)
+			m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+			start(t, m, "a", untilStopped)
+			for i := range n {
+				start(t, m, fmt.Sprint("b", i), untilStopped, dependsOn("a"))
+			}
+			synctest.Wait()
+			require.NoError(t, m.StopTask(t.Context(), "a"))
+			synctest.Wait()
+			got := lines.about("depend")
+			require.Len(t, got, 1)
+			assert.Equal(t, min(n, 20), strings.Count(got[0], `"b`))
+			_, after, _ := strings.Cut(got[0], " and ")
+			assert.Equal(t, strings.TrimPrefix(rest, " and "), after)
+		})
+	}
 }
 
 // Counterexamples that the model has found, each in its shortest form.

@@ -339,8 +339,8 @@ func classify(err error) (permanent, leaves answer) {
 
 // classifyFirst is classify for the first so many errors.
 func classifyFirst(left *int, err error) (permanent, leaves answer) {
-	for ; err != nil; *left-- {
-		if *left <= 0 {
+	for err != nil {
+		if *left--; *left < 0 {
 			return permanent, leaves
 		}
 		switch err.(type) { //nolint:errorlint // one step of a walk
@@ -366,7 +366,7 @@ func classifyFirst(left *int, err error) (permanent, leaves answer) {
 func isEndless(err error) bool {
 	left := mostErrors
 	classifyFirst(&left, err)
-	return left <= 0
+	return left < 0
 }
 
 // isPermanentByMethods reports whether err forbids a restart, if that is otherwise unknown. It calls user code.

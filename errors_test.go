@@ -94,6 +94,10 @@ func TestGiveUpError(t *testing.T) {
 	require.ErrorAs(t, byPolicy, &err)
 	assert.Equal(t, "a", err.Task)
 
+	shortest := &taskmanager.GiveUpError{Task: "a", Restarts: 1, Window: 1, Err: errBoom}
+	require.EqualError(t, shortest, `taskmanager: gave up task "a" after 1 restart within 1ns: boom`)
+	require.ErrorIs(t, shortest, taskmanager.ErrTooManyRestarts)
+
 	require.EqualError(t, &taskmanager.GiveUpError{Task: "a"}, `taskmanager: gave up task "a"`)
 	require.NotErrorIs(t, byLimit, taskmanager.ErrStopped)
 }
@@ -105,6 +109,12 @@ func TestOptionError(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, "WithHistory", refused.Option)
 	assert.NoError(t, errors.Unwrap(refused))
+
+	// A name may be long.
+	for n, more := range map[int]string{79: "", 80: "", 82: " and 2 bytes more"} {
+		err := &taskmanager.OptionError{Option: "name", Value: strings.Repeat("x", n), Reason: "is odd"}
+		require.EqualError(t, err, fmt.Sprintf("taskmanager: name %q%s: is odd", strings.Repeat("x", min(n, 80)), more))
+	}
 }
 
 // The nil pointers of those types that are looked at without a recover: their methods panic.

@@ -98,6 +98,57 @@ func TestEventCauseOfAStop(t *testing.T) {
 	}
 }
 
+// How long a run lasted is in the lines of its end, however short it was, and in no others.
+func TestEventUptimeInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelDebug)
+		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+		start(t, m, "a", readyAfter(time.Second), taskmanager.WithReadiness(time.Minute))
+		time.Sleep(2 * time.Second)
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		start(t, m, "b", untilStopped)
+		time.Sleep(time.Nanosecond)
+		require.NoError(t, m.StopTask(t.Context(), "b"))
+		start(t, m, "c", untilStopped, dependsOn("nobody"))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "c"))
+		synctest.Wait()
+		assert.Equal(t, []string{
+			"DEBUG task started | task=a run=1",
+			"DEBUG task ready | task=a run=1",
+			"INFO task stopped | task=a run=1 cause=taskmanager: task was stopped uptime=2s",
+			"DEBUG task started | task=b run=1",
+			"INFO task stopped | task=b run=1 cause=taskmanager: task was stopped uptime=1ns",
+			"INFO task stopped | task=c run=0 cause=taskmanager: task was stopped",
+		}, lines.got())
+	})
+}
+
+// An error that says that it wraps several, and has none.
+type emptyJoinError struct{}
+
+func (emptyJoinError) Error() string   { return "nothing within" }
+func (emptyJoinError) Unwrap() []error { return nil }
+
+// A parent may end for ErrRestarted, too: then the error of the event is the body's, whatever that wraps.
+func TestEventOfARestartOfTheParent(t *testing.T) {
+	for name, err := range map[string]error{"none": emptyJoinError{}, "two": errors.Join(errBoom, errDeaf)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancel := context.WithCancelCause(t.Context())
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithContext(parent))
+				start(t, m, "a", func(ctx context.Context) error { <-ctx.Done(); return err })
+				time.Sleep(time.Second)
+				cancel(taskmanager.ErrRestarted)
+				synctest.Wait()
+				assert.Equal(t, []string{fmt.Sprintf("INFO task stopped | task=a run=1 cause=%v error=%v uptime=1s",
+					taskmanager.ErrRestarted, err)}, lines.about("task stopped"))
+			})
+		})
+	}
+}
+
 // One that was stopped before its first run has a cause, too; what was not stopped has none.
 func TestEventCauseWithoutARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

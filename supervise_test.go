@@ -623,6 +623,39 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 	})
 }
 
+// Likewise one that has waited for what the task depends on.
+func TestSuperviseRestartWhileTheLogIsAskedAfterAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var hang atomic.Bool
+		handler := askedHandler{asked: func(slog.Level) bool {
+			if hang.CompareAndSwap(true, false) {
+				<-release
+			}
+			return false
+		}}
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)))
+		task := start(t, m, "a", untilStopped, dependsOn("db"))
+		synctest.Wait()
+		require.Equal(t, taskmanager.StateWaiting, task.State())
+		db := start(t, m, "db", readyAfter(time.Second), taskmanager.WithReadiness(time.Minute))
+		synctest.Wait()
+		require.False(t, db.Stats().Ready)
+		logged := m.Subscribe(t.Context())
+		hang.Store(true)
+		time.Sleep(2 * time.Second)
+		require.False(t, hang.Load(), "it hangs")
+		began := time.Now()
+		require.NoError(t, task.Restart(t.Context()))
+		took(t, 0, began)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.NotEmpty(t, pending(logged))
+		close(release)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 // A log handler that ends the goroutine when it is asked about the start of a run is not asked about that one again, and is about the
 // next.
 func TestSuperviseAsksTheLogAgain(t *testing.T) {
