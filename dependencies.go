@@ -376,13 +376,13 @@ func (m *Manager) addDependentLocked(t *Task) {
 			continue
 		}
 		d := m.tasks.find(name)
-		completed := d != nil && d.State() == StateCompleted
-		if completed {
-			m.removeEndedLocked(d)
+		var list *endedList
+		if d != nil && d.State().Ended() {
+			list = m.listLocked(d)
 		}
 		m.dependents[name] = map[*Task]struct{}{t: {}}
-		if completed {
-			m.keepLocked(d) // where those are that others need
+		if list != nil && m.listLocked(d) == nil {
+			list.remove(d) // others need it now
 		}
 	}
 }

@@ -46,6 +46,48 @@ func TestHistoryIsInTheOrderOfTheEnds(t *testing.T) {
 	}
 }
 
+// What others begin to depend on when it has ended is in no list, if it has completed. What Health and Run have to know stays, in its place.
+func TestHistoryOfWhatOthersBeginToDependOn(t *testing.T) {
+	m := quiet(WithMaxRestarts(0))
+	done := func(context.Context) error { return nil }
+	tasks := make(map[string]*Task)
+	for _, name := range []string{"vital", "failed", "plain", "last", "lastVital"} {
+		body, options := done, []TaskOption(nil)
+		switch name {
+		case "vital", "lastVital":
+			options = []TaskOption{WithCritical()}
+		case "failed":
+			body = func(context.Context) error { return errors.New("boom") }
+		}
+		var err error
+		tasks[name], err = m.StartTask(name, body, options...)
+		require.NoError(t, err)
+		<-tasks[name].Done()
+	}
+	names := func(l *endedList) (names []string) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for t := l.oldest; t != nil; t = t.nextEnded {
+			names = append(names, t.name)
+		}
+		assert.Len(t, names, l.n)
+		return names
+	}
+	kept := []string{"vital", "failed", "lastVital"}
+	require.Equal(t, kept, names(&m.history.kept))
+	require.Equal(t, []string{"plain", "last"}, names(&m.history.ended))
+	dependent, err := m.StartTask("dependent", done, WithDependsOn("failed", "plain", "vital", "nobody"))
+	require.NoError(t, err)
+	assert.Equal(t, kept, names(&m.history.kept))
+	assert.Equal(t, []string{"last"}, names(&m.history.ended))
+	require.NoError(t, dependent.Stop(t.Context()))
+	_, err = m.StartTask("dependent", func(ctx context.Context) error { <-ctx.Done(); return nil }) // which depends on nobody
+	require.NoError(t, err)
+	assert.Equal(t, kept, names(&m.history.kept))
+	assert.Equal(t, []string{"plain", "last"}, names(&m.history.ended))
+	require.NoError(t, m.StopAll(t.Context()))
+}
+
 // What a task has needed that is forgotten, of those that were given up, is among those that nobody needs then: they are counted after
 // that.
 func TestHistoryForgetsWhatWasNeededByWhatItForgets(t *testing.T) {
