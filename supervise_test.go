@@ -681,6 +681,27 @@ func TestSuperviseAsksTheLogAgain(t *testing.T) {
 	})
 }
 
+// A log handler that does not want the lines of starts is asked once for each, also while somebody else hears of them.
+func TestSuperviseAsksTheLogOnceForAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		handler := askedHandler{asked: func(l slog.Level) bool {
+			if l == slog.LevelDebug {
+				asked.Add(1)
+			}
+			return false
+		}}
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", failAt(0, 0))
+		time.Sleep(time.Hour)
+		require.EqualValues(t, 3, task.Stats().Runs)
+		assert.EqualValues(t, 3, asked.Load())
+		assert.Len(t, ofKind(taskmanager.EventStarted, pending(events)), 3)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 // The methods of an error are called once for each thing that they are to say.
 func TestSuperviseAsksAnErrorOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
