@@ -339,8 +339,7 @@ func (o *outbox) settleBatch(c *callResult) (retired bool) {
 	}
 	now := time.Now()
 	o.failures++
-	o.askedUntil = time.Time{}
-	if c.asked {
+	if c.asked { // what it has asked for before is over
 		o.askedUntil = now.Add(c.retryAfter)
 	}
 	noTime := c.asked && !o.flushUntil.IsZero() && !o.askedUntil.Before(o.flushUntil)

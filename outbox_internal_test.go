@@ -50,6 +50,51 @@ func TestOutboxIsPendingWhileItIsReplaced(t *testing.T) {
 	})
 }
 
+// A call of a Reporter that was replaced is pending until it returns or is given up, whichever comes first, and not twice.
+func TestOutboxIsPendingOnce(t *testing.T) {
+	held := func(t *testing.T) (b *eventBus, release chan struct{}) {
+		t.Helper()
+		c := newConfig()
+		c.logger = slog.New(slog.DiscardHandler)
+		b = newEventBus(t.Context(), &c, nil)
+		began, release := make(chan struct{}), make(chan struct{})
+		b.setReporter(ReporterFunc(func(context.Context, Event) error { close(began); <-release; return nil }))
+		b.deliver(&Event{Kind: EventFailed, Task: "a"})
+		<-began
+		b.setReporter(nil)
+		require.Equal(t, 1, b.pending.N())
+		return b, release
+	}
+	forgets := func(t *testing.T, b *eventBus) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return len(b.replaced) == 0
+		}, time.Minute, time.Millisecond)
+	}
+	t.Run("given up first", func(t *testing.T) {
+		b, release := held(t)
+		assert.True(t, b.abandon())
+		b.pending.Wait(t.Context()) // for the line
+		close(release)
+		forgets(t, b)
+		assert.Zero(t, b.pending.N())
+	})
+	t.Run("returned first", func(t *testing.T) {
+		b, release := held(t)
+		b.mu.Lock()
+		close(release)
+		waitsForLock(t, ").forget(")
+		for _, o := range b.replaced {
+			o.release()
+		}
+		b.mu.Unlock()
+		forgets(t, b)
+		assert.Zero(t, b.pending.N())
+	})
+}
+
 // A timer that fires when its call of the Reporter has just returned says nothing about the next one.
 func TestOutboxSaysOfOneCallThatItDoesNotReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"runtime/pprof"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/internal/goroutines"
 )
 
 // wants is about subscribers for all events, and about reporters for those of which they hear, here and in the buses around. It
@@ -55,35 +58,54 @@ func (h enabledHandler) Enabled(context.Context, slog.Level) bool { h.asked(); r
 
 // While the log's handler hangs, lines about reporters wait up to a limit. Those beyond it are counted.
 func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
+	for _, tooMany := range []int{0, 1, 49} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			var dropped, lines, inside int64
+			c := newConfig()
+			c.logger = slog.New(handlerFunc(func(r slog.Record) {
+				inside++
+				assert.EqualValues(t, 1, inside, "one at a time")
+				<-release
+				inside--
+				lines++
+				r.Attrs(func(a slog.Attr) bool {
+					if a.Key == "lines_dropped" {
+						dropped += a.Value.Int64()
+					}
+					return true
+				})
+			}))
+			b := newEventBus(t.Context(), &c, nil)
+			b.logLater("first")
+			synctest.Wait() // it is in the handler
+			for range 100 + tooMany {
+				b.logLater("another")
+			}
+			synctest.Wait()
+			assert.Equal(t, 101, b.pending.N())
+			close(release)
+			b.pending.Wait(t.Context())
+			assert.EqualValues(t, 101, lines)
+			assert.EqualValues(t, tooMany, dropped)
+			b.logLater("last")
+			b.pending.Wait(t.Context())
+			assert.EqualValues(t, 102, lines)
+			assert.EqualValues(t, tooMany, dropped)
+		})
+	}
+}
+
+// What a task's goroutine leaves to be logged is logged by one that bears none of the task's labels.
+func TestBusLogsOnAGoroutineOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		var dropped, lines int64
 		c := newConfig()
-		c.logger = slog.New(handlerFunc(func(r slog.Record) {
-			<-release
-			lines++
-			r.Attrs(func(a slog.Attr) bool {
-				if a.Key == "lines_dropped" {
-					dropped += a.Value.Int64()
-				}
-				return true
-			})
-		}))
+		var stacks []byte
+		c.logger = slog.New(handlerFunc(func(slog.Record) { stacks = goroutines.Stacks("1", "a")["a"] }))
 		b := newEventBus(t.Context(), &c, nil)
-		b.logLater("first")
-		synctest.Wait() // it is in the handler
-		for range 149 {
-			b.logLater("another")
-		}
-		assert.Equal(t, 101, b.pending.N())
-		close(release)
+		pprof.Do(t.Context(), goroutines.Labels("1", "a"), func(context.Context) { b.logLater("a line") })
 		b.pending.Wait(t.Context())
-		assert.EqualValues(t, 101, lines)
-		assert.EqualValues(t, 49, dropped)
-		b.logLater("last")
-		b.pending.Wait(t.Context())
-		assert.EqualValues(t, 102, lines)
-		assert.EqualValues(t, 49, dropped)
+		assert.NotContains(t, string(stacks), "writeLines")
 	})
 }
 
@@ -136,4 +158,13 @@ func TestBusForgetsReporters(t *testing.T) {
 		assert.Nil(t, outbox.Value())
 		runtime.KeepAlive(b)
 	})
+}
+
+// One that is not being called when it is replaced is forgotten at once.
+func TestBusForgetsAReporterThatIsNotCalled(t *testing.T) {
+	c := newConfig()
+	b := newEventBus(t.Context(), &c, nil)
+	b.setReporter(ReporterFunc(func(context.Context, Event) error { return nil }))
+	b.setReporter(nil)
+	assert.Empty(t, b.replaced)
 }
