@@ -375,14 +375,9 @@ func (m *Manager) addDependentLocked(t *Task) {
 			dependents[t] = struct{}{}
 			continue
 		}
-		d := m.tasks.find(name)
-		var list *endedList
-		if d != nil && d.State().Ended() {
-			list = m.listLocked(d)
-		}
 		m.dependents[name] = map[*Task]struct{}{t: {}}
-		if list != nil && m.listLocked(d) == nil {
-			list.remove(d) // others need it now
+		if d := m.tasks.find(name); d != nil && d.State().Ended() && m.listLocked(d) == nil {
+			m.history.ended.remove(d) // others need it now
 		}
 	}
 }

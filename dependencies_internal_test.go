@@ -106,6 +106,15 @@ func dependOnDB(m *Manager, n int) []*Task {
 	return tasks
 }
 
+func hasHappened(c *readinessChange) bool {
+	select {
+	case <-c.happened:
+		return true
+	default:
+		return false
+	}
+}
+
 // Who was replaced while it looked, or waits no longer, does not note for whom it would wait in vain; and who finds what it has found
 // before wakes nobody.
 func TestDependentThatDoesNotWaitIsNotDoomed(t *testing.T) {
@@ -141,13 +150,7 @@ func TestDependentThatDoesNotWaitIsNotDoomed(t *testing.T) {
 				}
 				change := m.watchReadiness("a")
 				d.checkDoomed()
-				woken := false
-				select {
-				case <-change.happened:
-					woken = true
-				default:
-				}
-				assert.Equal(t, test.noted, woken)
+				assert.Equal(t, test.noted, hasHappened(change))
 				if test.noted || test.again {
 					require.EqualError(t, task.doomedLocked(), `taskmanager: task "a" waits for task "db", which was given up: `+
 						`taskmanager: gave up task "db" after 0 restarts within 1m0s: boom`)
@@ -384,12 +387,7 @@ func TestDependentThatBeginsIsNotDoomed(t *testing.T) {
 		change := m.watchReadiness("a")
 		d := driver{task: task, id: firstDriver}
 		require.True(t, d.begin())
-		select {
-		case <-change.happened:
-			assert.True(t, doomed)
-		default:
-			assert.False(t, doomed)
-		}
+		assert.Equal(t, doomed, hasHappened(change))
 		assert.NoError(t, task.doomedLocked())
 	}
 }

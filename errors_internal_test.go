@@ -73,9 +73,9 @@ func TestErrorOfTheMostThatAreLookedAt(t *testing.T) {
 		chain = fmt.Errorf("wrapped: %w", chain)
 	}
 	for left, follows := range map[int]bool{3: false, 4: true} {
-		took := left
-		classifyFirst(&took, chain)
-		assert.Equal(t, !follows, took < 0, left)
+		ofClassify := left
+		classifyFirst(&ofClassify, chain)
+		assert.Equal(t, !follows, ofClassify < 0, left)
 		assert.Equal(t, follows, isOnly(&left, chain, boom))
 	}
 }

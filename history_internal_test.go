@@ -50,7 +50,6 @@ func TestHistoryIsInTheOrderOfTheEnds(t *testing.T) {
 func TestHistoryOfWhatOthersBeginToDependOn(t *testing.T) {
 	m := quiet(WithMaxRestarts(0))
 	done := func(context.Context) error { return nil }
-	tasks := make(map[string]*Task)
 	for _, name := range []string{"vital", "failed", "plain", "last", "lastVital"} {
 		body, options := done, []TaskOption(nil)
 		switch name {
@@ -59,10 +58,9 @@ func TestHistoryOfWhatOthersBeginToDependOn(t *testing.T) {
 		case "failed":
 			body = func(context.Context) error { return errors.New("boom") }
 		}
-		var err error
-		tasks[name], err = m.StartTask(name, body, options...)
+		task, err := m.StartTask(name, body, options...)
 		require.NoError(t, err)
-		<-tasks[name].Done()
+		<-task.Done()
 	}
 	names := func(l *endedList) (names []string) {
 		m.mu.Lock()
