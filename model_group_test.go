@@ -121,7 +121,7 @@ const (
 	sawHandStopped = "a group whose critical task was stopped by hand"
 )
 
-// groupSights are what must have been seen after so many examples.
+// groupSights are as rareSights.
 var groupSights = map[string]int{
 	sawRestarted: 500, sawStuck: 500, sawFailed: 500, sawNotReady: 500, sawOverdue: 500, sawEnding: 500,
 	sawLeftBehind: 2000, sawCompleted: 2000, sawHandStopped: 2000,
