@@ -140,6 +140,51 @@ func TestBackoffIsResetByAHealthyRun(t *testing.T) {
 	}
 }
 
+// A run is healthy however it ends: also if it is restarted by hand, and if that happens while it is judged. The next delay is
+// after a failure of another one.
+func TestBackoffIsResetByAHealthyRunThatIsRestarted(t *testing.T) {
+	const healthy = time.Minute
+	for name, c := range map[string]struct {
+		lasts  time.Duration
+		end    func(ctx context.Context) error
+		delays []time.Duration
+	}{
+		"healthy": {healthy, untilStopped, seconds(2, 3, 2)},
+		"not yet": {healthy - 1, untilStopped, seconds(2, 3, 4.5)},
+		"while it is judged": {healthy, func(context.Context) error {
+			time.Sleep(healthy)
+			return askedError{func() { time.Sleep(time.Hour) }}
+		}, seconds(2, 3, 0, 2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithBackoffJitter(0))
+				events := m.Subscribe(t.Context())
+				runs := 0
+				task := start(t, m, "a", func(ctx context.Context) error {
+					switch runs++; runs {
+					case 3:
+						return c.end(ctx)
+					case 5:
+						return untilStopped(ctx)
+					}
+					return errBoom
+				}, taskmanager.WithHealthyAfter(healthy))
+				time.Sleep(5*time.Second + c.lasts)
+				synctest.Wait()
+				require.NoError(t, task.Restart(t.Context()))
+				time.Sleep(time.Hour)
+				var delays []time.Duration
+				for _, e := range ofKind(taskmanager.EventFailed, pending(events)) {
+					delays = append(delays, e.Delay)
+				}
+				assert.Equal(t, c.delays, delays)
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
 // backoff.ExponentialBackOff gives up after 15 minutes by itself, with a delay of -1 that makes a hot loop.
 func TestBackoffOfTwentyMinutesIsNoHotLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -229,6 +274,19 @@ func TestBackoffPolicyIsResetAfterAHealthyRunAlone(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.EqualValues(t, 3, task.Stats().Failures)
 		assert.Equal(t, []int{4, 2}, s.resets, "before the first delay, for it may have a clock of its own, and before the third")
+	})
+}
+
+func TestBackoffPolicyIsResetAfterAHealthyRunThatIsRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		s := &script{delays: make([]time.Duration, 3)}
+		task := start(t, m, "a", failAt(0, time.Hour, 2*time.Minute, 3*time.Minute-1), s.option())
+		time.Sleep(time.Minute)
+		require.NoError(t, task.Restart(t.Context()))
+		time.Sleep(time.Hour)
+		assert.EqualValues(t, 3, task.Stats().Failures)
+		assert.Equal(t, []int{3, 2}, s.resets, "before the first delay, and before the second, but not before the third")
 	})
 }
 

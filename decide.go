@@ -32,11 +32,13 @@ type decision struct {
 	overdue *overdueRun     // of becameOverdue
 	timeout time.Duration   // of deadlinePassed
 	delays  backoff.BackOff // of revived
-	end     runEnd          // of returned…
+	end     runEnd          // of returned…; of judgedGiveUp, if the task waits: of the run before
 	verdict verdict         // of returned… and judgedRestart: on the run that has ended
 	outlook outlook         // what follows by that
 
-	begun  *run
+	begun      *run
+	canceledBy error // of returned…: why the context of the run had ended before the body; nil if it had not
+
 	cancel *run  // whose context is to be ended
 	cause  error // of that
 	told   occurrence
@@ -144,7 +146,7 @@ func (t *Task) decideLocked(n *decision) {
 			return
 		}
 		// The end of the parent context is a request that a body may have heard of before the Manager has.
-		if n.parentDone && t.machine.pending < stopRequest {
+		if n.parentDone && !t.machine.pending.stops() {
 			n.request = parentDoneRequest
 			t.applyLocked(n, askedStop)
 		}
@@ -194,7 +196,8 @@ func (t *Task) ownDelayLocked() time.Duration {
 		}
 		p.delays, _ = t.config.newDelays() // without a policy of the user's there is no error
 	}
-	d, _ := nextDelay(p.delays, p.judged.uptime >= t.config.healthy())
+	d, _ := nextDelay(p.delays, p.healthy)
+	p.healthy = false
 	return d
 }
 
@@ -294,12 +297,16 @@ func (t *Task) endRunLocked(n *decision) {
 	}
 	t.run = nil
 	p := t.record
-	if p != nil && p.overdue != nil {
-		n.end.err = p.overdue.joinBodyError(n.end.err)
-		p.overdue = nil
+	if p != nil {
+		p.healthy = p.healthy || n.end.uptime >= t.config.healthy()
+		if p.overdue != nil {
+			n.end.err = p.overdue.joinBodyError(n.end.err)
+			p.overdue, n.canceledBy = nil, nil // the error says both
+		}
 	}
 	if n.unsure {
-		t.recordLocked().unsure = n.end.err
+		end := n.end
+		t.recordLocked().unsure = &end
 	}
 }
 
@@ -359,9 +366,9 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		o.kind, o.cause = EventStopped, ErrRestarted
 		o.err = errRestartedBeside(n.end.err)
 	case publishStopped:
-		o.kind, o.cause, o.alone = EventStopped, t.causeOf(t.machine.pending), t.machine.pending == stopRequest
+		o.kind, o.cause, o.alone = EventStopped, t.causeOf(t.machine.pending), t.machine.pending.alone()
 		if was.executes() {
-			o.err = besideCause(n.end.err, o.cause)
+			o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
 		}
 	case publishGaveUp:
 		p := t.record
@@ -383,7 +390,7 @@ func errRestartedBeside(err error) error {
 func (t *Task) publishRunEndLocked(n *decision) {
 	p, o := t.record, n.occurrence()
 	o.kind, o.now, o.run, o.err, o.uptime = EventFailed, p.judgedAt, p.judged.run, p.judged.err, p.judged.uptime
-	o.delay, o.restarts = p.delay, p.restarts.Len()
+	o.delay, o.restarts = p.delay, p.restarts.Count(p.judgedAt, t.config.window)
 	if o.err == nil {
 		o.kind = EventCompleted
 	}
@@ -408,7 +415,8 @@ func (t *Task) reserveStuckLocked(n *decision) {
 		kind: EventStuck, now: n.now, run: t.runNumberLocked(), uptime: n.now.Sub(t.run.started),
 		err: &StopTimeoutError{Task: t.name, Timeout: n.timeout},
 	}
-	t.recordLocked().stuckEvent = n.stuck
+	p := t.recordLocked()
+	p.stuckEvent, p.stuckAfter = n.stuck, n.timeout
 }
 
 // tellLocked hands an event to the subscribers and the reporters, and notes it for the log.

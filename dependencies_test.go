@@ -729,6 +729,22 @@ func TestDependentsAreNamedInTheLog(t *testing.T) {
 	})
 }
 
+// So it is with one whose restart has timed out: it has stopped, and alone.
+func TestDependentsOfATaskWhoseRestartTimesOutAreNamedInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := observed(t, taskmanager.WithLogger(slog.New(lines)))
+		db := start(t, m, "db", slowToStop(10*time.Second))
+		start(t, m, "a", untilStopped, dependsOn("db"))
+		synctest.Wait()
+		asStuck(t, db.Restart(t.Context()), "db", 5*time.Second)
+		<-db.Done()
+		synctest.Wait()
+		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=db dependents="a"`}, lines.about("depend"))
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
 // A line does not name more than twenty.
 func TestDependentsOfWhichThereAreManyAreCounted(t *testing.T) {
 	for n, rest := range map[int]string{19: "", 20: "", 21: "1 more", 22: "2 more"} {

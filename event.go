@@ -64,7 +64,7 @@ type Event struct {
 	Kind        EventKind
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
 	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted
-	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted, or the cause of the parent context
+	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), or the cause of the parent context
 	Delay       time.Duration // until the next run, before the fleet-wide limit
 	Restarts    int           // within Window, the coming one included
 	MaxRestarts int           // that are allowed within Window; or Unlimited

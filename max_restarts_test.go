@@ -175,6 +175,30 @@ func TestMaxRestartsInTheEventOfAnotherEnd(t *testing.T) {
 	})
 }
 
+// So does that of a failure of which it is not judged whether it is within the limit, for somebody restarts the task meanwhile.
+func TestMaxRestartsInTheEventOfAFailureThatIsNotJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithRestartWindow(10*time.Second))
+		events := m.Subscribe(t.Context())
+		asked := 0
+		policy := &script{next: func() time.Duration {
+			if asked++; asked == 3 {
+				time.Sleep(time.Hour)
+			}
+			return time.Second
+		}}
+		task := start(t, m, "a", failAt(0, 9*time.Second, 11*time.Second), policy.option())
+		time.Sleep(12 * time.Second)
+		require.NoError(t, task.Restart(t.Context()))
+		var restarts []int
+		for _, e := range ofKind(taskmanager.EventFailed, pending(events)) {
+			restarts = append(restarts, e.Restarts)
+		}
+		assert.Equal(t, []int{1, 2, 1}, restarts, "by then one has left the window")
+		time.Sleep(time.Hour)
+	})
+}
+
 func TestMaxRestartsAreNeverReachedByFailuresSlowEnough(t *testing.T) {
 	run := func(t *testing.T, every time.Duration) (*taskmanager.Task, time.Time) {
 		m := newManager(t)

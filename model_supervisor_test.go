@@ -113,6 +113,7 @@ const (
 	askedNothing modelRequest = iota
 	askedToFail
 	askedToRestart
+	askedToRestartInVain // the body has not returned in time: the task stops
 	askedToStop
 	askedToStopAll
 	askedToShutDown
@@ -122,7 +123,7 @@ const (
 // cause is what the body finds in its context.
 func (q modelRequest) cause() errorSet {
 	return [...]errorSet{
-		askedToRestart: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
+		askedToRestart: isRestarted, askedToRestartInVain: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
 	}[q]
 }
 
@@ -152,6 +153,7 @@ type modelTask struct {
 	counts                    modelCounts // in this one
 	restarts                  []time.Duration
 	delay                     time.Duration // the next one
+	healthy                   bool          // a run has been, since the last one
 	started, runStarted, over time.Duration
 	nextRun                   time.Duration
 	lastErr, err              errorSet
@@ -572,7 +574,7 @@ func (m *model) log(t *modelTask, e eventView) bool {
 	}
 	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff
 	early := e.Kind == taskmanager.EventStarted || willRestart
-	last := !early && e.Kind != taskmanager.EventReady && (e.Kind != taskmanager.EventStopped || e.Cause != isRestarted)
+	last := !early && e.Kind != taskmanager.EventReady && (e.Kind != taskmanager.EventStopped || e.Err&isRestarted == 0)
 	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
 	return t.hanging
 }
@@ -632,7 +634,9 @@ func (m *model) obey(name, verb string) {
 	case "long heartbeat":
 		t.beat(m.now + longHeartbeat)
 	default:
-		m.returns(t, endings[verb])
+		if verb != "fail by cause" || *m.cause(t) != 0 {
+			m.returns(t, m.ending(t, verb))
+		}
 	}
 }
 
@@ -659,6 +663,14 @@ var endings = map[string]errorSet{
 	"fail for good": isFail | isPermanent, "fail by canceled": isCanceled, "fail by stuck": isTimeout,
 }
 
+// ending is the error of the body, if it ends as the verb says.
+func (m *model) ending(t *modelTask, verb string) errorSet {
+	if verb == "fail by cause" {
+		return *m.cause(t)
+	}
+	return endings[verb]
+}
+
 // returns judges a run whose body has ended with that error.
 func (m *model) returns(t *modelTask, err errorSet) {
 	e := eventView{Kind: taskmanager.EventStopped, Uptime: m.now - t.runStarted}
@@ -666,13 +678,17 @@ func (m *model) returns(t *modelTask, err errorSet) {
 	if t.state == taskmanager.StateStuck {
 		m.back(t.name)
 	}
+	t.healthy = t.healthy || m.now >= m.health(t.name)
 	asked := m.request(t)
-	if t.late != 0 {
+	switch {
+	case t.late != 0:
 		if err.isOnly(t.late) {
 			err = 0 // the run's own context
 		}
 		err |= t.late
 		t.late = 0
+	case asked > askedToFail && err.isOnly(*m.cause(t)):
+		err = 0 // likewise, whatever has been asked since
 	}
 	if !err.isOnly(t.causeOf(asked)) {
 		e.Err = err
@@ -719,8 +735,8 @@ func (m *model) judge(t *modelTask, e eventView) {
 		m.end(t, taskmanager.StateFailed, e)
 		return
 	}
-	if m.now >= m.health(t.name) {
-		t.delay = t.o.initial
+	if t.healthy {
+		t.delay, t.healthy = t.o.initial, false
 	}
 	e.Delay = t.delay
 	t.delay = min(2*t.delay, 4*t.o.initial)
@@ -906,7 +922,7 @@ func (m *model) expire(s *modelStop) {
 		}
 	}
 	if t.asked == askedToRestart && s.request == askedToRestart {
-		t.asked = askedToStop // what is stuck is not restarted
+		t.asked = askedToRestartInVain // what is stuck is not restarted
 		if wasStuck {
 			m.leaves(t, isTimeout) // that was its last hope
 		}
@@ -931,7 +947,7 @@ func (m *model) settle() {
 			}
 			switch {
 			case t.executing && !t.o.deaf && !t.o.isGroup() && *m.cause(t) != 0:
-				m.returns(t, endings[t.o.farewell])
+				m.returns(t, m.ending(t, t.o.farewell))
 				again = true
 			case t.state == taskmanager.StateBackoff && !t.held && t.nextRun <= m.now:
 				m.await(t)

@@ -158,7 +158,7 @@ var verbs = []string{
 	"reports fail", "reports hang", "reports are deaf", "reports succeed", "reports succeed",
 	// What a body does, if it executes.
 	"ready", "ready", "ready", "ready", "heartbeat", "heartbeat", "long heartbeat", "stale ready", "stale heartbeat",
-	"return", "return", "fail", "fail", "fail", "panic", "panic with error", "goexit", "fail for good", "fail by canceled", "fail by stuck",
+	"return", "return", "fail", "fail", "fail", "panic", "panic with error", "goexit", "fail for good", "fail by canceled", "fail by cause", "fail by cause", "fail by stuck",
 }
 
 // scripts is nested because a plain slice would be short.
@@ -227,7 +227,7 @@ func drawOptions(rt *rapid.T, unit time.Duration) modelOptions {
 		stopTimeout: 2*time.Second + 53*unit,
 		critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
 		deaf:        rapid.Bool().Draw(rt, "deaf"),
-		farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail"}).Draw(rt, "farewell"),
+		farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail by cause", "fail"}).Draw(rt, "farewell"),
 	}
 }
 
@@ -638,6 +638,8 @@ func obey(ctx context.Context, verb string) (ends bool, err error) {
 		return true, fmt.Errorf("wrapped: %w", backoff.Permanent(errFail))
 	case "fail by canceled":
 		return true, context.Canceled
+	case "fail by cause":
+		return ctx.Err() != nil, context.Cause(ctx)
 	case "fail by stuck":
 		return true, fmt.Errorf("wrapped: %w", &taskmanager.StopTimeoutError{})
 	}

@@ -116,8 +116,8 @@ func WithBackOffPolicy(newPolicy func() backoff.BackOff) TaskOption {
 	})
 }
 
-// WithHealthyAfter sets how long a run must last to reset the backoff. The default is the restart
-// window.
+// WithHealthyAfter sets how long a run must last to reset the backoff, however it ends. The default
+// is the restart window.
 func WithHealthyAfter(d time.Duration) TaskOption {
 	return taskOption("WithHealthyAfter", d, func(c *taskConfig) string {
 		c.healthyAfter = d

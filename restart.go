@@ -14,9 +14,11 @@ import (
 // dependencies goes on doing so.
 //
 // Errors are those of StopTask, and [ErrManagerClosed]. If the stop times out, the restart has
-// failed: the task stops for good when its body returns at last. If somebody else stops the task
-// meanwhile, the stop wins and the error is its cause: [ErrStopped], for example. A stuck task is
-// not restarted: RestartTask returns a StopTimeoutError at once.
+// failed: the task stops for good when its body returns at last, and so fails a restart of somebody
+// else that waits for it; the error of that, and the cause of the stop, wrap ErrRestarted. If
+// somebody else stops the task meanwhile, the stop wins and the error is its cause: [ErrStopped],
+// for example. A stuck task is not restarted: RestartTask returns a StopTimeoutError at once, with
+// the time for which it had been waited.
 func (m *Manager) RestartTask(ctx context.Context, name string) error {
 	if err := checkContext(ctx); err != nil {
 		return err
@@ -77,6 +79,8 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 			if err := t.Err(); err != nil {
 				return err // what the run had started executes still: the next one would meet it
 			}
+		case failedRestartRequest:
+			return fmt.Errorf("taskmanager: the restart of task %q has failed with another one: %w", t.name, errRestartTimedOut)
 		default:
 			return fmt.Errorf("taskmanager: the restart of task %q was superseded by a stop: %w", t.name, t.causeOf(followed))
 		}
@@ -99,15 +103,22 @@ func (m *Manager) requestRestart(ctx context.Context, t *Task) (stop *stopOp, ac
 func (t *Task) unrestartable() error {
 	t.mu.Lock()
 	now, r := t.machine, t.run
+	var waited time.Duration
+	if t.record != nil {
+		waited = t.record.stuckAfter
+	}
 	t.mu.Unlock()
 	switch now.phase {
 	case stuck, overdueStuck, restartingStuck:
-		return &StopTimeoutError{Task: t.name, Timeout: t.config.stopTimeout, Stack: t.config.manager.stacks([]*run{r})[r]}
+		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config.manager.stacks([]*run{r})[r]}
 	case stopping:
 		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))
 	}
 	return nil
 }
+
+// errRestartTimedOut is the cause of the stop of a task whose body has not returned in time for its restart.
+var errRestartTimedOut = fmt.Errorf("%w, and its body did not return in time", ErrRestarted)
 
 // errReplaced is not shown to anybody.
 var errReplaced = errors.New("taskmanager: task was replaced")

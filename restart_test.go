@@ -279,15 +279,14 @@ func TestRestartOfAStuckTask(t *testing.T) {
 			return body.hangInBody(ctx)
 		})
 		synctest.Wait()
-		require.Error(t, task.Stop(t.Context()))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		asStuck(t, task.Stop(ctx), "a", time.Second)
 		require.Equal(t, taskmanager.StateStuck, task.State())
 
 		began := time.Now()
-		err := m.RestartTask(t.Context(), "a")
+		stuck := asStuck(t, m.RestartTask(t.Context(), "a"), "a", time.Second) // for that long it has been waited for
 		took(t, 0, began)
-		var stuck *taskmanager.StopTimeoutError
-		require.ErrorAs(t, err, &stuck)
-		assert.Equal(t, "a", stuck.Task)
 		assert.Contains(t, string(stuck.Stack), "hangInBody")
 
 		time.Sleep(time.Minute)
@@ -317,9 +316,36 @@ func TestRestartThatTimesOut(t *testing.T) {
 		require.Equal(t, taskmanager.StateStopped, settled(task))
 		time.Sleep(time.Minute)
 		assert.EqualValues(t, 1, task.Stats().Runs)
+		got := pending(events)
 		assert.Equal(t, []taskmanager.EventKind{
 			taskmanager.EventStarted, taskmanager.EventStuck, taskmanager.EventStopped,
-		}, kinds(pending(events), "a"))
+		}, kinds(got, "a"))
+		stopped := ofKind(taskmanager.EventStopped, got)[0]
+		require.NoError(t, stopped.Err, "it will not run again")
+		require.ErrorIs(t, stopped.Cause, taskmanager.ErrRestarted, "nobody has stopped it")
+		assert.NotEqual(t, taskmanager.ErrRestarted, stopped.Cause, "the restart has failed")
+	})
+}
+
+// Of two restarts the one that has less time fails both.
+func TestRestartThatTimesOutForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		start(t, m, "a", slowToStop(3*time.Second))
+		synctest.Wait()
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- m.RestartTask(short, "a") }()
+		go func() { second <- m.RestartTask(t.Context(), "a") }()
+		began := time.Now()
+		asStuck(t, <-first, "a", time.Second)
+		err := <-second
+		took(t, 3*time.Second, began)
+		require.ErrorIs(t, err, taskmanager.ErrRestarted)
+		require.NotErrorIs(t, err, taskmanager.ErrStopped, "nobody has stopped it")
+		require.EqualError(t, err, `taskmanager: the restart of task "a" has failed with another one: `+
+			"taskmanager: task was restarted by hand, and its body did not return in time")
 	})
 }
 
@@ -744,6 +770,8 @@ func TestRestartOfABodyThatLeavesSomethingRunning(t *testing.T) {
 				if c.runs == 1 {
 					require.ErrorIs(t, err, below)
 					assert.Equal(t, taskmanager.StateFailed, task.State())
+					assert.EqualValues(t, 1, task.Stats().Failures)
+					require.ErrorIs(t, task.Stats().LastError, below)
 				} else {
 					require.NoError(t, err)
 				}

@@ -45,11 +45,18 @@ const (
 	noRequest      request = iota
 	overdueRequest         // the run was canceled because its body was late to say something: a failure
 	restartRequest
-	stopRequest    // of the task alone
-	stopAllRequest // as stopRequest; of all tasks
+	failedRestartRequest // the restart that was asked for has timed out: the task stops instead
+	stopRequest          // of the task alone
+	stopAllRequest       // as stopRequest; of all tasks
 	shutdownRequest
 	parentDoneRequest
 )
+
+// stops reports whether the task is to stop for good.
+func (q request) stops() bool { return q >= failedRestartRequest }
+
+// alone reports whether the task is to stop without what depends on it.
+func (q request) alone() bool { return q == failedRestartRequest || q == stopRequest }
 
 // A phase is a State, and what step has to know besides.
 type phase uint8
@@ -184,8 +191,8 @@ var table = transitions{
 	waiting: {
 		beginNow:     then(running, publishStarted, resolveRestarts),
 		holdNow:      then(waiting, resolveRestarts),
-		judgedGiveUp: then(failed, publishGaveUp, endLife, resolveAll), // what the run before has started executes still
-		askedRestart: then(waiting, resolveRestarts, wakeDriver),       // a run begins as soon as it can
+		judgedGiveUp: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // what the run before has started executes still
+		askedRestart: then(waiting, resolveRestarts, wakeDriver),                     // a run begins as soon as it can
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 	},
 	running: {
@@ -306,10 +313,12 @@ func (table *transitions) step(m machine, in input, q request, o outlook) (machi
 	pending := pendingIn[to]
 	if pending == stopRequest {
 		switch {
-		case m.pending >= stopRequest:
-			pending = m.pending // it is what the body has been told
+		case m.pending.stops():
+			pending = m.pending // the first counts
 		case in == askedStop:
 			pending = q
+		default:
+			pending = failedRestartRequest
 		}
 	}
 	return machine{to, pending}, do, true

@@ -55,7 +55,7 @@ func (mv move) String() string {
 }
 
 func (q request) String() string {
-	return [...]string{"none", "overdue", "restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
+	return [...]string{"none", "overdue", "restart", "failed restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
 }
 
 // byDriver reports whether in is brought by the driver, which brings nothing else at that time.
@@ -117,7 +117,7 @@ func (w *world) tooLate(mv move) bool {
 func (w *world) mustRefuse(mv move) bool {
 	switch mv.in {
 	case askedRestart:
-		return w.ending != 0 || w.asked >= stopRequest || w.toldStuck
+		return w.ending != 0 || w.asked.stops() || w.toldStuck
 	case askedStop:
 		return w.ending != 0
 	default:
@@ -187,7 +187,7 @@ func (w *world) hear(mv move) {
 	case returnedDone, returnedAgain, returnedLeaves:
 		w.executing, w.canceled = false, false
 		w.unsure, w.leaves = mv.unsure, mv.in == returnedLeaves
-		if w.asked < stopRequest {
+		if !w.asked.stops() {
 			w.asked = noRequest
 		}
 	case beginNow:
@@ -203,14 +203,14 @@ func (w *world) hear(mv move) {
 		w.addWaiter(overdueRequest)
 	case askedRestart, askedStop:
 		w.delayed = false
-		if (w.executing || mv.request >= stopRequest) && w.asked < stopRequest { // the first stop counts
+		if (w.executing || mv.request.stops()) && !w.asked.stops() { // the first stop counts
 			w.asked = max(w.asked, mv.request)
 		}
 		if !mv.alone {
 			w.addWaiter(mv.request)
 		}
 	case deadlinePassed: // while the body executes: a restart has failed, and must not happen later
-		w.asked = max(w.asked, stopRequest)
+		w.asked = max(w.asked, failedRestartRequest)
 		w.removeWaiter(mv.request)
 	case overduePassed:
 		w.removeWaiter(mv.request)
@@ -226,9 +226,9 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 		switch do & (1 << i) {
 		case countFailure:
 			switch {
-			case !returned:
-				broken("promise 7: the end of a run is counted that has not ended now")
-			case before.asked >= stopRequest:
+			case !returned && !w.leaves:
+				broken("promise 7: the end of a run is counted that has not ended now, and has not been found to leave something")
+			case before.asked.stops():
 				broken("promise 6: it was asked to stop, and has failed")
 			case before.asked == restartRequest && !w.leaves:
 				broken("promise 6: it was asked to restart, and has failed")
@@ -262,12 +262,12 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			}
 			w.open = false
 		case publishStopped:
-			if w.asked < stopRequest || w.executing {
+			if !w.asked.stops() || w.executing {
 				broken("promise 6: it is said to have stopped, and was not asked to, or executes")
 			}
 			w.ending, w.open = publishStopped, false
 		case publishGaveUp:
-			if !w.counted && (returned || !w.leaves) {
+			if !w.counted {
 				broken("promise 7: it is given up, and no failure is counted that has not been published")
 			}
 			w.ending, w.counted, w.open = publishGaveUp, false, false

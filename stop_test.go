@@ -759,10 +759,8 @@ func TestStopAskedForTwiceHasTheFirstCause(t *testing.T) {
 				assert.Equal(t, taskmanager.ErrStopped, got[0].Cause)
 				if restart {
 					require.ErrorIs(t, <-restarted, taskmanager.ErrStopped)
-					assert.Equal(t, taskmanager.ErrRestarted, got[0].Err, "the run was canceled for that, and the body says so")
-				} else {
-					require.NoError(t, got[0].Err, "the body says the same")
 				}
+				require.NoError(t, got[0].Err, "the body says why its context has ended, and nothing else")
 			})
 		})
 	}
@@ -1017,6 +1015,25 @@ func TestStopKeepsTheBodysOwnError(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Of a run that was canceled because it was late, and then stopped, the error says that it was late.
+func TestStopOfALateRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(2 * time.Second)
+			return context.Cause(ctx)
+		}, taskmanager.WithWatchdog(time.Minute))
+		time.Sleep(time.Minute + time.Second)
+		require.NoError(t, task.Stop(t.Context()))
+		stopped := ofKind(taskmanager.EventStopped, pending(events))
+		require.Len(t, stopped, 1)
+		require.ErrorIs(t, stopped[0].Err, taskmanager.ErrWatchdog)
+		assert.Equal(t, taskmanager.ErrStopped, stopped[0].Cause)
+	})
 }
 
 // A claimingError says of itself that it is whatever it is asked for.

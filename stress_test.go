@@ -149,6 +149,8 @@ func (w *witness) harass(n int, names []string) {
 			errors.Is(err, taskmanager.ErrManagerClosed), errors.Is(err, taskmanager.ErrShutdown):
 		case errors.As(err, &stuck) && (operation == 5 || operation == 6 || operation == 8):
 			// A task that is stuck by somebody else's deadline is not restarted by anybody.
+		case errors.Is(err, taskmanager.ErrRestarted) && (operation == 5 || operation == 6 || operation == 8):
+			// Somebody else's restart has timed out, and the task has stopped for that.
 		case errors.Is(err, taskmanager.ErrRestarted) && w.nested:
 			// The task around the Manager was restarted, which is why its own tasks were stopped.
 		case errors.As(err, &stuck), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -207,8 +207,10 @@ func (d *driver) noteReturn(n *decision) {
 	if m.parent.isDone() {
 		n.cause = m.parentCause()
 	}
-	if n.open = r.stage.Load() == withoutInner; !n.open && r.Err() == nil {
-		r.end(n.cause) // whatever was started with it ends before anybody hears of the end
+	if n.open = r.stage.Load() == withoutInner; !n.open {
+		if n.canceledBy = r.cause(); n.canceledBy == nil {
+			r.end(n.cause) // whatever was started with it ends before anybody hears of the end
+		}
 	}
 	permanent, leaves := classify(err)
 	switch {
@@ -272,7 +274,7 @@ func (d *driver) judge() {
 	}
 	if !n.verdict.final && t.config.restart != RestartNever && t.config.policy != nil {
 		n.verdict.final, n.verdict.err = true, errPolicyGoexit // unless it answers
-		n.verdict.delay, n.verdict.err = d.askPolicy(p, &end)
+		n.verdict.delay, n.verdict.err = d.askPolicy(p)
 		n.verdict.final = n.verdict.err != nil
 		if n.verdict.err == errPolicyStop { //nolint:errorlint // it is nextDelay's own, never wrapped
 			n.verdict.err = nil
@@ -288,15 +290,15 @@ func (d *driver) conclude(n *decision) {
 }
 
 // askPolicy asks a policy of the user's for the next delay.
-func (d *driver) askPolicy(p *record, end *runEnd) (delay time.Duration, err error) {
+func (d *driver) askPolicy(p *record) (delay time.Duration, err error) {
 	t := d.task
 	t.mu.Lock()
 	if t.driver != d.id {
 		t.mu.Unlock()
 		return 0, nil // the policy is with the one that has replaced this one, and what this one says is not heard
 	}
-	delays, reset := p.delays, !p.backedOff || end.uptime >= t.config.healthy()
-	p.inPolicy, p.backedOff = true, true
+	delays, reset := p.delays, !p.backedOff || p.healthy
+	p.inPolicy, p.backedOff, p.healthy = true, true, false
 	t.mu.Unlock()
 	if delays == nil {
 		if delays, err = t.config.newDelays(); err != nil {
@@ -328,7 +330,7 @@ func (d *driver) checkLeftRunning() {
 	}
 	p.askingUnsure = true
 	t.mu.Unlock()
-	leaves := unsure != nil && leavesRunningByMethods(unsure)
+	leaves := unsure != nil && leavesRunningByMethods(unsure.err)
 	t.mu.Lock()
 	if t.driver != d.id {
 		t.mu.Unlock()
@@ -337,7 +339,7 @@ func (d *driver) checkLeftRunning() {
 	p.unsure, p.askingUnsure = nil, false
 	t.mu.Unlock()
 	if leaves {
-		d.conclude(&decision{input: judgedGiveUp, driver: d.id, now: time.Now(), end: runEnd{err: unsure}})
+		d.conclude(&decision{input: judgedGiveUp, driver: d.id, now: time.Now(), end: *unsure})
 	}
 }
 

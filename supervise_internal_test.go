@@ -36,12 +36,12 @@ func TestSuperviseEndsTheContextBeforeItIsDecided(t *testing.T) {
 func TestSuperviseReplacedAsksNobody(t *testing.T) {
 	task := undriven(t, quiet(WithBackOffPolicy(func() backoff.BackOff { return backoff.NewConstantBackOff(1) })), judging)
 	left := errors.New("left")
-	task.record.judged.err, task.record.unsure = left, left
+	task.record.judged.err, task.record.unsure = left, &runEnd{err: left}
 	want := *task.record
 	d := driver{task: task, id: firstDriver - 1}
 	for name, ask := range map[string]func(){
 		"judge":            d.judge,
-		"askPolicy":        func() { _, _ = d.askPolicy(task.record, &runEnd{}) },
+		"askPolicy":        func() { _, _ = d.askPolicy(task.record) },
 		"checkLeftRunning": d.checkLeftRunning,
 		"pause":            func() { assert.False(t, d.pause()) },
 	} {

@@ -56,14 +56,27 @@ func TestSuperviseAsksForWhatIsLeftFirst(t *testing.T) {
 func TestSuperviseAsksForWhatIsLeftBeforeARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
+		events := m.Subscribe(t.Context())
+		runs := 0
 		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs == 1 {
+				return errBoom
+			}
 			<-ctx.Done()
 			return narrowError{}
-		})
-		synctest.Wait()
+		}, taskmanager.WithBackoff(0, 0))
+		time.Sleep(time.Hour)
 		require.Error(t, task.Restart(t.Context()))
-		assert.Equal(t, taskmanager.StateFailed, task.State())
-		assert.EqualValues(t, 1, task.Stats().Runs)
+		s := task.Stats()
+		assert.Equal(t, taskmanager.StateFailed, s.State)
+		assert.EqualValues(t, 2, s.Runs)
+		assert.EqualValues(t, 2, s.Failures)
+		assert.Equal(t, narrowError{}, s.LastError)
+		assert.Equal(t, time.Now().UnixNano(), s.LastErrorAt.UnixNano())
+		gaveUp := ofKind(taskmanager.EventGaveUp, pending(events))
+		require.Len(t, gaveUp, 1)
+		assert.EqualValues(t, 2, gaveUp[0].Run)
+		assert.Equal(t, time.Hour, gaveUp[0].Uptime)
 	})
 }
 

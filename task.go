@@ -106,12 +106,14 @@ type record struct {
 	delays    backoff.BackOff // nil: no delay, or to be made anew
 	inPolicy  bool
 	backedOff bool // delays has been asked in this life: before its first use it is reset, for it may have a clock of its own
+	healthy   bool // a run has been, since delays was asked last: it is to be reset
 
 	overdue      *OverdueError // why the run was canceled, until it has returned
 	stuckEvent   *occurrence   // that the task is stuck, until that has been published
+	stuckAfter   time.Duration // how long its latest run had been waited for when it was stuck
 	judged       runEnd        // the run that is judged, and until the next one begins
 	judgedAt     time.Time     // when that was over
-	unsure       error         // of the run before: whether it says that something still executes takes user code to know
+	unsure       *runEnd       // of the run before: whether its error says that something still executes takes user code to know; nil if it is known
 	askingUnsure bool          // that user code is being called
 	leftRunning  error         // what the body has left executing when it was stopped
 }
@@ -265,11 +267,13 @@ func (t *Task) path() string {
 	return t.name
 }
 
-// causeOf is what a body finds in its context after a request.
+// causeOf is why a task stops after a request. But for a restart that has failed it is what the body finds in its context.
 func (t *Task) causeOf(q request) error {
 	switch q {
 	case restartRequest:
 		return ErrRestarted
+	case failedRestartRequest:
+		return errRestartTimedOut
 	case shutdownRequest:
 		return ErrShutdown
 	case parentDoneRequest:
