@@ -875,6 +875,79 @@ func TestGroupIsReadyWhenItsStartHasReturned(t *testing.T) {
 	}
 }
 
+// Before that it is not ready for Stats and Health either: also not in the moment between the begin of its run and that of its body,
+// for which the log is waited.
+func TestGroupIsNotReadyBeforeItsStartHasReturned(t *testing.T) {
+	type options = []taskmanager.TaskOption
+	for name, c := range map[string]struct {
+		opts   options
+		named  bool // by Health, as a problem
+		waited bool // Health.Ready is false
+	}{
+		"critical":          {options{taskmanager.WithCritical()}, true, true},
+		"with readiness":    {options{taskmanager.WithReadiness(time.Hour)}, true, true},
+		"with dependencies": {options{dependsOn("other")}, true, false},
+		"plain":             {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, slowLog("task started", func() { time.Sleep(time.Minute) }))
+				start(t, m, "other", untilStopped)
+				g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+					time.Sleep(time.Minute)
+					_, err := g.StartTask("a", untilStopped)
+					return err
+				}, silently()), c.opts...)
+				for _, when := range []string{"the log is told", "it starts"} {
+					time.Sleep(time.Minute - 1)
+					require.Equal(t, taskmanager.StateRunning, g.State())
+					assert.False(t, g.Stats().Ready, when)
+					want := taskmanager.Health{Ready: !c.waited}
+					if c.named {
+						want.State, want.Problems = taskmanager.HealthDegraded, []taskmanager.HealthProblem{{
+							Task: "g", Critical: g.Stats().Critical, State: taskmanager.StateRunning, Reason: taskmanager.HealthNotReady,
+						}}
+					}
+					assert.Equal(t, want, m.Health(), when)
+					time.Sleep(1)
+				}
+				synctest.Wait()
+				assert.True(t, g.Stats().Ready)
+				assert.Equal(t, taskmanager.Health{Ready: true}, m.Health())
+			})
+		})
+	}
+}
+
+// That a group is not ready is said of one that runs, and if there is nothing worse to say.
+func TestGroupIsSaidToBeNotReadyForWantOfAnotherReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0), taskmanager.WithMaxRestarts(2))
+		runs := 0
+		g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			if runs++; runs == 1 {
+				return errBoom
+			}
+			_, err := g.StartTask("a", slowToStop(time.Second))
+			time.Sleep(time.Second)
+			return err
+		}, silently()), taskmanager.WithReadiness(time.Hour))
+		time.Sleep(1500 * time.Millisecond)
+		reason := func() taskmanager.HealthReason { return m.Health().Problems[0].Reason }
+		require.Equal(t, taskmanager.StateRunning, g.State())
+		assert.Equal(t, taskmanager.HealthCrashLoop, reason())
+		time.Sleep(time.Minute)
+		assert.Empty(t, m.Health().Problems)
+		go func() { _ = g.Stop(context.Background()) }()
+		synctest.Wait()
+		require.Equal(t, taskmanager.StateStopping, g.State())
+		assert.Empty(t, m.Health().Problems)
+		require.Equal(t, taskmanager.StateStopping, g.State())
+		<-g.Done()
+		assert.Empty(t, m.Health().Problems)
+	})
+}
+
 // The least time to become ready is enough for a group that is ready at once.
 func TestGroupIsReadyInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

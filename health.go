@@ -102,6 +102,10 @@ func (m *Manager) Health() Health {
 			}
 			ready = ready && (inner.Ready || !t.config.mustBeReady() && p.State != StateRunning)
 		}
+		if t.isGroup && p.State == StateRunning && t.config.isAskedWhetherReady() && !group.groupReady() {
+			ready = ready && !t.config.mustBeReady()
+			p.Reason = cmp.Or(p.Reason, HealthNotReady)
+		}
 		h.Ready = h.Ready && ready
 		_, gone := exits[t.name]
 		// What Run has ended for is kept for Run, though the task has stopped since; and it may have been restarted since.
@@ -147,8 +151,7 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool, group *Manag
 	if t.record != nil {
 		restarts = t.record.restarts.Count(now, c.window)
 	}
-	needsReady := c.mustBeReady()
-	ready = !needsReady || t.readyLocked() || p.State == StateCompleted || p.State == StateStopped
+	ready = !c.mustBeReady() || t.readyLocked() || p.State == StateCompleted || p.State == StateStopped
 	switch {
 	case p.State == StateFailed:
 		p.Reason = HealthGivenUp
@@ -163,7 +166,7 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool, group *Manag
 	case crashLoop(restarts, c.maxRestarts):
 		p.Reason = HealthCrashLoop
 		p.Detail = fmt.Sprintf("%d of %s restarts within %v", restarts, limitText(c.maxRestarts), c.window)
-	case (needsReady || len(c.dependsOn) > 0) && !t.readyLocked():
+	case c.isAskedWhetherReady() && !t.readyLocked():
 		p.Reason = HealthNotReady
 		if p.State == StateWaiting {
 			p.Detail = waitingStatus

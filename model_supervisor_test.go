@@ -329,7 +329,7 @@ func (m *model) healthView() healthView {
 			continue
 		}
 		mustBeReady := t.o.critical || t.o.readiness > 0
-		ready := t.state == taskmanager.StateRunning && t.ready
+		ready := t.isReady()
 		_, gone := m.gone[name]
 		gone = gone && t.state != taskmanager.StateStopped
 		restarts := t.inWindow(m.now)

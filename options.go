@@ -367,6 +367,9 @@ func (c *taskConfig) healthy() time.Duration {
 // mustBeReady reports whether Health, or the group around it, asks whether the task is ready.
 func (c *taskConfig) mustBeReady() bool { return c.readiness > 0 || c.critical }
 
+// isAskedWhetherReady reports whether Health names the task as long as it is not ready.
+func (c *taskConfig) isAskedWhetherReady() bool { return c.mustBeReady() || len(c.dependsOn) > 0 }
+
 // option implements Option.
 type option func(*config) error
 

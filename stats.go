@@ -49,6 +49,8 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 	if group != nil {
 		inner := group.Stats()
 		s.Group = &inner
+	}
+	if t.isGroup {
 		s.Ready = s.Ready && group.groupReady()
 	}
 	return total
