@@ -222,7 +222,7 @@ func (d *driver) noteReturn(n *decision) {
 	n.unsure = leaves == unknown
 	n.verdict.known, n.verdict.final = permanent != unknown && t.config.policy == nil, permanent == yes
 	t.decide(n)
-	d.atOnce = n.atOnce && n.phase == inBackoff
+	d.atOnce = n.atOnce
 	t.announceEnd(n.phase)
 }
 
