@@ -104,15 +104,13 @@ func (s *stopOp) dumpEarly(lead time.Duration) {
 	s.stacks = s.manager.stacks(late)
 }
 
-// lateStacks returns where the goroutines of those runs are that have not ended as asked.
+// lateStacks returns where the goroutines of those runs are that have not ended as asked. It is called at the deadline, when early
+// does not change any more: if dumpEarly was called, it is that which has set the timer.
 func (s *stopOp) lateStacks(late []*run) map[*run][]byte {
-	s.mu.Lock()
-	early := s.early
-	s.mu.Unlock()
-	if early == nil {
+	if s.early == nil {
 		return s.manager.stacks(late)
 	}
-	<-early
+	<-s.early
 	return s.stacks
 }
 
