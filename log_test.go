@@ -227,6 +227,33 @@ func TestLogThatIsTooSlowHoldsUpATask(t *testing.T) {
 	})
 }
 
+// A task that has waited because 16 lines did begins its next run in its turn of the fleet limit, as any other.
+func TestLogThatIsTooSlowSparesNoTaskItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var late atomic.Bool
+		handler := handlerFunc(func(r slog.Record) {
+			if r.Message == "task failed, will restart" && !late.Swap(true) {
+				<-release
+			}
+		})
+		m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithBackoff(0, 0),
+			taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithRestartLimit(rate.Every(time.Minute), 1))
+		task := start(t, m, "a", boom)
+		synctest.Wait()
+		require.NoError(t, task.Restart(t.Context())) // the driver is with the handler: it is replaced
+		time.Sleep(time.Hour)
+		assert.EqualValues(t, 9, task.Stats().Runs, "each with two lines, but the first")
+		close(release)
+		synctest.Wait()
+		assert.EqualValues(t, 10, task.Stats().Runs, "one turn was left")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.EqualValues(t, 11, task.Stats().Runs)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 // A task that waits because too many lines do goes on when they are gone, though the handler has not returned from any of them.
 func TestLogThatExitsDoesNotHoldUpATaskForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -80,6 +80,27 @@ func TestSuperviseAsksForWhatIsLeftBeforeARestart(t *testing.T) {
 	})
 }
 
+// What one run has said answers for that one alone.
+func TestSuperviseAsksForWhatIsLeftBeforeEachRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			if runs++; runs == 1 {
+				return askedError{func() {}} // nothing is left
+			}
+			return narrowError{}
+		})
+		synctest.Wait()
+		require.NoError(t, task.Restart(t.Context()))
+		synctest.Wait()
+		require.Error(t, task.Restart(t.Context()))
+		assert.Equal(t, taskmanager.StateFailed, task.State())
+		assert.EqualValues(t, 2, task.Stats().Runs)
+	})
+}
+
 func TestSuperviseHoweverARunEnds(t *testing.T) {
 	policies := map[string]taskmanager.RestartPolicy{
 		"RestartOnFailure": taskmanager.RestartOnFailure,
@@ -713,6 +734,38 @@ func TestSuperviseAsksTheLogOnceForAStart(t *testing.T) {
 		assert.Len(t, ofKind(taskmanager.EventStarted, pending(events)), 3)
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
+}
+
+// Nor is it asked about one that does not begin, because the task is stopped while it waits.
+func TestSuperviseDoesNotAskTheLogForAStartThatIsNone(t *testing.T) {
+	for name, test := range map[string]struct {
+		runs int
+		opt  taskmanager.TaskOption
+	}{
+		"delay": {1, taskmanager.WithBackoff(time.Hour, time.Hour)},
+		"turn":  {2, taskmanager.WithBackoff(0, 0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var asked atomic.Int32
+				handler := askedHandler{asked: func(l slog.Level) bool {
+					if l == slog.LevelDebug {
+						asked.Add(1)
+					}
+					return false
+				}}
+				m := mustNew(t, taskmanager.WithLogger(slog.New(handler)), taskmanager.WithRestartLimit(rate.Every(time.Hour), 1),
+					taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+				task := start(t, m, "a", boom, test.opt)
+				synctest.Wait()
+				require.Equal(t, taskmanager.StateBackoff, task.State())
+				require.EqualValues(t, test.runs, task.Stats().Runs)
+				require.NoError(t, task.Stop(t.Context()))
+				synctest.Wait()
+				assert.EqualValues(t, test.runs, asked.Load())
+			})
+		})
+	}
 }
 
 // The methods of an error are called once for each thing that they are to say.
