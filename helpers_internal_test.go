@@ -54,13 +54,16 @@ func undriven(t *testing.T, m *Manager, p phase) *Task {
 // waitsForLock returns when a goroutine waits for a lock in the function of that name, as it stands in stacks.
 func waitsForLock(t *testing.T, function string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		stacks := make([]byte, 1<<20)
-		for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-			if strings.Contains(g, function) && strings.Contains(g, "SemacquireMutex") {
-				return true
-			}
+	require.Eventually(t, func() bool { return isWaitingForLock(function) }, time.Minute, time.Millisecond)
+}
+
+// isWaitingForLock reports whether a goroutine does now.
+func isWaitingForLock(function string) bool {
+	stacks := make([]byte, 1<<20)
+	for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(g, function) && strings.Contains(g, "SemacquireMutex") {
+			return true
 		}
-		return false
-	}, time.Minute, time.Millisecond)
+	}
+	return false
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/pprof"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager/internal/goroutines"
 )
@@ -134,6 +136,81 @@ func TestBusFlushWaitsForWhatIsPending(t *testing.T) {
 		assert.Equal(t, 3*time.Second, time.Since(began))
 		assert.Equal(t, 1, logged)
 	})
+}
+
+// What is pending may put something into an outbox that has been found idle, before the others are looked at.
+func TestBusPublishedIsAboutWhatIsPendingFirst(t *testing.T) {
+	c := newConfig()
+	b := newEventBus(t.Context(), &c, nil)
+	release := make(chan struct{})
+	reporter := func() Reporter { return ReporterFunc(func(context.Context, Event) error { <-release; return nil }) }
+	b.setReporter(MultiReporter(reporter(), reporter()))
+	outboxes := b.outboxList()
+	require.Len(t, outboxes, 2)
+	b.pending.Add()
+	outboxes[1].mu.Lock()
+	published := make(chan bool, 1)
+	go func() { published <- b.published() }()
+	require.Eventually(t, func() bool { return len(published) > 0 || isWaitingForLock(".idle(") }, time.Minute, time.Millisecond)
+	outboxes[0].put(&report{event: Event{Kind: EventFailed, Task: "a"}})
+	b.pending.Done()
+	outboxes[1].mu.Unlock()
+	assert.False(t, <-published)
+	close(release)
+	b.flush(t.Context())
+	assert.True(t, b.published())
+}
+
+// Of flushes at the same time, one that is canceled takes nothing from the others: the limit of the reports holds again when all are
+// over, also for a Reporter that is set then.
+func TestBusFlushAmongOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConfig()
+		c.reportLimit, c.reportBurst = rate.Every(time.Hour), 1
+		b := newEventBus(t.Context(), &c, nil)
+		reported := ""
+		setReporter := func() {
+			b.setReporter(ReporterFunc(func(_ context.Context, e Event) error { reported += e.Task; return nil }))
+		}
+		fail := func(tasks ...string) {
+			for _, task := range tasks {
+				b.deliver(&Event{Kind: EventFailed, Task: task})
+			}
+			synctest.Wait()
+		}
+		setReporter()
+		b.pending.Add() // all flushes wait for that
+		canceled, cancel := context.WithCancel(t.Context())
+		var flushes sync.WaitGroup
+		for _, ctx := range []context.Context{canceled, t.Context()} {
+			flushes.Go(func() { b.flush(ctx) })
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		fail("a", "b", "c")
+		assert.Equal(t, "abc", reported)
+		b.pending.Done()
+		flushes.Wait()
+		fail("d", "e")
+		assert.Equal(t, "abcd", reported)
+		setReporter()
+		fail("f", "g")
+		assert.Equal(t, "abcde", reported, "the limit is that of each Reporter")
+		b.setReporter(nil)
+	})
+}
+
+// A flush that is over leaves no timer behind, however far off its deadline is.
+func TestBusFlushEndsItsContext(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"in an hour": time.Hour, "over": 0} {
+		parent, cancel := context.WithTimeout(t.Context(), timeout)
+		ctx, end := flushContext(parent)
+		require.NoError(t, ctx.Err(), name)
+		end()
+		assert.Equal(t, context.Canceled, ctx.Err(), name)
+		cancel()
+	}
 }
 
 // An outbox that was replaced stays with the bus while its call is under way, and no longer.
