@@ -250,6 +250,27 @@ func TestStopTwiceOfAStuckTask(t *testing.T) {
 	})
 }
 
+// A task that has stopped, and runs again at the deadline that it had with others, is not one of those that are late.
+func TestStopOfATaskThatRunsAgainAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		release := make(chan struct{})
+		again := start(t, m, "a", untilStopped)
+		start(t, m, "b", ignoring(release))
+		synctest.Wait()
+		stopped := make(chan error, 1)
+		go func() { stopped <- m.StopAll(t.Context()) }()
+		require.Equal(t, taskmanager.StateStopped, settled(again))
+		require.NoError(t, again.Restart(t.Context()))
+		err := <-stopped
+		asStuck(t, err, "b", 5*time.Second)
+		require.EqualError(t, err, `taskmanager: task "b" did not stop within 5s`)
+		assert.Equal(t, taskmanager.StateRunning, settled(again))
+		close(release)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 func TestStopFromInsideTheTask(t *testing.T) {
 	for name, stop := range map[string]func(ctx context.Context, m *taskmanager.Manager) error{
 		"StopTask": func(ctx context.Context, m *taskmanager.Manager) error { return m.StopTask(ctx, "a") },
