@@ -630,9 +630,9 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 			made++
 			return backoff.NewConstantBackOff(time.Second)
 		}))
-		runs := 0
+		var runs atomic.Int32 // is looked at between two runs that only the clock has in order
 		task := start(t, m, "a", func(ctx context.Context) error {
-			if runs++; runs <= 2 {
+			if runs.Add(1) <= 2 {
 				return errBoom
 			}
 			return untilStopped(ctx)
@@ -642,15 +642,15 @@ func TestSuperviseRestartWhileTheLogIsAskedAfterADelay(t *testing.T) {
 		hang.Store(true)
 		time.Sleep(2 * time.Second)
 		require.False(t, hang.Load(), "it hangs")
-		require.Equal(t, 1, runs)
+		require.EqualValues(t, 1, runs.Load())
 		began := time.Now()
 		require.NoError(t, task.Restart(t.Context()))
 		took(t, 0, began)
 		synctest.Wait()
-		assert.Equal(t, 2, runs)
+		assert.EqualValues(t, 2, runs.Load())
 		time.Sleep(time.Second)
 		synctest.Wait()
-		assert.Equal(t, 3, runs)
+		assert.EqualValues(t, 3, runs.Load())
 		assert.Equal(t, 1, made, "nobody was with the policy, and it goes on")
 		close(release)
 		require.NoError(t, m.Shutdown(t.Context()))
