@@ -91,32 +91,48 @@ func nextDelay(delays backoff.BackOff, healthy bool) (d time.Duration, err error
 	return d, nil
 }
 
-// limitUnreachable reports whether the backoff alone makes the restarts so rare that the limit
-// can't be reached, even by a body that fails at once: the delays of as many restarts as are
-// allowed take up the window.
+// limitUnreachable reports whether the backoff alone makes the restarts so rare that the limit can't be reached: the delays of as
+// many restarts as are allowed take up the window, be it that the body fails at once, or that it runs, now and then, just
+// long enough to reset the backoff.
 func (c *taskConfig) limitUnreachable() bool {
-	if c.policy != nil || c.restart == RestartNever {
+	n := c.maxRestarts
+	if c.policy != nil || c.restart == RestartNever || n <= 0 {
 		return false
 	}
 	// In float64, where nothing overflows. Jitter may shorten each delay.
+	const most = 10_000 // delays that grow, and resets, that are looked at: beyond, nothing is said
 	var (
-		delay   = float64(c.initial)
+		window  = float64(c.window)
 		longest = float64(c.longest)
-		shorter = 1 - c.jitter
-		left    = float64(c.window)
+		grown   = float64(c.initial) // the next delay
+		delay   float64              // the latest of sums
+		some    [64]float64
+		sums    = append(some[:0], 0) // of the first delays after a reset
 	)
-	const steps = 10_000 // enough for any factor that grows within the life of a process
-	for i := range min(c.maxRestarts, steps) {
-		if delay >= longest || c.factor == 1 {
-			left -= float64(c.maxRestarts-i) * math.Min(delay, longest) * shorter
+	for {
+		delay = math.Min(grown, longest) * (1 - c.jitter)
+		sums = append(sums, sums[len(sums)-1]+delay)
+		if len(sums) > min(n, most) || grown >= longest || c.factor == 1 {
 			break
 		}
-		left -= delay * shorter
-		delay *= c.factor
+		grown *= c.factor
 	}
-	if left > 0 {
-		return false
+	last := len(sums) - 1
+	take := func(delays int) float64 { return sums[min(delays, last)] + float64(max(0, delays-last))*delay }
+	for resets := range min(n, most) {
+		healthy := float64(resets) * float64(c.healthy())
+		if healthy >= window {
+			return true
+		}
+		// As delays grow, it takes the least time if there are as many before each reset.
+		each, more := n/(resets+1), n%(resets+1)
+		least := healthy + float64(resets+1-more)*take(each)
+		if more > 0 {
+			least += float64(more) * take(each+1)
+		}
+		if least < window {
+			return false
+		}
 	}
-	// Runs that last long enough to reset the backoff may still come often enough.
-	return float64(c.maxRestarts)*(float64(c.healthy())+float64(c.initial)*shorter) >= float64(c.window)
+	return n <= most
 }

@@ -90,3 +90,45 @@ func TestBackoffKeepsABoundedWindowOfAnUnlimitedTask(t *testing.T) {
 	assert.Equal(t, 1000, w.Count(now, time.Minute))
 	assert.Equal(t, 3, (&taskConfig{maxRestarts: 3}).windowCapacity())
 }
+
+// Whether the limit can be reached is what trying every sequence of runs says: each fails at once, or as soon as it is healthy.
+func TestBackoffMakesTheLimitUnreachable(t *testing.T) {
+	reached, unreachable := 0, 0
+	for maxRestarts := 1; maxRestarts <= 6; maxRestarts++ {
+		for factor := 1; factor <= 3; factor++ {
+			for initial := range 4 {
+				for _, longest := range []int{initial, 5, 1000} {
+					for healthy := 1; healthy <= 20; healthy += 3 {
+						least := leastTime(maxRestarts, initial, initial, factor, max(initial, longest), healthy)
+						for span := max(1, least-2); span < least+3; span++ {
+							c := taskConfig{
+								maxRestarts: maxRestarts, window: time.Duration(span), healthyAfter: time.Duration(healthy),
+								initial: time.Duration(initial), longest: time.Duration(max(initial, longest)), factor: float64(factor),
+							}
+							require.Equal(t, least >= span, c.limitUnreachable(), "%d, and at least %d of %+v", maxRestarts, least, c)
+							if least >= span {
+								unreachable++
+							} else {
+								reached++
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	assert.Greater(t, reached, 1000)
+	assert.Greater(t, unreachable, 1000)
+}
+
+// leastTime is the least time from one failure to the nth after it, if the next delay is that.
+func leastTime(n, delay, initial, factor, longest, healthy int) int {
+	if n == 0 {
+		return 0
+	}
+	if n == 1 {
+		return delay
+	}
+	quick := leastTime(n-1, min(delay*factor, longest), initial, factor, longest, healthy)
+	return delay + min(quick, healthy+leastTime(n-1, initial, initial, factor, longest, healthy))
+}

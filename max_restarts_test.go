@@ -282,23 +282,30 @@ func TestMaxRestartsThatCannotBeReachedAreWarnedOf(t *testing.T) {
 			opts: options{taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(10*s, 10*s), taskmanager.WithBackoffJitter(0.1)},
 		},
 		"delays that healthy runs reset often enough": {
-			// Runs of 1 s and delays of 1 s: 6 restarts take 12 s.
+			// Delays of 1 s, and runs of 1 s between them: 6 restarts take 11 s.
 			opts: options{
 				taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(100),
 				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(s),
 			},
 		},
 		"delays that healthy runs reset just not often enough": {
-			// Runs of 9 s and delays of 1 s: 6 restarts take 60 s.
+			// Delays of 1 s, and runs of 10.8 s between them: 6 restarts take 60 s.
 			opts: options{
 				taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(100),
-				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(9 * s),
+				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(10_800 * time.Millisecond),
 			}, warned: true,
 		},
 		"delays that healthy runs reset often enough, as jitter may shorten them": {
 			opts: options{
 				taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(100),
-				taskmanager.WithBackoffJitter(0.5), taskmanager.WithHealthyAfter(8500 * time.Millisecond),
+				taskmanager.WithBackoffJitter(0.5), taskmanager.WithHealthyAfter(11 * s),
+			},
+		},
+		"delays that one healthy run resets": {
+			// 1+2+4, a run of 20 s, and 1+2+4 again: 34 s. Without one they take 63 s, with one after each delay 106 s.
+			opts: options{
+				taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(s, time.Hour), taskmanager.WithBackoffFactor(2),
+				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(20 * s),
 			},
 		},
 		"delays that grow, and jitter may shorten": {
@@ -311,6 +318,15 @@ func TestMaxRestartsThatCannotBeReachedAreWarnedOf(t *testing.T) {
 		"no delays":       {opts: options{taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(1_000_000)}},
 		"one long delay":  {opts: options{taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(math.MaxInt64, math.MaxInt64)}, warned: true},
 		"many short ones": {opts: options{taskmanager.WithMaxRestarts(math.MaxInt), taskmanager.WithBackoff(1, 1)}, warned: true},
+		"more than are looked at": {
+			opts: options{taskmanager.WithMaxRestarts(10_001), taskmanager.WithBackoff(10*time.Millisecond, 10*time.Millisecond), taskmanager.WithHealthyAfter(1)},
+		},
+		"as many as are looked at": {
+			opts: options{
+				taskmanager.WithMaxRestarts(10_000), taskmanager.WithBackoff(10*time.Millisecond, 10*time.Millisecond),
+				taskmanager.WithBackoffJitter(0), taskmanager.WithHealthyAfter(1),
+			}, warned: true,
+		},
 		"no limit":        {opts: options{taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithBackoff(time.Hour, time.Hour)}},
 		"no restarts":     {opts: options{taskmanager.WithMaxRestarts(0), taskmanager.WithBackoff(time.Hour, time.Hour)}},
 		"never restarted": {opts: options{taskmanager.WithRestart(taskmanager.RestartNever), taskmanager.WithBackoff(time.Hour, time.Hour)}},

@@ -79,10 +79,10 @@ func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
 				})
 			}))
 			b := newEventBus(t.Context(), &c, nil)
-			b.logLater("first")
+			b.logLater(slog.LevelError, "first")
 			synctest.Wait() // it is in the handler
 			for range 100 + tooMany {
-				b.logLater("another")
+				b.logLater(slog.LevelError, "another")
 			}
 			synctest.Wait()
 			assert.Equal(t, 101, b.pending.N())
@@ -90,7 +90,7 @@ func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
 			b.pending.Wait(t.Context())
 			assert.EqualValues(t, 101, lines)
 			assert.EqualValues(t, tooMany, dropped)
-			b.logLater("last")
+			b.logLater(slog.LevelError, "last")
 			b.pending.Wait(t.Context())
 			assert.EqualValues(t, 102, lines)
 			assert.EqualValues(t, tooMany, dropped)
@@ -105,7 +105,7 @@ func TestBusLogsOnAGoroutineOfItsOwn(t *testing.T) {
 		var stacks []byte
 		c.logger = slog.New(handlerFunc(func(slog.Record) { stacks = goroutines.Stacks("1", "a")["a"] }))
 		b := newEventBus(t.Context(), &c, nil)
-		pprof.Do(t.Context(), goroutines.Labels("1", "a"), func(context.Context) { b.logLater("a line") })
+		pprof.Do(t.Context(), goroutines.Labels("1", "a"), func(context.Context) { b.logLater(slog.LevelError, "a line") })
 		b.pending.Wait(t.Context())
 		assert.NotContains(t, string(stacks), "writeLines")
 	})

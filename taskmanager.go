@@ -192,14 +192,13 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	if err != nil {
 		return nil, err
 	}
-	if tc.unreachable && m.isFree(name) {
-		// Before anything is started: the log's handler is user code, and may not return.
-		m.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
-			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
-	}
 	takesOver, err := m.register(t)
 	if err != nil {
 		return nil, err
+	}
+	if tc.unreachable {
+		m.bus.logLater(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
+			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
 	}
 	go t.supervise(firstDriver, false)
 	if takesOver {
@@ -208,9 +207,6 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	m.watchParent()
 	return t, nil
 }
-
-// isFree reports whether a task of that name would be started.
-func (m *Manager) isFree(name string) bool { return !m.isClosed() && !m.IsRunning(name) }
 
 // register makes t known. takesOver says that it has the name of one that was given up.
 func (m *Manager) register(t *Task) (takesOver bool, err error) {

@@ -769,47 +769,42 @@ func TestUserCodeInTheParentContext(t *testing.T) {
 	}
 }
 
-// The warning of StartTask is written by its caller, before there is a task: the handler holds up that caller alone, and one that
-// ends the caller's goroutine leaves nothing behind.
+// The warning of StartTask is written by a goroutine of its own: the handler holds up nobody.
 func TestUserCodeInTheWarningOfStartTask(t *testing.T) {
 	const message = "task can never be given up: the delays between its restarts alone take longer than the window"
-	opts := []taskmanager.TaskOption{taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute)}
-	for name, test := range map[string]struct {
-		act     func(u *userCode)
-		returns time.Duration // when StartTask does; 0: never
-	}{
-		"returns late":        {func(*userCode) { time.Sleep(time.Minute) }, time.Minute},
-		"panics":              {func(*userCode) { panic("handler") }, 1},
-		"calls Goexit":        {func(*userCode) { runtime.Goexit() }, 0},
-		"stops another":       {func(u *userCode) { _ = u.m.StopTask(context.Background(), "other") }, 1},
-		"starts another task": {func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) }, 1},
+	for name, act := range map[string]func(u *userCode){
+		"returns late":        func(*userCode) { time.Sleep(time.Minute) },
+		"panics":              func(*userCode) { panic("handler") },
+		"calls Goexit":        func(*userCode) { runtime.Goexit() },
+		"stops the task":      func(u *userCode) { _ = u.m.StopTask(context.Background(), "a") },
+		"starts another task": func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) },
+		"shuts down":          func(u *userCode) { _ = u.m.Shutdown(context.Background()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := &userCode{}
-				u.trap.act = func() { test.act(u) }
+				called := make(chan struct{})
+				u.trap.act = func() {
+					close(called)
+					act(u)
+				}
 				u.manager(t, message)
 				began := time.Now()
-				var returned atomic.Int64
-				go func() {
-					_, err := u.m.StartTask("a", u.body(untilStopped), opts...)
-					assert.NoError(t, err)
-					returned.Store(int64(max(1, time.Since(began))))
-				}()
+				a := start(t, u.m, "a", u.body(untilStopped), taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute))
+				took(t, 0, began)
+				<-called
+				took(t, 0, began)
 				synctest.Wait()
-				if test.returns != 1 {
-					assert.False(t, u.m.IsRunning("a"), "nothing is there that might be left behind")
+				if name == "stops the task" || name == "shuts down" {
+					assert.Equal(t, taskmanager.StateStopped, a.State())
+				} else {
+					assert.Equal(t, taskmanager.StateRunning, a.State())
+					assert.EqualValues(t, 1, u.entered.Load())
 				}
 				time.Sleep(time.Hour)
-				assert.Equal(t, test.returns, time.Duration(returned.Load()))
-				assert.Equal(t, test.returns > 0, u.m.IsRunning("a"))
-				if test.returns == 0 {
-					_, err := u.m.StartTask("a", u.body(untilStopped), opts...)
-					require.NoError(t, err, "the name is free")
-				}
-				synctest.Wait()
+				began = time.Now()
 				require.NoError(t, u.m.Shutdown(context.Background()))
-				assert.EqualValues(t, 1, u.entered.Load())
+				took(t, 0, began)
 			})
 		})
 	}
