@@ -390,7 +390,8 @@ func errRestartedBeside(err error) error {
 func (t *Task) publishRunEndLocked(n *decision) {
 	p, o := t.record, n.occurrence()
 	o.kind, o.now, o.run, o.err, o.uptime = EventFailed, p.judgedAt, p.judged.run, p.judged.err, p.judged.uptime
-	o.delay, o.restarts = p.delay, p.restarts.Count(p.judgedAt, t.config.window)
+	p.restarts.Forget(p.judgedAt, t.config.window) // it may not have been judged
+	o.delay, o.restarts = p.delay, p.restarts.Len()
 	if o.err == nil {
 		o.kind = EventCompleted
 	}
