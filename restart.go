@@ -10,15 +10,17 @@ import (
 // RestartTask restarts the task of that name by hand, which counts against no limit and waits for
 // no delay. A running one is stopped as by StopTask, with ErrRestarted as the cause, and runs again
 // at once; RestartTask returns when the new run has begun, or waits for its dependencies. One in
-// backoff runs now. One that has ended starts afresh, with new counts. One that waits for its
-// dependencies goes on doing so.
+// backoff runs now; a restart that was counted when it failed stays counted. One that has ended
+// starts afresh, with new counts. One that waits for its dependencies goes on doing so.
 //
 // Errors are those of StopTask, and [ErrManagerClosed]. If the stop times out, the restart has
 // failed: the task stops for good when its body returns at last, and so fails a restart of somebody
 // else that waits for it; the error of that, and the cause of the stop, wrap ErrRestarted. If
 // somebody else stops the task meanwhile, the stop wins and the error is its cause: [ErrStopped],
-// for example. A stuck task is not restarted: RestartTask returns a StopTimeoutError at once, with
-// the time for which it had been waited.
+// for example. If the error of the run that was stopped wraps a [*StopTimeoutError], something that
+// it has started still executes: the task is given up, and RestartTask returns its [*GiveUpError]. A
+// stuck task is not restarted: RestartTask returns a StopTimeoutError at once, with the time for
+// which it had been waited.
 func (m *Manager) RestartTask(ctx context.Context, name string) error {
 	if err := checkContext(ctx); err != nil {
 		return err

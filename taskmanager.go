@@ -269,6 +269,9 @@ func (m *Manager) isClosed() bool {
 // the cause of ctx if that was canceled before, at the call even. In the last case the task has
 // been asked all the same, and becomes stuck at its deadline. A task that stops itself, with its
 // own context, is asked and not waited for.
+//
+// If what the body has returned wraps a StopTimeoutError, by package fmt or errors, StopTask
+// returns it: the task has stopped, and something that it has started still executes.
 func (m *Manager) StopTask(ctx context.Context, name string) error {
 	if err := checkContext(ctx); err != nil {
 		return err
