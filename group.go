@@ -23,9 +23,10 @@ import (
 // restart; if it was the group that was asked to stop, it is stuck, too.
 //
 // If start returns an error, what it has started is stopped and the run has failed. Options that
-// are refused fail it without a restart. The tasks' events go to the log, the subscribers and the
-// reporters of the Manager around the group as well, with the path as the name: "group/task". Their
-// statistics are [TaskStats.Group] of the group's, and Health names their problems.
+// are refused fail it without a restart. The tasks' events go to the subscribers and the reporters
+// of the Manager around the group as well, with the path as the name: "group/task". Their lines go
+// to its log, or with WithLogger to that logger alone. Without WithName they have its name, too.
+// Their statistics are [TaskStats.Group] of the group's, and Health names their problems.
 //
 // With WithReadiness the group is ready when those of its tasks are that have WithReadiness or WithCritical, or have
 // completed or been stopped; and so for those that depend on it, also without WithReadiness. It is not while its run ends.

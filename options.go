@@ -235,7 +235,7 @@ func WithReportLimit(limit rate.Limit, burst int) Option {
 // of a task are written in the order of its events, one at a time, by its own goroutine or one that
 // has nothing else to do: the handler of a slow logger delays the next run of the task that it logs
 // for, and nobody else, and who waits for the task does not wait for the handler. The default is
-// [slog.Default], looked up at each line.
+// [slog.Default], looked up at each line; in a [Group], the logger of the Manager around it.
 func WithLogger(l *slog.Logger) Option {
 	return managerOption("WithLogger", "nil", func(c *config) string {
 		c.logger = l
@@ -272,7 +272,8 @@ func WithHistory(n int) Option {
 }
 
 // WithName sets the Manager's name in log lines, events and statistics. It follows the rules for a
-// task's name, or is empty, as it is by default.
+// task's name, or is empty, as it is by default. In a [Group] an empty one, and so the default, is
+// that of the Manager around it.
 func WithName(name string) Option {
 	return managerOption("WithName", name, func(c *config) string {
 		c.name = name
