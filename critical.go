@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// A criticalExit says that a critical task is gone: it has completed or was given up, its watchdog has found it stuck, or it
-// waits for one that was given up. Run and Health go by the same.
+// A criticalExit says that a critical task is gone: it has completed or was given up, it is stuck after it was late, or it waits
+// for one that was given up. Run and Health go by the same.
 type criticalExit struct {
 	order uint64
 	err   error // nil if it has completed

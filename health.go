@@ -16,9 +16,10 @@ const (
 	HealthOK HealthState = iota
 	// HealthDegraded says that some tasks have problems.
 	HealthDegraded
-	// HealthFailing says that a critical task is gone or stuck, so that Run has ended or would end:
-	// only another process can help, or somebody who restarts the task. Gone is one that was given
-	// up or has completed, or that waits for one that was given up.
+	// HealthFailing says that a critical task is gone or stuck: only another process can help, or
+	// somebody who restarts the task. Gone is one that was given up or has completed, or that waits
+	// for one that was given up. Run has ended or would end, unless the task is stuck after a stop
+	// or a restart by hand alone.
 	HealthFailing
 )
 

@@ -191,9 +191,10 @@ func WithDependsOn(names ...string) TaskOption {
 
 // WithCritical makes the task one that the process must not live without: when it is given up or has
 // completed, [Manager.Run] shuts everything down, and returns why. So it does when the task is stuck
-// after a missed heartbeat, and when it waits for one that was given up, be it by way of others.
-// [Manager.Health] says the same. A critical task that is stopped by hand is no reason to end. The
-// default is not critical.
+// after a missed heartbeat or because it was not ready in time, and when it waits for one that was
+// given up, be it by way of others. A critical task that is stopped by hand is no reason to end, even
+// if it gets stuck by that. [Manager.Health] says the same, except that it is failing for any
+// critical task that is stuck. The default is not critical.
 func WithCritical() TaskOption {
 	return taskOption("WithCritical", nil, func(c *taskConfig) string {
 		c.critical = true

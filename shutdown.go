@@ -73,9 +73,10 @@ func (m *Manager) onParentDone() {
 // somebody else shuts the Manager down; then it shuts the Manager down itself.
 //
 // It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each
-// critical task that was given up, and the [*StopTimeoutError] of one that its watchdog found
-// stuck, before or meanwhile. ctx being done is no error, nor is the end of the parent context,
-// whose tasks Run waits for. A Manager that is closed already returns [ErrManagerClosed].
+// critical task that was given up, and the [*StopTimeoutError] of one that is stuck after a missed
+// heartbeat or because it was not ready in time, before or meanwhile. ctx being done is no error,
+// nor is the end of the parent context, whose tasks Run waits for. A Manager that is closed already
+// returns [ErrManagerClosed].
 func (m *Manager) Run(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
