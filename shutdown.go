@@ -6,7 +6,9 @@ import (
 )
 
 // StopAll stops all tasks, each as StopTask does, and returns the joined errors. Each task that was
-// started before the call is stopped; the Manager stays usable.
+// started before the call is stopped; the Manager stays usable. A body of one of them may call it
+// with its own context, or one that derives from that: it is not waited for then, nor is what it
+// depends on, and the end of ctx does not end the wait for the others.
 //
 // All are stopped at once, except that a task on which others depend (see [WithDependsOn]) is
 // stopped when those have stopped or are stuck; also if ctx is done by then. A deadline of ctx is
@@ -29,10 +31,11 @@ func (m *Manager) StopAll(ctx context.Context) error {
 // until the log has been told of what has happened, and delivers the reports that wait. Without a
 // deadline in ctx the stop timeouts bound the first and 5 seconds the others. With one the others
 // have until then, and a second at least after the tasks have stopped or are stuck, for that is
-// what is to be reported; they have none once ctx is canceled. A Reporter that fails meanwhile is
-// tried again, after a second or less. What can't be delivered is counted and logged, for which the
-// log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for itself
-// until that time is over.
+// what is to be reported; they have none once ctx is canceled. If ctx is that of a body of this
+// Manager, or derives from it, they have 5 seconds whatever it says. A Reporter that fails meanwhile
+// is tried again, after a second or less. What can't be delivered is counted and logged, for which
+// the log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for
+// itself until that time is over.
 //
 // From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
 // again is no error.
