@@ -63,12 +63,13 @@ var (
 	// ErrRestarted is the cause after RestartTask or Task.Restart.
 	ErrRestarted = errors.New("taskmanager: task was restarted by hand")
 
-	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run has failed
-	// then, with an [*OverdueError].
+	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run fails then,
+	// with an [*OverdueError], unless the task is asked to stop or to restart before the body has
+	// returned: then the run has stopped, and [Event.Err] wraps the OverdueError.
 	ErrWatchdog = errors.New("taskmanager: no heartbeat in time")
 
 	// ErrNotReady is the cause if the body has not called Ready in time (see [WithReadiness]). The
-	// run has failed then, with an [*OverdueError].
+	// run fails then, with an [*OverdueError], with the same exception.
 	ErrNotReady = errors.New("taskmanager: not ready in time")
 )
 

@@ -49,7 +49,8 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 }
 
 // An OverdueError is the failure of a run that was canceled because its body had not called
-// [Heartbeat] or [Ready] in time. It unwraps to [ErrWatchdog] or [ErrNotReady].
+// [Heartbeat] or [Ready] in time. It unwraps to [ErrWatchdog] or [ErrNotReady], which say when it
+// is none.
 type OverdueError struct {
 	Err     error         // ErrWatchdog or ErrNotReady
 	Timeout time.Duration // of WithWatchdog or WithReadiness

@@ -135,7 +135,7 @@ func WithStopTimeout(d time.Duration) TaskOption {
 }
 
 // WithReadiness makes a run ready when its body calls [Ready], instead of as soon as it runs. One
-// that is not ready in time is canceled with ErrNotReady and has failed. By default a run is ready
+// that is not ready in time is canceled with [ErrNotReady], and fails. By default a run is ready
 // from its beginning. [Group] says when a group is.
 func WithReadiness(timeout time.Duration) TaskOption {
 	return taskOption("WithReadiness", timeout, func(c *taskConfig) string {
@@ -144,7 +144,7 @@ func WithReadiness(timeout time.Duration) TaskOption {
 	})
 }
 
-// WithWatchdog cancels a run, with ErrWatchdog, when its body has not called [Heartbeat] for d
+// WithWatchdog cancels a run, with [ErrWatchdog], when its body has not called [Heartbeat] for d
 // since the last time, or since the run began, or with [WithReadiness] since it was ready; that is a
 // failure. If the body doesn't return within the stop timeout, the task is stuck. A timer that
 // fires late by more than a quarter of d says that the process was frozen: the body then has a
