@@ -28,8 +28,9 @@ var (
 	// ErrTaskNotRunning is returned when a task is to be stopped that has ended already.
 	ErrTaskNotRunning = errors.New("taskmanager: task is not running")
 
-	// ErrManagerClosed is returned for what can't be served after Shutdown, or after the end of the
-	// context that was given to [WithContext].
+	// ErrManagerClosed is returned by StartTask, Task.Restart, Run, and RestartTask of a name that is
+	// known, after Shutdown, when Run ends, or after the end of the context that was given to
+	// [WithContext]. After the last, Run returns it if no task is left that it could wait for.
 	ErrManagerClosed = errors.New("taskmanager: manager is closed")
 
 	// ErrTooManyRestarts is what a [*GiveUpError] is if the task used up its restarts.

@@ -13,14 +13,19 @@ import (
 // backoff runs now; a restart that was counted when it failed stays counted. One that has ended
 // starts afresh, with new counts. One that waits for its dependencies goes on doing so.
 //
-// Errors are those of StopTask, and [ErrManagerClosed]. If the stop times out, the restart has
-// failed: the task stops for good when its body returns at last, and so fails a restart of somebody
-// else that waits for it; the error of that, and the cause of the stop, wrap ErrRestarted. If
-// somebody else stops the task meanwhile, the stop wins and the error is its cause: [ErrStopped],
-// for example. If the error of the run that was stopped wraps a [*StopTimeoutError], something that
-// it has started still executes: the task is given up, and RestartTask returns its [*GiveUpError]. A
-// stuck task is not restarted: RestartTask returns a StopTimeoutError at once, with the time for
-// which it had been waited.
+// It returns [ErrTaskNotFound] if the name is unknown, and otherwise [ErrManagerClosed] if the
+// Manager is closed; an [*OptionError] if the task has ended, and its dependencies make a cycle by
+// now or its policy can't be made; and the errors of StopTask:
+//
+//   - If the stop times out, the restart has failed: the task stops for good when its body returns at
+//     last. So fails a restart of somebody else that waits for it. The error of that, and the cause
+//     of the stop, wrap ErrRestarted.
+//   - If somebody else stops the task meanwhile, the stop wins and the error is its cause:
+//     [ErrStopped], for example.
+//   - If the error of the run that was stopped wraps a [*StopTimeoutError], something that it has
+//     started still executes: the task is given up, and the error is its [*GiveUpError].
+//   - A stuck task is not restarted: the error is a StopTimeoutError, at once, with the time for which
+//     it had been waited.
 func (m *Manager) RestartTask(ctx context.Context, name string) error {
 	if err := checkContext(ctx); err != nil {
 		return err

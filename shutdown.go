@@ -37,8 +37,8 @@ func (m *Manager) StopAll(ctx context.Context) error {
 // the log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for
 // itself until that time is over.
 //
-// From the call on, StartTask, RestartTask and Run return [ErrManagerClosed]. To call Shutdown
-// again is no error.
+// From the call on, StartTask, Run, and RestartTask of a name that is known return
+// [ErrManagerClosed]. To call Shutdown again is no error.
 func (m *Manager) Shutdown(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
@@ -78,8 +78,8 @@ func (m *Manager) onParentDone() {
 // It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each
 // critical task that was given up, and the [*StopTimeoutError] of one that is stuck after a missed
 // heartbeat or because it was not ready in time, before or meanwhile. ctx being done is no error,
-// nor is the end of the parent context, whose tasks Run waits for. A Manager that is closed already
-// returns [ErrManagerClosed].
+// nor is the end of the parent context, whose tasks Run waits for. After Shutdown or the end of a Run
+// it returns [ErrManagerClosed] at once; so it does if the parent context and all tasks have ended.
 func (m *Manager) Run(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err

@@ -247,7 +247,7 @@ func (t *Task) Stop(ctx context.Context) error {
 }
 
 // Restart is [Manager.RestartTask] for this very task. After it was forgotten or its name was
-// started anew it returns ErrTaskNotFound.
+// started anew it returns ErrTaskNotFound, or ErrManagerClosed if the Manager is closed.
 func (t *Task) Restart(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
