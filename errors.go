@@ -78,7 +78,9 @@ var (
 // the call that returns it.
 type OptionError struct {
 	Option string // the option's or the argument's name: "WithBackoff", "name"
-	Value  any    // what it was given; the text of both for an option with two arguments
+	// Value is what it was given: nil for an argument that is nil. Of some options it is a text
+	// instead: "nil" for nil, "func" for a function, the names, both of two values.
+	Value  any
 	Reason string
 }
 

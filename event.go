@@ -56,7 +56,8 @@ func (k EventKind) Level() slog.Level {
 	return slog.LevelInfo
 }
 
-// An Event is something that happened to a task. Fields that don't apply to its kind are zero.
+// An Event is something that happened to a task. Fields that don't apply to its kind are zero, except
+// that MaxRestarts and Window are always those of the task.
 type Event struct {
 	Time        time.Time
 	Manager     string // see WithName
@@ -66,7 +67,7 @@ type Event struct {
 	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted
 	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), or the cause of the parent context
 	Delay       time.Duration // until the next run, before the fleet-wide limit
-	Restarts    int           // within Window, the coming one included
+	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
 	Window      time.Duration
 	Uptime      time.Duration // how long that run lasted
