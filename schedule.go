@@ -15,9 +15,10 @@ import (
 //
 // Passes never overlap. A tick that comes before the pass has ended is skipped, so a pass that
 // takes longer than the interval is followed by the next tick after it. How long passes take moves
-// no tick, nor does a change of the wall clock. The body returns nil when ctx is done, and begins
-// no pass after that; until the next pass, [TaskStats.NextPassAt] says when it is due. A watchdog
-// ([WithWatchdog]) does not bite while it waits: each pass begins with a heartbeat.
+// no tick, nor does a change of the wall clock. When ctx is done the body begins no further pass and
+// returns nil, or the error of the pass that ends then; until the next pass, [TaskStats.NextPassAt]
+// says when it is due. A watchdog ([WithWatchdog]) does not bite while it waits: each pass begins
+// with a heartbeat.
 //
 // An interval that is not positive, or a nil body, fails the run with an [*OptionError] made
 // permanent by [backoff.Permanent]: the task is given up at once.
