@@ -13,7 +13,7 @@ type State uint32
 // The states of a task. The last three are its end.
 const (
 	StateWaiting   State = iota // its next run is about to begin, or waits for a dependency
-	StateRunning                // the body executes
+	StateRunning                // the body executes, or will once the log has been told of the start
 	StateBackoff                // a run has failed; the next one is to be decided on, or waits for its delay
 	StateStopping               // was asked to stop or to restart, or its run was canceled; the body has not returned
 	StateStuck                  // as StateStopping, and the deadline has passed

@@ -70,10 +70,11 @@
 // have ended is garbage like any other value.
 //
 // No user code is called with a lock held, nor between a decision and its effect: who waits for a
-// task hears of its end before a log handler does. Bodies, backoff policies and log handlers are
-// called by the goroutine of their task, reporters by one of their own. Where one of them hangs and
-// the task is asked for something, another goroutine takes over the task. A panic in a goroutine that
-// a body has started ends the process, as everywhere in Go.
+// task hears of its end before a log handler does. Bodies and backoff policies are called by the
+// goroutine of their task, reporters by one of their own, log handlers by that of the task or one
+// that has nothing else to do. Where one of them hangs and the task is asked for something, another
+// goroutine takes over the task. A panic in a goroutine that a body has started ends the process, as
+// everywhere in Go.
 //
 // # Observability
 //
