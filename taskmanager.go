@@ -173,7 +173,8 @@ func New(opts ...Option) (*Manager, error) {
 // It returns an error and changes nothing if an argument or option is refused ([*OptionError]), if
 // a task of this name has not ended ([ErrTaskRunning]), or if the Manager is closed
 // ([ErrManagerClosed]). The name of a task that has ended is free: StartTask starts a new task,
-// with counts of its own.
+// with counts of its own. If the delays between restarts alone take longer than the window, so that
+// the task can't use up its limit, StartTask writes a warning to the log before it starts it.
 func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
 	if reason := checkName(name); reason != "" {
 		return nil, &OptionError{Option: "name", Value: name, Reason: reason}
