@@ -812,3 +812,53 @@ func TestRestartInAnotherBubble(t *testing.T) {
 		})
 	}
 }
+
+// A body that is being stopped, and restarts itself, is told so.
+func TestRestartFromInsideATaskThatIsBeingStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var err error
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			err = m.RestartTask(ctx, "a")
+			return nil
+		})
+		synctest.Wait()
+		require.NoError(t, task.Stop(t.Context()))
+		require.ErrorIs(t, err, taskmanager.ErrStopped)
+	})
+}
+
+// An askedContext does something when it is asked whether it has ended, and has not.
+type askedContext struct {
+	context.Context
+	asked func()
+}
+
+func (c askedContext) Err() error {
+	c.asked()
+	return nil
+}
+
+// A task that is given up while it is about to be asked is restarted, as if it had been before.
+func TestRestartOfATaskThatIsGivenUpMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		fail := make(chan struct{})
+		runs := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if runs++; runs > 1 {
+				return untilStopped(ctx)
+			}
+			<-fail
+			return errBoom
+		}, once())
+		synctest.Wait()
+		require.NoError(t, m.RestartTask(askedContext{context.Background(), sync.OnceFunc(func() {
+			close(fail)
+			<-task.Done()
+		})}, "a"))
+		assert.Equal(t, taskmanager.StateRunning, settled(task))
+		require.NoError(t, task.Err())
+	})
+}

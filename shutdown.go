@@ -31,11 +31,12 @@ func (m *Manager) StopAll(ctx context.Context) error {
 // until the log has been told of what has happened, and delivers the reports that wait. Without a
 // deadline in ctx the stop timeouts bound the first and 5 seconds the others. With one the others
 // have until then, and a second at least after the tasks have stopped or are stuck, for that is
-// what is to be reported; they have none once ctx is canceled. If ctx is that of a body of this
-// Manager, or derives from it, they have 5 seconds whatever it says. A Reporter that fails meanwhile
-// is tried again, after a second or less. What can't be delivered is counted and logged, for which
-// the log has a tenth of a second more. A log handler or a Reporter that calls Shutdown waits for
-// itself until that time is over.
+// what is to be reported; they have none once ctx is canceled, unless it is that of a body of this
+// Manager, or derives from it. A Reporter that fails meanwhile is tried again, after a second or
+// less. What can't be delivered is counted and logged, for which the log has a tenth of a second
+// more. A log handler or a Reporter that calls Shutdown waits for itself until that time is over.
+// Where the deadline has passed at the call, the tasks are asked and not waited for, as StopTask
+// does, and what has happened by then has that second.
 //
 // From the call on, StartTask, Run, and RestartTask of a name that is known return
 // [ErrManagerClosed]. To call Shutdown again is no error.
@@ -45,7 +46,13 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	err := m.shutdownTasks(ctx)
 	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config.manager == m }) {
+		deadline, ok := ctx.Deadline()
 		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
+		if ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, deadline)
+			defer cancel()
+		}
 	}
 	m.bus.flush(ctx)
 	return err

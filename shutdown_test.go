@@ -246,3 +246,62 @@ func TestShutdownFromInsideATask(t *testing.T) {
 		assert.Equal(t, taskmanager.StateStopped, caller.State())
 	})
 }
+
+// The deadline of its context holds for the reports, too, although that context has ended.
+func TestShutdownFromInsideATaskHasItsDeadline(t *testing.T) {
+	for _, timeout := range []time.Duration{2 * time.Second, 20 * time.Second} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
+					<-ctx.Done()
+					time.Sleep(time.Minute)
+					return nil
+				})))
+				start(t, m, "bad", boom, once())
+				caller := start(t, m, "caller", func(ctx context.Context) error {
+					time.Sleep(time.Second)
+					ctx, cancel := context.WithTimeout(ctx, timeout)
+					defer cancel()
+					began := time.Now()
+					assert.NoError(t, m.Shutdown(ctx))
+					took(t, timeout, began)
+					return nil
+				})
+				require.NoError(t, caller.Wait(t.Context()))
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
+// A deadline that has passed at the call is no time for anybody: the tasks are asked, and what has happened by then has a second.
+func TestShutdownWithADeadlineThatHasPassed(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes time.Duration
+		opts  []taskmanager.Option
+	}{
+		"nothing to report": {},
+		"a report that waits": {time.Second, []taskmanager.Option{taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
+			<-ctx.Done()
+			return nil
+		}))}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, c.opts...)
+				start(t, m, "bad", boom, once())
+				slow := start(t, m, "slow", slowToStop(3*time.Second))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				time.Sleep(2 * time.Second)
+				began := time.Now()
+				require.ErrorIs(t, m.Shutdown(ctx), context.DeadlineExceeded)
+				took(t, c.takes, began)
+				assert.Equal(t, taskmanager.StateStopping, slow.State())
+				<-slow.Done()
+				took(t, 3*time.Second, began)
+				assert.Equal(t, taskmanager.StateStopped, slow.State())
+			})
+		})
+	}
+}

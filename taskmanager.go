@@ -174,7 +174,7 @@ func New(opts ...Option) (*Manager, error) {
 // a task of this name has not ended ([ErrTaskRunning]), or if the Manager is closed
 // ([ErrManagerClosed]). The name of a task that has ended is free: StartTask starts a new task,
 // with counts of its own. If the delays between restarts alone take longer than the window, so that
-// the task can't use up its limit, StartTask writes a warning to the log before it starts it.
+// the task can't use up its limit, the log has a warning.
 func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
 	if reason := checkName(name); reason != "" {
 		return nil, &OptionError{Option: "name", Value: name, Reason: reason}
@@ -268,9 +268,10 @@ func (m *Manager) isClosed() bool {
 //
 // It returns [ErrTaskNotFound] or [ErrTaskNotRunning] if there is nothing to stop; a
 // [*StopTimeoutError] if the deadline passed, the task is stuck then, and its name stays taken; and
-// the cause of ctx if that was canceled before, at the call even. In the last case the task has
-// been asked all the same, and becomes stuck at its deadline. A task that stops itself, with its
-// own context, is asked and not waited for.
+// the cause of ctx if that was canceled before, or was done at the call, be it that its deadline had
+// passed. In the last case the task has been asked all the same, and becomes stuck at the deadline,
+// or when its stop timeout has passed if ctx was done at the call. A task that stops itself, with
+// its own context, is asked and not waited for.
 //
 // If what the body has returned wraps a StopTimeoutError, by package fmt or errors, StopTask
 // returns it: the task has stopped, and something that it has started still executes.
