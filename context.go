@@ -149,17 +149,18 @@ func (r *run) Err() error {
 
 // cause is what context.Cause returns, and makes no inner context for that.
 func (r *run) cause() error {
-	r.task.mu.Lock()
-	stage, inner := r.stage.Load(), r.inner
-	r.task.mu.Unlock()
-	switch stage {
-	case withoutInner:
-		return nil
-	case endedWithoutInner:
-		return inner.(error)
-	default:
-		return context.Cause(inner.(context.Context))
+	if r.stage.Load() != withInner {
+		r.task.mu.Lock()
+		stage, inner := r.stage.Load(), r.inner
+		r.task.mu.Unlock()
+		switch stage {
+		case withoutInner:
+			return nil
+		case endedWithoutInner:
+			return inner.(error)
+		}
 	}
+	return context.Cause(r.innerContext())
 }
 
 // Value implements context.Context. For keys that are not ours it calls the method of the parent

@@ -36,9 +36,9 @@ type decision struct {
 	verdict verdict         // of returned… and judgedRestart: on the run that has ended
 	outlook outlook         // what follows by that
 
-	begun      *run
 	canceledBy error // of returned…: why the context of the run had ended before the body; nil if it had not
 
+	begun  *run
 	cancel *run  // whose context is to be ended
 	cause  error // of that
 	told   occurrence
