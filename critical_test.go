@@ -621,3 +621,38 @@ func isNotGoneAnyMore(t *testing.T) {
 	require.True(t, m.IsRunning("a"))
 	assert.NotEqual(t, taskmanager.HealthFailing, m.Health().State)
 }
+
+// If the deadline of the restart is the first to pass, it is that by which the task is gone, which was late before; and not if it was
+// not, for then it is stuck by a restart by hand alone.
+func TestCriticalTaskThatIsStuckByARestartIsGoneIfItWasLate(t *testing.T) {
+	for name, late := range map[string]bool{"late": true, "in time": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithStopTimeout(5*time.Second))
+				body := newDeafBody()
+				opts := []taskmanager.TaskOption{taskmanager.WithCritical()}
+				if late {
+					opts = append(opts, taskmanager.WithWatchdog(time.Second))
+				}
+				task := start(t, m, "a", body.run, opts...)
+				r, cancel := goRun(t, m)
+				time.Sleep(2 * time.Second)
+				ctx, cancelRestart := context.WithTimeout(t.Context(), time.Second)
+				defer cancelRestart()
+				asStuck(t, task.Restart(ctx), "a", time.Second)
+				assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+				if late {
+					asStuck(t, r.err(t, 8*time.Second), "a", time.Second) // as the restart has found it at 3 s, and the stop of all 5 s after that
+				} else {
+					time.Sleep(time.Hour)
+					r.lives(t)
+					cancel()
+				}
+				body.release()
+				<-task.Done()
+				cancel()
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}

@@ -313,6 +313,9 @@ func (t *Task) endRunLocked(n *decision) {
 // countLocked counts how a run has ended, at the moment at which it is over: no snapshot shows one without the other.
 func (t *Task) countLocked(n *decision) {
 	p := t.recordLocked()
+	if p.judged.run == n.end.run {
+		return // somebody has restarted the task while it was judged, and it has turned out since that the run has left something
+	}
 	p.judged, p.judgedAt, p.delay = n.end, n.now, 0
 	if n.end.err == nil {
 		return
@@ -369,6 +372,9 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		o.kind, o.cause, o.alone = EventStopped, t.causeOf(t.machine.pending), t.machine.pending.alone()
 		if was.executes() {
 			o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
+			if o.err != nil && n.canceledBy == ErrRestarted { //nolint:errorlint // the cause itself
+				o.err = &endedError{o.err}
+			}
 		}
 	case publishGaveUp:
 		p := t.record

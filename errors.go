@@ -297,6 +297,8 @@ func inner(err error) (known bool, several []error, one error) {
 		if e != nil {
 			return true, nil, e.Err
 		}
+	case *endedError:
+		return true, nil, e.err
 	case *backoff.PermanentError:
 		if e != nil {
 			return true, nil, e.Err
@@ -400,6 +402,18 @@ func besideCause(err, cause error) error {
 	}
 	return err
 }
+
+// An endedError is what a body has returned whose context has ended with ErrRestarted, and whose task has stopped for good all the
+// same. It is everything that err is, but not ErrRestarted, by which an event says that the task goes on.
+type endedError struct{ err error }
+
+func (e *endedError) Error() string { return e.err.Error() }
+
+// Is is as if err was wrapped.
+func (e *endedError) Is(target error) bool { return target != ErrRestarted && errors.Is(e.err, target) }
+
+// As is as if err was wrapped.
+func (e *endedError) As(target any) bool { return errors.As(e.err, target) }
 
 // isOnly reports whether err is context.Canceled or cause, or wraps nothing else, by the first so many errors.
 func isOnly(left *int, err, cause error) bool {

@@ -80,6 +80,15 @@ func TestErrorOfTheMostThatAreLookedAt(t *testing.T) {
 	}
 }
 
+// What an error of a stopped body wraps is known.
+func TestErrorOfAnEndedTaskIsFollowed(t *testing.T) {
+	own := &endedError{errors.Join(ErrRestarted, &StopTimeoutError{Task: "below"})}
+	permanent, leaves := classify(own)
+	assert.Equal(t, [2]answer{yes, yes}, [2]answer{permanent, leaves})
+	require.NoError(t, besideCause(&endedError{ErrRestarted}, ErrRestarted))
+	assert.True(t, isEndless(&endedError{errors.Join(slices.Repeat([]error{own}, mostErrors)...)}))
+}
+
 type (
 	textError  string
 	manyErrors []string

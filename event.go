@@ -16,7 +16,7 @@ type EventKind int
 const (
 	EventStarted   EventKind = iota // debug: a run begins
 	EventReady                      // debug: a run has announced that it is ready
-	EventFailed                     // warn: a run failed, and will be restarted
+	EventFailed                     // warn: a run failed, and will be restarted, unless the task is stopped before
 	EventGaveUp                     // error: a run failed, and there will be no other
 	EventCompleted                  // info: a run returned nil
 	EventStopped                    // info: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted

@@ -50,7 +50,8 @@ const (
 	HealthCompleted HealthReason = "completed"
 	// HealthStuck is for a task whose body does not return.
 	HealthStuck HealthReason = "stuck"
-	// HealthHeartbeatOverdue is for a run that has missed its heartbeat and was canceled.
+	// HealthHeartbeatOverdue is for a run that has missed its heartbeat and was canceled, also if the
+	// task was asked to restart since.
 	HealthHeartbeatOverdue HealthReason = "heartbeat overdue"
 	// HealthCrashLoop is for a task that has used up half of the restarts that it is allowed within
 	// the window, or three if it has no limit.
@@ -158,7 +159,7 @@ func (t *Task) problem(now time.Time) (p HealthProblem, ready bool, group *Manag
 		p.Reason = HealthGivenUp
 	case p.State == StateStuck:
 		p.Reason = HealthStuck
-	case t.machine.phase == overdue && t.record.overdue != nil:
+	case (t.machine.phase == overdue || t.machine.phase == restarting) && t.record != nil && t.record.overdue != nil:
 		p.Reason = HealthNotReady
 		if t.record.overdue.Err == ErrWatchdog { //nolint:errorlint // it is one of two
 			p.Reason = HealthHeartbeatOverdue

@@ -186,6 +186,40 @@ func TestHealthReasons(t *testing.T) {
 
 // Fewer restarts than make a crash loop are none, and those that have left the window don't count.
 // A group that nobody has to wait for, and that is about to begin anew, is no reason not to be ready.
+// That a heartbeat is overdue is said until the body has returned, or is stuck, also if somebody restarts the task meanwhile; not if
+// somebody stops it.
+func TestHealthOfALateRunThatIsAskedForSomething(t *testing.T) {
+	for name, c := range map[string]struct {
+		ask  func(ctx context.Context, task *taskmanager.Task) error
+		want []taskmanager.HealthReason
+	}{
+		"restart": {func(ctx context.Context, task *taskmanager.Task) error { return task.Restart(ctx) }, []taskmanager.HealthReason{taskmanager.HealthHeartbeatOverdue}},
+		"stop":    {func(ctx context.Context, task *taskmanager.Task) error { return task.Stop(ctx) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				task := start(t, m, "a", slowToStop(3*time.Second), taskmanager.WithWatchdog(time.Minute))
+				other := start(t, m, "other", slowToStop(3*time.Second))
+				reasons := func() (got []taskmanager.HealthReason) {
+					for _, p := range m.Health().Problems {
+						got = append(got, p.Reason)
+					}
+					return got
+				}
+				time.Sleep(time.Minute + time.Second)
+				require.Equal(t, []taskmanager.HealthReason{taskmanager.HealthHeartbeatOverdue}, reasons())
+				go func() { _ = c.ask(context.Background(), task) }()
+				go func() { _ = c.ask(context.Background(), other) }() // which was not late
+				synctest.Wait()
+				assert.Equal(t, c.want, reasons())
+				time.Sleep(3 * time.Second)
+				assert.Empty(t, reasons())
+			})
+		})
+	}
+}
+
 func TestHealthOfAGroupThatWillBeRestarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, test := range map[string]struct {

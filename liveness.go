@@ -282,7 +282,7 @@ func (w *watchedRun) isOverdueLocked(reason error) bool {
 
 // joinBodyError returns the failure of the run whose body returned err after it was canceled.
 func (e *OverdueError) joinBodyError(err error) error {
-	if besideCause(err, e.Err) == nil {
+	if _, panicked := err.(*PanicError); !panicked && besideCause(err, e.Err) == nil { //nolint:errorlint // the run's own
 		return e
 	}
 	return errors.Join(e, err)

@@ -890,3 +890,20 @@ func TestReadyTimeBeginsWithTheBody(t *testing.T) {
 		assert.Zero(t, task.Stats().Failures)
 	})
 }
+
+// A body that was late and panics with the error of its context has panicked, whatever it says.
+func TestWatchdogOfABodyThatPanicsWithTheCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			panic(context.Cause(ctx))
+		}, taskmanager.WithWatchdog(time.Minute), once())
+		err := task.Wait(t.Context())
+		require.ErrorIs(t, err, taskmanager.ErrWatchdog)
+		var panicked *taskmanager.PanicError
+		require.ErrorAs(t, err, &panicked)
+		assert.NotEmpty(t, panicked.Stack())
+		assert.EqualValues(t, 1, task.Stats().Panics)
+	})
+}

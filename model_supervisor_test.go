@@ -339,7 +339,7 @@ func (m *model) healthView() healthView {
 			reason = taskmanager.HealthGivenUp
 		case t.state == taskmanager.StateStuck:
 			reason = taskmanager.HealthStuck
-		case t.state == taskmanager.StateStopping && t.asked == askedToFail:
+		case t.state == taskmanager.StateStopping && t.late != 0 && t.asked <= askedToRestart:
 			reason = taskmanager.HealthNotReady
 			if t.late == isWatchdog {
 				reason = taskmanager.HealthHeartbeatOverdue
@@ -923,7 +923,7 @@ func (m *model) expire(s *modelStop) {
 	}
 	if t.asked == askedToRestart && s.request == askedToRestart {
 		t.asked = askedToRestartInVain // what is stuck is not restarted
-		if wasStuck {
+		if wasStuck || t.late != 0 {
 			m.leaves(t, isTimeout) // that was its last hope
 		}
 	}
@@ -982,6 +982,9 @@ func (c *modelCall) settle(m *model) {
 			c.outcome.stuck = append(c.outcome.stuck, localName(s.task.name))
 		case s.below != 0:
 			c.outcome.err |= s.below
+			if c.restart && s.followed > askedToRestart {
+				c.outcome.err |= s.task.causeOf(s.followed)
+			}
 			c.outcome.stuck = append(c.outcome.stuck, s.named...)
 		case c.restart && s.followed == askedNothing:
 			c.outcome.err |= s.task.err // nothing else ends a task that is to be restarted

@@ -9,8 +9,8 @@ import (
 
 // RestartTask restarts the task of that name by hand, which counts against no limit and waits for
 // no delay. A running one is stopped as by StopTask, with ErrRestarted as the cause, and runs again
-// at once; RestartTask returns when the new run has begun, or waits for its dependencies. One in
-// backoff runs now; a restart that was counted when it failed stays counted. One that has ended
+// at once; RestartTask returns when the new run has begun, or waits for its dependencies, or at the
+// deadline if the body has returned, and the new run has yet to begin. One in backoff runs now; a restart that was counted when it failed stays counted. One that has ended
 // starts afresh, with new counts. One that waits for its dependencies goes on doing so.
 //
 // It returns [ErrTaskNotFound] if the name is unknown, and otherwise [ErrManagerClosed] if the
@@ -20,7 +20,7 @@ import (
 //   - If the stop times out, the restart has failed: the task stops for good when its body returns at
 //     last. So fails a restart of somebody else that waits for it. The error of that, and the cause
 //     of the stop, wrap ErrRestarted.
-//   - If somebody else stops the task meanwhile, the stop wins and the error is its cause:
+//   - If somebody else stops the task meanwhile, the stop wins and the error wraps its cause:
 //     [ErrStopped], for example.
 //   - If the error of the run that was stopped wraps a [*StopTimeoutError], something that it has
 //     started still executes: the task is given up, and the error is its [*GiveUpError].
@@ -68,7 +68,13 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 			// Somebody else has revived it: it is restarted like any other.
 		}
 		stop, accepted, detached, err := m.requestRestart(ctx, t)
+		followed := noRequest
+		if stop != nil {
+			followed = request(stop.followed.Load())
+		}
 		switch {
+		case err != nil && followed.stops(): // what the body has left executing
+			return errors.Join(t.superseded(followed), err)
 		case err != nil:
 			return err
 		case !accepted:
@@ -79,19 +85,26 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 		case detached:
 			return nil
 		}
-		switch followed := request(stop.followed.Load()); followed {
+		switch followed {
 		case restartRequest:
 			return nil
 		case noRequest:
 			if err := t.Err(); err != nil {
 				return err // what the run had started executes still: the next one would meet it
 			}
-		case failedRestartRequest:
-			return fmt.Errorf("taskmanager: the restart of task %q has failed with another one: %w", t.name, errRestartTimedOut)
 		default:
-			return fmt.Errorf("taskmanager: the restart of task %q was superseded by a stop: %w", t.name, t.causeOf(followed))
+			return t.superseded(followed)
 		}
 	}
+}
+
+// superseded is the error of a restart of t that has waited while t has followed a request to stop.
+func (t *Task) superseded(followed request) error {
+	how := "was superseded by a stop"
+	if followed == failedRestartRequest {
+		how = "has failed with another one"
+	}
+	return fmt.Errorf("taskmanager: the restart of task %q %s: %w", t.name, how, t.causeOf(followed))
 }
 
 // requestRestart asks t to restart, and waits until it has; not if detached.

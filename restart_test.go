@@ -862,3 +862,104 @@ func TestRestartOfATaskThatIsGivenUpMeanwhile(t *testing.T) {
 		require.NoError(t, task.Err())
 	})
 }
+
+// A body that was asked to restart, and whose task has stopped since, may return what it was told together with an error of its own: the
+// event has that, and is none of a task that goes on. So it is within a group that is restarted.
+func TestRestartThatBecomesAStopIsToldAsOne(t *testing.T) {
+	own := &taskmanager.OptionError{Option: "own"}
+	body := func(ctx context.Context) error {
+		<-ctx.Done()
+		time.Sleep(2 * time.Second)
+		return fmt.Errorf("closing: %w", errors.Join(context.Cause(ctx), own))
+	}
+	for name, c := range map[string]struct {
+		stop func(m *taskmanager.Manager, task *taskmanager.Task)
+		opts []taskmanager.Option
+	}{
+		"stop":     {stop: func(_ *taskmanager.Manager, task *taskmanager.Task) { _ = task.Stop(context.Background()) }},
+		"shutdown": {stop: func(m *taskmanager.Manager, _ *taskmanager.Task) { _ = m.Shutdown(context.Background()) }},
+		"timeout":  {stop: func(*taskmanager.Manager, *taskmanager.Task) {}, opts: []taskmanager.Option{taskmanager.WithStopTimeout(time.Second)}},
+		"group":    {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, append(c.opts, taskmanager.WithLogger(slog.New(lines)))...)
+				events := m.Subscribe(t.Context())
+				var task *taskmanager.Task
+				path := "a"
+				if c.stop == nil {
+					path = "g/a"
+					group := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) (err error) {
+						inner, err := g.StartTask("a", body)
+						if task == nil {
+							task = inner
+						}
+						return err
+					}))
+					synctest.Wait()
+					require.NoError(t, group.Restart(t.Context()))
+				} else {
+					task = start(t, m, "a", body)
+					synctest.Wait()
+					go func() { _ = task.Restart(context.Background()) }()
+					synctest.Wait()
+					c.stop(m, task)
+				}
+				<-task.Done()
+				synctest.Wait()
+				var stopped []taskmanager.Event
+				for _, e := range ofKind(taskmanager.EventStopped, pending(events)) {
+					if e.Task == path {
+						stopped = append(stopped, e)
+					}
+				}
+				require.Len(t, stopped, 1)
+				require.NotErrorIs(t, stopped[0].Err, taskmanager.ErrRestarted)
+				require.ErrorIs(t, stopped[0].Err, own)
+				var as *taskmanager.OptionError
+				require.ErrorAs(t, stopped[0].Err, &as)
+				require.EqualError(t, stopped[0].Err, "closing: taskmanager: task was restarted by hand\n"+own.Error())
+				assert.Len(t, lines.about("task stopped | task="+path+" "), 1)
+				assert.Len(t, lines.about("closing: "), 1)
+			})
+		})
+	}
+}
+
+// A restart that a stop has superseded says so also if the body says that it has left something executing.
+func TestRestartThatIsSupersededSaysWhatIsLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		ask  func(ctx context.Context, task *taskmanager.Task) error
+		why  error
+		none error
+	}{
+		"by a stop": {func(ctx context.Context, task *taskmanager.Task) error { return task.Stop(ctx) }, taskmanager.ErrStopped, taskmanager.ErrRestarted},
+		"by another": {func(ctx context.Context, task *taskmanager.Task) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return task.Restart(ctx)
+		}, taskmanager.ErrRestarted, taskmanager.ErrStopped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				below := &taskmanager.StopTimeoutError{Task: "below"}
+				task := start(t, m, "a", func(ctx context.Context) error {
+					<-ctx.Done()
+					time.Sleep(2 * time.Second)
+					return below
+				})
+				synctest.Wait()
+				restarted := make(chan error, 1)
+				go func() { restarted <- task.Restart(context.Background()) }()
+				synctest.Wait()
+				require.Error(t, c.ask(t.Context(), task))
+				err := <-restarted
+				require.ErrorIs(t, err, below)
+				require.ErrorIs(t, err, c.why)
+				require.NotErrorIs(t, err, c.none)
+			})
+		})
+	}
+}

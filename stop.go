@@ -206,7 +206,8 @@ func (s *stopOp) expire() {
 				if n.stuck != nil {
 					found[t.run] = n.stuck
 				}
-				if was == restartingStuck && t.machine.phase == stuck {
+				late := was == restartingStuck || was == restarting && t.record.overdue != nil
+				if late && t.machine.phase == stuck {
 					gone = append(gone, t.run)
 				}
 			} else {

@@ -853,6 +853,34 @@ func TestSuperviseAsksForWhatIsLeftBeforeASecondRestart(t *testing.T) {
 	})
 }
 
+// A failure is counted once, also if somebody restarts the task while it is judged, and it turns out then that something was left.
+func TestSuperviseCountsAFailureThatIsAskedTwiceOnce(t *testing.T) {
+	for name, panics := range map[string]bool{"returned": false, "panicked": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				task := start(t, m, "a", func(context.Context) error {
+					if panics {
+						panic(slowNarrowError{})
+					}
+					return slowNarrowError{}
+				})
+				synctest.Wait()
+				failed := time.Now()
+				time.Sleep(time.Second)
+				require.NoError(t, task.Restart(t.Context()))
+				require.Error(t, task.Wait(t.Context()))
+				s := task.Stats()
+				assert.EqualValues(t, 1, s.Runs)
+				assert.EqualValues(t, 1, s.Failures)
+				assert.Equal(t, panics, s.Panics == 1)
+				assert.Equal(t, failed.UnixNano(), s.LastErrorAt.UnixNano())
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
 // A method that ends the goroutine instead of saying whether something was left is not called again: the next run begins.
 func TestSuperviseAsksForWhatIsLeftAndIsNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
