@@ -745,6 +745,21 @@ func TestDependentsOfATaskWhoseRestartTimesOutAreNamedInTheLog(t *testing.T) {
 	})
 }
 
+// A log handler that calls runtime.Goexit with the line of the stop does not take that line away.
+func TestDependentsAreNamedInALogThatExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelInfo)
+		m := mustNew(t, taskmanager.WithLogger(slog.New(goexitHandler{lines, "task stopped"})))
+		start(t, m, "a", untilStopped)
+		start(t, m, "b", untilStopped, dependsOn("a"))
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "a"))
+		synctest.Wait()
+		assert.Equal(t, []string{"task stopped", "task was stopped, though others depend on it"}, messages(lines)[2:])
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 // A line does not name more than twenty.
 func TestDependentsOfWhichThereAreManyAreCounted(t *testing.T) {
 	for n, rest := range map[int]string{19: "", 20: "", 21: "1 more", 22: "2 more"} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -366,6 +367,30 @@ func classifyFirst(left *int, err error) (permanent, leaves answer) {
 		err = one
 	}
 	return permanent, leaves
+}
+
+// includes reports whether err is target, or wraps it, as far as can be known.
+func includes(err, target error) bool {
+	left := mostErrors
+	return includesFirst(&left, err, target)
+}
+
+// includesFirst is includes for the first so many errors.
+func includesFirst(left *int, err, target error) bool {
+	for err != nil {
+		if *left--; *left < 0 {
+			return false
+		}
+		if isSame(err, target) {
+			return true
+		}
+		_, several, one := inner(err)
+		if slices.ContainsFunc(several, func(w error) bool { return includesFirst(left, w, target) }) {
+			return true
+		}
+		err = one
+	}
+	return false
 }
 
 // isEndless reports whether err wraps itself, as far as can be known: who follows it does not come to an end.

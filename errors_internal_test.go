@@ -80,6 +80,27 @@ func TestErrorOfTheMostThatAreLookedAt(t *testing.T) {
 	}
 }
 
+// What is wrapped is found as far as it takes no user code.
+func TestErrorIncludesAnother(t *testing.T) {
+	boom, other := errors.New("boom"), errors.New("other")
+	most := func(n int) error { return errors.Join(append(slices.Repeat([]error{other}, n-2), boom)...) }
+	for name, test := range map[string]struct {
+		err      error
+		includes bool
+	}{
+		"nil":           {nil, false},
+		"itself":        {boom, true},
+		"another":       {other, false},
+		"wrapped":       {fmt.Errorf("wrapped: %w", &GiveUpError{Err: boom}), true},
+		"joined":        {errors.Join(other, fmt.Errorf("%w and %w", other, boom), other), true},
+		"by the user's": {wraps{boom}, false},
+		"as the last":   {most(mostErrors), true},
+		"beyond those":  {most(mostErrors + 1), false},
+	} {
+		assert.Equal(t, test.includes, includes(test.err, boom), name)
+	}
+}
+
 // What an error of a stopped body wraps is known.
 func TestErrorOfAnEndedTaskIsFollowed(t *testing.T) {
 	own := &endedError{errors.Join(ErrRestarted, &StopTimeoutError{Task: "below"})}

@@ -66,13 +66,10 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 			}
 		}
 	}()
-	unlessStopping := func(err error) error {
-		if ctx.Err() != nil && errors.Is(err, ErrManagerClosed) {
-			return nil // it says so because the group is to stop
-		}
-		return err
+	err = start(m)
+	if ctx.Err() != nil && includes(err, ErrManagerClosed) {
+		err = nil // it says so because the group is to stop
 	}
-	err = unlessStopping(start(m))
 	if err != nil {
 		return err
 	}
@@ -82,8 +79,11 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 	}
 	m.groupReadinessChanged()
 	err = m.runUntil(ctx, m.shutdownTasks)
-	ran = !errors.Is(err, ErrManagerClosed) // which Run returns at once
-	return unlessStopping(err)
+	ran = err != ErrManagerClosed //nolint:errorlint // which Run returns at once; in what others return it calls user code to find it
+	if !ran && ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // endGroup leaves what is still to be logged or reported to a goroutine, which the outermost Manager waits for when it is shut down.

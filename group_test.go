@@ -1260,3 +1260,56 @@ func TestGroupIsShutDownWhileItStartsAndIsStuck(t *testing.T) {
 		close(release)
 	})
 }
+
+// An isError does something when it is asked what it is.
+type isError struct{ asked func() }
+
+func (isError) Error() string { return "is" }
+
+func (e isError) Is(error) bool {
+	e.asked()
+	return false
+}
+
+// What the methods of an error do that ends a group does not stand in the way of the end: be it that of its critical task, or that of
+// its start while it is stopped.
+func TestGroupThatEndsWithAnErrorOfTheUsers(t *testing.T) {
+	for name, act := range map[string]func(release <-chan struct{}){
+		"hangs":  func(release <-chan struct{}) { <-release },
+		"exits":  func(<-chan struct{}) { runtime.Goexit() },
+		"panics": func(<-chan struct{}) { panic("Is") },
+	} {
+		t.Run(name+", of a task", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				m := newManager(t, exact()...)
+				g := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+					_, err := g.StartTask("a", func(context.Context) error { return isError{func() { act(release) }} })
+					return err
+				}, silently(), taskmanager.WithCritical(), once()))
+				time.Sleep(1500 * time.Millisecond)
+				assert.EqualValues(t, 2, g.Stats().Runs)
+				assertGivenUp(t, g.Stats().LastError, "a")
+				close(release)
+				require.NoError(t, g.Stop(t.Context()))
+			})
+		})
+		t.Run(name+", of start", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				m := newManager(t)
+				g := start(t, m, "g", func(ctx context.Context) error {
+					return taskmanager.Group(func(*taskmanager.Manager) error {
+						<-ctx.Done()
+						return isError{func() { act(release) }}
+					}, silently())(ctx)
+				})
+				synctest.Wait()
+				began := time.Now()
+				require.NoError(t, g.Stop(t.Context()))
+				took(t, 0, began)
+				close(release)
+			})
+		})
+	}
+}

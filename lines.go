@@ -1,5 +1,7 @@
 package taskmanager
 
+import "log/slog"
+
 // The lines of a task's log are written in the order of its events, by one goroutine at a time, and nobody waits for it:
 // whoever has a line while another one is with the log's handler, which is user code, leaves the line to that.
 
@@ -43,19 +45,37 @@ func (t *Task) unclogLocked() {
 	}
 }
 
+// leaveWarning leaves to the driver the line that the task can never be given up.
+func (t *Task) leaveWarning() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leaveLineLocked(&occurrence{warning: true})
+}
+
 // logLine hands an event to the log's handler, if that wants it.
 //
 //go:noinline
 func (t *Task) logLine(o *occurrence) (written bool) {
 	b := t.config.manager.bus
 	defer b.pending.Done()
+	if o.warning {
+		t.writeWarning()
+		return true
+	}
+	if o.kind == EventStopped && o.alone {
+		defer t.config.manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
+	}
 	if written = b.logs(o.kind.Level()); written {
 		t.writeLine(o)
 	}
-	if o.kind == EventStopped && o.alone {
-		t.config.manager.warnOfDependents(t)
-	}
 	return written
+}
+
+// writeWarning writes the line of leaveWarning.
+func (t *Task) writeWarning() {
+	c := t.config
+	c.manager.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
+		slog.String("task", t.path()), slog.Int("max_restarts", c.maxRestarts), slog.Duration("window", c.window))
 }
 
 // writeLine is not inlined, for an event is large.

@@ -3,6 +3,7 @@ package taskmanager_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -373,6 +374,21 @@ func TestMaxRestartsThatCannotBeReachedAreWarnedOf(t *testing.T) {
 			_, err = m.StartTask("b", untilStopped, slow)
 			require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
 			assert.Empty(t, log.lines(t, message))
+		})
+	})
+	t.Run("is said of each of many, and first", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			lines := newLines(slog.LevelDebug)
+			m := newManager(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithBackoff(time.Hour, time.Hour))
+			for i := range 1000 {
+				start(t, m, fmt.Sprint(i), untilStopped)
+			}
+			synctest.Wait()
+			assert.Len(t, lines.about(message), 1000)
+			of := lines.about("task=7 ")
+			require.Len(t, of, 2)
+			assert.Contains(t, of[0], message)
+			assert.Contains(t, of[1], "task started")
 		})
 	})
 	t.Run("says which task and what limit", func(t *testing.T) {

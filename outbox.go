@@ -301,7 +301,7 @@ func (o *outbox) logOverdue(call uint64, began time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.cancel != nil && o.calls == call {
-		o.bus.logLater(slog.LevelError, "reporter does not return, its reports wait", slog.Duration("since", time.Since(began)))
+		o.bus.logLater("reporter does not return, its reports wait", slog.Duration("since", time.Since(began)))
 	}
 }
 
@@ -364,16 +364,16 @@ func (o *outbox) settleBatch(c *callResult) (retired bool) {
 	o.bus.lost.Add(dropped.events)
 	switch {
 	case c.closed:
-		o.bus.logLater(slog.LevelError, "reporter is closed, all reports are lost until it is replaced",
+		o.bus.logLater("reporter is closed, all reports are lost until it is replaced",
 			slog.Uint64("events", dropped.events), slog.String("error", text))
 	case dropped.reports == 0:
 	case noTime:
 		o.bus.logNoTime(dropped.events, slog.String("error", text))
 	default:
-		o.bus.logLater(slog.LevelError, "reporter failed, report is lost", dropped.attrs(text)...)
+		o.bus.logLater("reporter failed, report is lost", dropped.attrs(text)...)
 	}
 	if retry.reports > 0 {
-		o.bus.logLater(slog.LevelError, "reporter failed, will retry", retry.attrs(text)...)
+		o.bus.logLater("reporter failed, will retry", retry.attrs(text)...)
 	}
 	return o.retired
 }

@@ -147,7 +147,7 @@ func (b *eventBus) slog() *slog.Logger {
 	return slog.Default()
 }
 
-// A lineQueue holds what is said in the log beside the events: about reporters, and about options. The log's handler
+// A lineQueue holds what the bus itself has to say in the log: about its reporters. The log's handler
 // may hang, or call runtime.Goexit, so no goroutine that has anything else to do calls it: one of its
 // own does, which exists while there are lines.
 type lineQueue struct {
@@ -163,8 +163,8 @@ type line struct {
 	attrs   []slog.Attr
 }
 
-// logLater has a line logged, after those that wait, and returns at once. It is pending until then.
-func (b *eventBus) logLater(level slog.Level, message string, attrs ...slog.Attr) {
+// logLater has an error logged, after the lines that wait, and returns at once. It is pending until then.
+func (b *eventBus) logLater(message string, attrs ...slog.Attr) {
 	if b.manager != "" {
 		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
 	}
@@ -176,7 +176,7 @@ func (b *eventBus) logLater(level slog.Level, message string, attrs ...slog.Attr
 		return
 	}
 	b.pending.Add()
-	q.waiting = append(q.waiting, line{level, message, attrs})
+	q.waiting = append(q.waiting, line{slog.LevelError, message, attrs})
 	if !q.writing {
 		q.writing = true
 		go b.writeLines()
@@ -434,5 +434,5 @@ func (b *eventBus) abandon() (lost bool) {
 }
 
 func (b *eventBus) logNoTime(events uint64, attrs ...slog.Attr) {
-	b.logLater(slog.LevelError, "no time left to report events", append([]slog.Attr{slog.Uint64("events", events)}, attrs...)...)
+	b.logLater("no time left to report events", append([]slog.Attr{slog.Uint64("events", events)}, attrs...)...)
 }

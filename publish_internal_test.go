@@ -79,10 +79,10 @@ func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
 				})
 			}))
 			b := newEventBus(t.Context(), &c, nil)
-			b.logLater(slog.LevelError, "first")
+			b.logLater("first")
 			synctest.Wait() // it is in the handler
 			for range 100 + tooMany {
-				b.logLater(slog.LevelError, "another")
+				b.logLater("another")
 			}
 			synctest.Wait()
 			assert.Equal(t, 101, b.pending.N())
@@ -90,7 +90,7 @@ func TestBusKeepsABoundedNumberOfLines(t *testing.T) {
 			b.pending.Wait(t.Context())
 			assert.EqualValues(t, 101, lines)
 			assert.EqualValues(t, tooMany, dropped)
-			b.logLater(slog.LevelError, "last")
+			b.logLater("last")
 			b.pending.Wait(t.Context())
 			assert.EqualValues(t, 102, lines)
 			assert.EqualValues(t, tooMany, dropped)
@@ -105,7 +105,7 @@ func TestBusLogsOnAGoroutineOfItsOwn(t *testing.T) {
 		var stacks []byte
 		c.logger = slog.New(handlerFunc(func(slog.Record) { stacks = goroutines.Stacks("1", "a")["a"] }))
 		b := newEventBus(t.Context(), &c, nil)
-		pprof.Do(t.Context(), goroutines.Labels("1", "a"), func(context.Context) { b.logLater(slog.LevelError, "a line") })
+		pprof.Do(t.Context(), goroutines.Labels("1", "a"), func(context.Context) { b.logLater("a line") })
 		b.pending.Wait(t.Context())
 		assert.NotContains(t, string(stacks), "writeLines")
 	})

@@ -96,6 +96,10 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // runUntil is Run with another way to shut down.
 func (m *Manager) runUntil(ctx context.Context, shutdown func(context.Context) error) error {
+	own := context.Background() // what ctx has for the shutdown, and none of its methods, which may be the user's
+	if r := runOf(ctx); r != nil {
+		own = context.WithoutCancel(r)
+	}
 	m.mu.Lock()
 	if m.shutdownCalled || m.closedLocked() && m.aliveCount == 0 {
 		m.mu.Unlock()
@@ -114,7 +118,7 @@ func (m *Manager) runUntil(ctx context.Context, shutdown func(context.Context) e
 	case <-quit:
 	case <-m.parent.done:
 	}
-	err := shutdown(context.WithoutCancel(ctx))
+	err := shutdown(own)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return joinErrors(append(m.criticalErrorsLocked(), err))

@@ -305,3 +305,56 @@ func TestShutdownWithADeadlineThatHasPassed(t *testing.T) {
 		})
 	}
 }
+
+// A context whose Value hangs from some time on stands in the way of nobody's stop.
+func TestRunWithAContextThatIsNotAskedAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		task := start(t, m, "a", untilStopped)
+		release := make(chan struct{})
+		var hangs atomic.Bool
+		ran := make(chan error, 1)
+		go func() {
+			ran <- m.Run(valueContext{t.Context(), func() {
+				if hangs.Load() {
+					<-release
+				}
+			}})
+		}()
+		synctest.Wait()
+		hangs.Store(true)
+		start(t, m, "b", boom, once(), taskmanager.WithCritical())
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assertGivenUp(t, <-ran, "b")
+		close(release)
+	})
+}
+
+// A valueContext does something when it is asked for a value.
+type valueContext struct {
+	context.Context
+	asked func()
+}
+
+func (c valueContext) Value(key any) any {
+	c.asked()
+	return c.Context.Value(key)
+}
+
+// A body may call Run with its context, or one that derives from it: at the end it is asked to stop as the others are, and not waited
+// for.
+func TestRunFromInsideATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		caller := start(t, m, "a", func(ctx context.Context) error {
+			began := time.Now()
+			assertGivenUp(t, m.Run(context.WithValue(ctx, contextKey{}, 1)), "b")
+			took(t, time.Second, began)
+			return nil
+		})
+		start(t, m, "b", failAfter(time.Second), once(), taskmanager.WithCritical())
+		<-caller.Done()
+		assert.Equal(t, taskmanager.StateStopped, caller.State())
+	})
+}

@@ -115,8 +115,8 @@ func (d *driver) look() phase {
 			t.drainLog() // those that others have left to this driver
 			return stopped
 		}
-		if !d.holdsLog && !t.linesWaitLocked() {
-			p := t.machine.phase
+		// How a run has ended is for those who wait: the log comes after that.
+		if p := t.machine.phase; !d.holdsLog && (p == judging || !t.linesWaitLocked()) {
 			d.unsure = t.record != nil && t.record.unsure != nil
 			t.mu.Unlock()
 			return p
@@ -220,7 +220,8 @@ func (d *driver) noteReturn(n *decision) {
 		n.input = returnedDone
 	}
 	n.unsure = leaves == unknown
-	n.verdict.known, n.verdict.final = permanent != unknown && t.config.policy == nil, permanent == yes
+	n.verdict.known = permanent != unknown && t.config.policy == nil || t.config.restart == RestartNever
+	n.verdict.final = permanent == yes
 	t.decide(n)
 	d.atOnce = n.atOnce
 	t.announceEnd(n.phase)
@@ -259,6 +260,8 @@ func (d *driver) judge() {
 	p := t.record
 	end := p.judged
 	p.judged.asked = true
+	c := t.config
+	usedUp := c.maxRestarts != Unlimited && p.restarts.Count(p.judgedAt, c.window) >= c.maxRestarts
 	n := decision{input: judgedRestart, driver: d.id, now: p.judgedAt, verdict: verdict{known: true}}
 	t.mu.Unlock()
 
@@ -272,7 +275,7 @@ func (d *driver) judge() {
 		n.verdict.final = isPermanentByMethods(end.err)
 		asked = true
 	}
-	if !n.verdict.final && t.config.restart != RestartNever && t.config.policy != nil {
+	if !n.verdict.final && !usedUp && c.policy != nil {
 		n.verdict.final, n.verdict.err = true, errPolicyGoexit // unless it answers
 		n.verdict.delay, n.verdict.err = d.askPolicy(p)
 		n.verdict.final = n.verdict.err != nil

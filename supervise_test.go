@@ -1002,3 +1002,54 @@ func TestSuperviseJudgesAnErrorThatDoesNotAnswer(t *testing.T) {
 		assert.Equal(t, 1, asked)
 	})
 }
+
+// Where no restart can follow, whatever is answered, nobody is asked: the task is given up at once.
+func TestSuperviseAsksNobodyWhetherThereIsARestartWhereThereIsNone(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	for name, c := range map[string]struct {
+		err  error
+		opts []taskmanager.TaskOption
+	}{
+		"never restarted":   {&askedError{func() { <-release }}, []taskmanager.TaskOption{once()}},
+		"the limit is of 0": {errBoom, []taskmanager.TaskOption{noRestart}},
+		"the limit is of 1": {errBoom, []taskmanager.TaskOption{taskmanager.WithMaxRestarts(1)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			policy := &script{next: func() time.Duration {
+				asked++
+				return time.Second
+			}}
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				task := start(t, m, "a", func(context.Context) error { return c.err }, append(c.opts, policy.option())...)
+				time.Sleep(time.Hour)
+				require.Equal(t, taskmanager.StateFailed, task.State())
+				assert.EqualValues(t, asked+1, task.Stats().Runs)
+				var gaveUp *taskmanager.GiveUpError
+				require.ErrorAs(t, task.Err(), &gaveUp)
+				assert.Equal(t, c.err, gaveUp.Err)
+				assert.Equal(t, name != "never restarted", gaveUp.Is(taskmanager.ErrTooManyRestarts))
+			})
+		})
+	}
+}
+
+// A log handler that hangs with an earlier line does not hold up how a run has ended.
+func TestSuperviseJudgesBeforeTheLinesThatWait(t *testing.T) {
+	for range 50 { // who is first with the line is chance
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			m := mustNew(t, slowLog("task ready", func() { <-release }))
+			task := start(t, m, "a", func(ctx context.Context) error {
+				taskmanager.Ready(ctx)
+				return askedError{func() {}}
+			}, taskmanager.WithReadiness(time.Minute), noRestart)
+			synctest.Wait()
+			require.Equal(t, taskmanager.StateFailed, task.State())
+			close(release)
+			require.NoError(t, m.Shutdown(t.Context()))
+		})
+	}
+}

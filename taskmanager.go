@@ -94,7 +94,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"log/slog"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -174,7 +173,7 @@ func New(opts ...Option) (*Manager, error) {
 // a task of this name has not ended ([ErrTaskRunning]), or if the Manager is closed
 // ([ErrManagerClosed]). The name of a task that has ended is free: StartTask starts a new task,
 // with counts of its own. If the delays between restarts alone take longer than the window, so that
-// the task can't use up its limit, the log has a warning.
+// the task can't use up its limit by failing, the log has a warning.
 func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
 	if reason := checkName(name); reason != "" {
 		return nil, &OptionError{Option: "name", Value: name, Reason: reason}
@@ -199,8 +198,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 		return nil, err
 	}
 	if tc.unreachable {
-		m.bus.logLater(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
-			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
+		t.leaveWarning()
 	}
 	go t.supervise(firstDriver, false)
 	if takesOver {

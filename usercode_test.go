@@ -769,39 +769,42 @@ func TestUserCodeInTheParentContext(t *testing.T) {
 	}
 }
 
-// The warning of StartTask is written by a goroutine of its own: the handler holds up nobody.
+// The warning that comes of StartTask is the first line of the task, and written by its driver: the handler holds up nobody but the first
+// run, and that no longer than until somebody asks for something.
 func TestUserCodeInTheWarningOfStartTask(t *testing.T) {
 	const message = "task can never be given up: the delays between its restarts alone take longer than the window"
-	for name, act := range map[string]func(u *userCode){
-		"returns late":        func(*userCode) { time.Sleep(time.Minute) },
-		"panics":              func(*userCode) { panic("handler") },
-		"calls Goexit":        func(*userCode) { runtime.Goexit() },
-		"stops the task":      func(u *userCode) { _ = u.m.StopTask(context.Background(), "a") },
-		"starts another task": func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) },
-		"shuts down":          func(u *userCode) { _ = u.m.Shutdown(context.Background()) },
+	for name, test := range map[string]struct {
+		act    func(u *userCode)
+		begins time.Duration // when the run does; 0: never
+	}{
+		"returns late":        {func(*userCode) { time.Sleep(time.Minute) }, time.Minute},
+		"panics":              {func(*userCode) { panic("handler") }, 1},
+		"calls Goexit":        {func(*userCode) { runtime.Goexit() }, 1},
+		"starts another task": {func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) }, 1},
+		"restarts the task":   {func(u *userCode) { _ = u.m.RestartTask(context.Background(), "a") }, 1},
+		"hangs, and the task is restarted": {func(u *userCode) {
+			go func() { _ = u.m.RestartTask(context.Background(), "a") }()
+			time.Sleep(time.Minute)
+		}, 1},
+		"stops the task": {func(u *userCode) { _ = u.m.StopTask(context.Background(), "a") }, 0},
+		"shuts down":     {func(u *userCode) { _ = u.m.Shutdown(context.Background()) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := &userCode{}
-				called := make(chan struct{})
-				u.trap.act = func() {
-					close(called)
-					act(u)
-				}
+				u.trap.act = func() { test.act(u) }
 				u.manager(t, message)
 				began := time.Now()
-				a := start(t, u.m, "a", u.body(untilStopped), taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute))
-				took(t, 0, began)
-				<-called
+				var begins atomic.Int64
+				a := start(t, u.m, "a", func(ctx context.Context) error {
+					begins.Store(int64(max(1, time.Since(began))))
+					return untilStopped(ctx)
+				}, taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute))
 				took(t, 0, began)
 				synctest.Wait()
-				if name == "stops the task" || name == "shuts down" {
-					assert.Equal(t, taskmanager.StateStopped, a.State())
-				} else {
-					assert.Equal(t, taskmanager.StateRunning, a.State())
-					assert.EqualValues(t, 1, u.entered.Load())
-				}
+				assert.Equal(t, test.begins == 0, a.State() == taskmanager.StateStopped)
 				time.Sleep(time.Hour)
+				assert.Equal(t, test.begins, time.Duration(begins.Load()))
 				began = time.Now()
 				require.NoError(t, u.m.Shutdown(context.Background()))
 				took(t, 0, began)
