@@ -178,6 +178,9 @@ func (r *run) Value(key any) any {
 	return r.innerContext().Value(key)
 }
 
+// isOurs says to isStandard that no method of the user's is called but Value.
+func (*run) isOurs() {}
+
 // String says what it is when a context is printed, as those of package context do.
 func (r *run) String() string { return "taskmanager.Task(" + r.task.name + ")" }
 

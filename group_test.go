@@ -909,7 +909,7 @@ func TestGroupIsNotReadyBeforeItsStartHasReturned(t *testing.T) {
 						}}
 					}
 					assert.Equal(t, want, m.Health(), when)
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				synctest.Wait()
 				assert.True(t, g.Stats().Ready)

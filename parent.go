@@ -2,7 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"reflect"
 	"sync/atomic"
 	"time"
 )
@@ -35,24 +34,6 @@ func (p *parentContext) isDone() bool {
 	}
 }
 
-// isStandard reports whether all methods of ctx are known to return at once: it is a context of package context or ours, and
-// so are those that it asks.
-func isStandard(ctx context.Context) bool {
-	switch ctx.(type) {
-	case *run, *watchedRun:
-		return true
-	}
-	v := reflect.ValueOf(ctx)
-	switch v.Type().String() {
-	case "context.backgroundCtx", "context.todoCtx", "*context.cancelCtx", "*context.timerCtx":
-		return true
-	case "*context.valueCtx", "*signal.signalCtx":
-		wrapped, ok := reflect.TypeAssert[context.Context](v.Elem().FieldByName("Context"))
-		return ok && isStandard(wrapped)
-	}
-	return false
-}
-
 // parentCause is why the parent context has ended.
 func (m *Manager) parentCause() error {
 	p := &m.parent
@@ -78,8 +59,7 @@ func (m *Manager) watchParent() {
 		return
 	}
 	if p.standard {
-		stop := context.AfterFunc(p.ctx, m.onParentDone)
-		p.unwatch = func() { stop() }
+		p.unwatch = whenDone(p.ctx, m.onParentDone)
 		return
 	}
 	quit := make(chan struct{})

@@ -352,15 +352,20 @@ func flushContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 	bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	cancelIfCanceled := func() {
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			cancel()
-		}
+		canceled := true
+		defer func() {
+			_ = recover() // ctx may be foreign
+			if canceled {
+				cancel()
+			}
+		}()
+		canceled = !errors.Is(ctx.Err(), context.DeadlineExceeded)
 	}
 	if ctx.Err() != nil {
 		cancelIfCanceled()
 		return bounded, cancel
 	}
-	stop := context.AfterFunc(ctx, cancelIfCanceled)
+	stop := whenDone(ctx, cancelIfCanceled)
 	return bounded, func() { stop(); cancel() }
 }
 

@@ -15,8 +15,8 @@ type subscriber struct {
 	mu     sync.Mutex // makes publishers take turns; nothing blocks while it is held
 	events chan Event
 	missed int
-	closed bool        // events is; set once
-	unbind func() bool // ends the wait for the end of the subscriber's context; nil without one
+	closed bool   // events is; set once
+	unbind func() // ends the wait for the end of the subscriber's context; nil without one
 }
 
 // subscribe returns a channel of all events from now on, which is closed when ctx is done, and when
@@ -27,10 +27,9 @@ func (b *eventBus) subscribe(ctx context.Context) <-chan Event {
 		b.addSubscriber(s)
 		return s.events
 	}
-	// ctx may last for longer than anybody needs the bus, and with it the Manager; and may be the user's, whose methods need not
-	// return.
+	// ctx may last for longer than anybody needs the bus, and with it the Manager.
 	bus := weak.Make(b)
-	unbind := context.AfterFunc(ctx, func() {
+	unbind := whenDone(ctx, func() {
 		s.close()
 		if still := bus.Value(); still != nil {
 			still.removeSubscriber(s)
@@ -51,13 +50,9 @@ func (b *eventBus) closeSubscribers() {
 	subscribers := b.subscriberList()
 	b.subscribers.Store(nil)
 	b.mu.Unlock()
-	unbind := make([]func() bool, len(subscribers))
-	for i, s := range subscribers {
-		unbind[i] = s.close()
-	}
-	for _, f := range unbind {
-		if f != nil {
-			f() // of a context that may be the user's: at last, and without a lock
+	for _, s := range subscribers {
+		if unbind := s.close(); unbind != nil {
+			unbind()
 		}
 	}
 }
@@ -120,7 +115,7 @@ func (s *subscriber) publish(e Event) {
 }
 
 // bind hands over what ends the wait for the end of the subscriber's context. It returns whether the channel has been closed.
-func (s *subscriber) bind(unbind func() bool) (closed bool) {
+func (s *subscriber) bind(unbind func()) (closed bool) {
 	s.mu.Lock()
 	closed = s.closed
 	s.unbind = unbind
@@ -133,7 +128,7 @@ func (s *subscriber) bind(unbind func() bool) (closed bool) {
 
 // close closes the channel, unless that has been done. It returns what is to be called if it is not
 // the end of the subscriber's context that has led here.
-func (s *subscriber) close() (unbind func() bool) {
+func (s *subscriber) close() (unbind func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {

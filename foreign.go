@@ -1,0 +1,54 @@
+package taskmanager
+
+import (
+	"context"
+	"reflect"
+	"sync"
+)
+
+// A context may be of a type of the user's: a foreign one, whose methods may hang, panic or call runtime.Goexit.
+
+// isStandard reports whether all methods of ctx are known to return at once: it is a context of package context or ours, and
+// so are those that it asks.
+func isStandard(ctx context.Context) bool {
+	if _, ours := ctx.(interface{ isOurs() }); ours {
+		return true
+	}
+	t := reflect.TypeOf(ctx)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.PkgPath() + "." + t.Name() {
+	case "context.backgroundCtx", "context.todoCtx", "context.cancelCtx", "context.timerCtx":
+		return true
+	case "context.valueCtx", "os/signal.signalCtx":
+		wrapped, ok := reflect.TypeAssert[context.Context](reflect.ValueOf(ctx).Elem().FieldByName("Context"))
+		return ok && isStandard(wrapped)
+	}
+	return false
+}
+
+// whenDone is context.AfterFunc, for which a foreign context need not return: of such a one Done is called once, and nothing else. f
+// must not panic. It is not called after stop, which returns at once and may be called again.
+func whenDone(ctx context.Context, f func()) (stop func()) {
+	if isStandard(ctx) {
+		stop := context.AfterFunc(ctx, f)
+		return func() { stop() }
+	}
+	done, quit := ctx.Done(), make(chan struct{})
+	if done == nil {
+		return func() {}
+	}
+	go func() {
+		select {
+		case <-done:
+			select {
+			case <-quit: // before that
+			default:
+				f()
+			}
+		case <-quit:
+		}
+	}()
+	return sync.OnceFunc(func() { close(quit) })
+}
