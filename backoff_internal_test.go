@@ -96,17 +96,16 @@ func TestBackoffMakesTheLimitUnreachable(t *testing.T) {
 	reached, unreachable := 0, 0
 	for maxRestarts := 1; maxRestarts <= 6; maxRestarts++ {
 		for factor := 1; factor <= 3; factor++ {
-			for initial := range 4 {
-				for _, longest := range []int{initial, 5, 1000} {
-					for healthy := 1; healthy <= 20; healthy += 3 {
-						least := leastTime(maxRestarts, initial, initial, factor, max(initial, longest), healthy)
-						for span := max(1, least-2); span < least+3; span++ {
-							c := taskConfig{
-								maxRestarts: maxRestarts, window: time.Duration(span), healthyAfter: time.Duration(healthy),
-								initial: time.Duration(initial), longest: time.Duration(max(initial, longest)), factor: float64(factor),
-							}
-							require.Equal(t, least >= span, c.limitUnreachable(), "%d, and at least %d of %+v", maxRestarts, least, c)
-							if least >= span {
+			for initial := range time.Duration(4) {
+				for _, longest := range []time.Duration{initial, 5, 1000} {
+					for healthy := time.Duration(1); healthy <= 20; healthy += 3 {
+						c := taskConfig{
+							maxRestarts: maxRestarts, healthyAfter: healthy, initial: initial, longest: max(initial, longest), factor: float64(factor),
+						}
+						least := c.leastTime(maxRestarts, initial)
+						for c.window = max(1, least-2); c.window < least+3; c.window++ {
+							require.Equal(t, least >= c.window, c.limitUnreachable(), "at least %d of %+v", least, c)
+							if least >= c.window {
 								unreachable++
 							} else {
 								reached++
@@ -122,13 +121,10 @@ func TestBackoffMakesTheLimitUnreachable(t *testing.T) {
 }
 
 // leastTime is the least time from one failure to the nth after it, if the next delay is that.
-func leastTime(n, delay, initial, factor, longest, healthy int) int {
-	if n == 0 {
-		return 0
-	}
+func (c *taskConfig) leastTime(n int, delay time.Duration) time.Duration {
 	if n == 1 {
 		return delay
 	}
-	quick := leastTime(n-1, min(delay*factor, longest), initial, factor, longest, healthy)
-	return delay + min(quick, healthy+leastTime(n-1, initial, initial, factor, longest, healthy))
+	grown := min(delay*time.Duration(c.factor), c.longest)
+	return delay + min(c.leastTime(n-1, grown), c.healthyAfter+c.leastTime(n-1, c.initial))
 }

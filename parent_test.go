@@ -201,3 +201,27 @@ func TestParentValues(t *testing.T) {
 		require.NoError(t, task.Stop(t.Context()))
 	})
 }
+
+// A body that ends the parent context and returns before the Manager has heard of that has been stopped by it: so says its own context,
+// which ends with it.
+func TestParentIsTheCauseOfARunThatEndsWithIt(t *testing.T) {
+	oneThread(t)
+	for name, done := range map[string]bool{"has been waited for": true, "has not": false} {
+		t.Run(name, func(t *testing.T) {
+			parent, end := context.WithCancelCause(t.Context())
+			m := mustNew(t, taskmanager.WithContext(parent))
+			var own context.Context
+			task := start(t, m, "a", func(ctx context.Context) error {
+				own = ctx
+				if done {
+					ctx.Done()
+				}
+				end(errWhy)
+				return errBoom
+			})
+			<-task.Done()
+			require.NoError(t, m.Shutdown(t.Context()))
+			assert.Equal(t, errWhy, context.Cause(own))
+		})
+	}
+}

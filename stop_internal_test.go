@@ -74,6 +74,23 @@ func TestStopTimerThatIsLate(t *testing.T) {
 	assert.NoError(t, s.err)
 }
 
+// A task that stops while the timer fires has stopped: one of the two ends the wait, and not both.
+func TestStopAtItsDeadline(t *testing.T) {
+	task, s := asked(t, quiet(), stopping, stopRequest)
+	task.mu.Lock()
+	expired := make(chan struct{})
+	go func() {
+		s.expire()
+		close(expired)
+	}()
+	waitsForLock(t, ").expire(")
+	task.resolveLocked(stopRequest)
+	task.mu.Unlock()
+	<-expired
+	<-s.done
+	assert.NoError(t, s.err)
+}
+
 // A task whose run is over at the deadline, and the next one about to begin, has been restarted.
 func TestStopDeadlineBetweenTwoRuns(t *testing.T) {
 	_, s := asked(t, quiet(), waiting, restartRequest)
