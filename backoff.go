@@ -99,7 +99,7 @@ func (c *taskConfig) limitUnreachable() bool {
 	if c.policy != nil || c.restart == RestartNever || n <= 0 {
 		return false
 	}
-	// In float64, where nothing overflows. Jitter may shorten each delay.
+	// In float64, where nothing overflows. Jitter may shorten each delay, and what is less than a nanosecond is cut off.
 	const most = 10_000 // delays that grow, and resets, that are looked at: beyond, nothing is said
 	var (
 		window  = float64(c.window)
@@ -110,12 +110,12 @@ func (c *taskConfig) limitUnreachable() bool {
 		sums    = append(some[:0], 0) // of the first delays after a reset
 	)
 	for {
-		delay = math.Min(grown, longest) * (1 - c.jitter)
+		delay = math.Max(math.Floor(math.Min(grown, longest)*(1-c.jitter)), math.Min(longest, 1)) // as cappedBackOff has it
 		sums = append(sums, sums[len(sums)-1]+delay)
 		if len(sums) > min(n, most) || grown >= longest || c.factor == 1 {
 			break
 		}
-		grown *= c.factor
+		grown = math.Floor(grown * c.factor)
 	}
 	last := len(sums) - 1
 	take := func(delays int) float64 { return sums[min(delays, last)] + float64(max(0, delays-last))*delay }

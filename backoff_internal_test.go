@@ -95,12 +95,13 @@ func TestBackoffKeepsABoundedWindowOfAnUnlimitedTask(t *testing.T) {
 func TestBackoffMakesTheLimitUnreachable(t *testing.T) {
 	reached, unreachable := 0, 0
 	for maxRestarts := 1; maxRestarts <= 6; maxRestarts++ {
-		for factor := 1; factor <= 3; factor++ {
+		for _, factor := range []float64{1, 1.5, 2, 3} {
 			for initial := range time.Duration(4) {
-				for _, longest := range []time.Duration{initial, 5, 1000} {
+				for _, longest := range []time.Duration{initial, 5 * min(1, initial), 1000 * min(1, initial)} { // 0 for both, if for one
 					for healthy := time.Duration(1); healthy <= 20; healthy += 3 {
 						c := taskConfig{
-							maxRestarts: maxRestarts, healthyAfter: healthy, initial: initial, longest: max(initial, longest), factor: float64(factor),
+							maxRestarts: maxRestarts, healthyAfter: healthy, initial: initial, longest: longest, factor: factor,
+							jitter: 0.25 * float64(healthy%2),
 						}
 						least := c.leastTime(maxRestarts, initial)
 						for c.window = max(1, least-2); c.window < least+3; c.window++ {
@@ -122,9 +123,10 @@ func TestBackoffMakesTheLimitUnreachable(t *testing.T) {
 
 // leastTime is the least time from one failure to the nth after it, if the next delay is that.
 func (c *taskConfig) leastTime(n int, delay time.Duration) time.Duration {
+	least := max(time.Duration(float64(delay)*(1-c.jitter)), min(delay, 1))
 	if n == 1 {
-		return delay
+		return least
 	}
-	grown := min(delay*time.Duration(c.factor), c.longest)
-	return delay + min(c.leastTime(n-1, grown), c.healthyAfter+c.leastTime(n-1, c.initial))
+	grown := min(time.Duration(float64(delay)*c.factor), c.longest)
+	return least + min(c.leastTime(n-1, grown), c.healthyAfter+c.leastTime(n-1, c.initial))
 }

@@ -333,7 +333,11 @@ func (t *Task) unstickLocked(n *decision) {
 	p := t.record
 	if o := p.stuckEvent; o != nil {
 		p.stuckEvent = nil
-		t.tellLocked(n, o)
+		if t.machine.phase == judging {
+			t.tellLocked(&decision{}, o) // its line comes after the judgement, for which others wait
+		} else {
+			t.tellLocked(n, o)
+		}
 	}
 	if t.config.critical {
 		t.config.manager.clearCriticalExitLocked(t)

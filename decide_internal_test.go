@@ -150,3 +150,19 @@ func TestDecideTellsTwoThingsAtOnce(t *testing.T) {
 		assert.Equal(t, occurrence{kind: EventStopped, alone: true, now: n.now, cause: ErrStopped}, task.lazy.lines[1])
 	})
 }
+
+// That a task was stuck is told when its body returns before it was, and logged after it has been judged, if that takes user code: the
+// handler of that line may hang.
+func TestDecideLeavesTheLineOfAStuckTaskThatIsJudged(t *testing.T) {
+	for name, judged := range map[string]bool{"judged": true, "known": false} {
+		task := undriven(t, quiet(), overdueStuck)
+		task.record = &record{stuckEvent: &occurrence{kind: EventStuck}}
+		n := decision{input: returnedAgain, driver: task.driver, now: time.Now(), canLog: true, end: runEnd{err: errors.New("boom")}}
+		n.verdict.known = !judged
+		task.decide(&n)
+		assert.Equal(t, judged, task.machine.phase == judging, name)
+		assert.Nil(t, task.record.stuckEvent, name)
+		assert.Equal(t, !judged, n.line, name)
+		assert.Len(t, task.lazy.lines, 1, "%s: the other is that of the failure", name)
+	}
+}

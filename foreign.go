@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"reflect"
+	"runtime/pprof"
 	"sync"
 )
 
@@ -40,6 +41,7 @@ func whenDone(ctx context.Context, f func()) (stop func()) {
 		return func() {}
 	}
 	go func() {
+		pprof.SetGoroutineLabels(context.Background()) // it is not of the task whose body may have called
 		select {
 		case <-done:
 			select {

@@ -168,3 +168,22 @@ func TestForeignContextThatLooksLikeAStandardOne(t *testing.T) {
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }
+
+// What waits for a foreign context is not of the task whose body has given that to Subscribe.
+func TestForeignContextIsNoPartOfATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		body := newDeafBody()
+		done := make(chan struct{})
+		task := start(t, m, "a", func(ctx context.Context) error {
+			m.Subscribe(armedContext{done, func(string) {}})
+			return body.hangInBody(ctx)
+		})
+		synctest.Wait()
+		stack := string(asStuck(t, task.Stop(t.Context()), "a", 5*time.Second).Stack)
+		assert.Contains(t, stack, "hangInBody")
+		assert.NotContains(t, stack, "whenDone")
+		body.release()
+		close(done)
+	})
+}

@@ -19,8 +19,9 @@ import (
 // restarts all (one for all). Where only one task is critical and never restarted by itself, the
 // others are, and with it all are (rest for one).
 //
-// No task of a run is alive when the next run begins. One that is stuck fails the group without a
-// restart; if it was the group that was asked to stop, it is stuck, too.
+// No task of a run is alive when the next run begins, unless somebody restarts a group by hand that
+// has failed because of that: one that is stuck fails the group without a restart. If it was the
+// group that was asked to stop, it is stuck, too.
 //
 // If start returns an error, what it has started is stopped and the run has failed. Options that
 // are refused fail it without a restart. The tasks' events go to the subscribers and the reporters

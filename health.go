@@ -18,8 +18,8 @@ const (
 	HealthDegraded
 	// HealthFailing says that a critical task is gone or stuck: only another process can help, or
 	// somebody who restarts the task. Gone is one that was given up or has completed, or that waits
-	// for one that was given up. Run has ended or would end, unless the task is stuck after a stop
-	// or a restart by hand alone.
+	// for one that was given up. Run has ended or would end, unless the task is stuck and was asked
+	// to stop by hand, or is stuck by a restart by hand alone.
 	HealthFailing
 )
 

@@ -45,7 +45,7 @@ func (t *Task) unclogLocked() {
 	}
 }
 
-// leaveWarning leaves to the driver the line that the task can never be given up.
+// leaveWarning leaves to the driver of a task that is yet to be found the line that it can never be given up.
 func (t *Task) leaveWarning() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

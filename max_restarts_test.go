@@ -319,6 +319,9 @@ func TestMaxRestartsThatCannotBeReachedAreWarnedOf(t *testing.T) {
 		"no delays":       {opts: options{taskmanager.WithBackoff(0, 0), taskmanager.WithMaxRestarts(1_000_000)}},
 		"one long delay":  {opts: options{taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(math.MaxInt64, math.MaxInt64)}, warned: true},
 		"many short ones": {opts: options{taskmanager.WithMaxRestarts(math.MaxInt), taskmanager.WithBackoff(1, 1)}, warned: true},
+		"delays too short to grow": {
+			opts: options{taskmanager.WithMaxRestarts(100), taskmanager.WithBackoff(1, time.Minute), taskmanager.WithBackoffJitter(0)},
+		},
 		"more than are looked at": {
 			opts: options{taskmanager.WithMaxRestarts(10_001), taskmanager.WithBackoff(10*time.Millisecond, 10*time.Millisecond), taskmanager.WithHealthyAfter(1)},
 		},

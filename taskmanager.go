@@ -197,9 +197,6 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	if err != nil {
 		return nil, err
 	}
-	if tc.unreachable {
-		t.leaveWarning()
-	}
 	go t.supervise(firstDriver, false)
 	if takesOver {
 		m.doomChanged(t) // who waits for it will not wait for ever
@@ -232,6 +229,9 @@ func (m *Manager) register(t *Task) (takesOver bool, err error) {
 	t.driver = firstDriver
 	m.addDependentLocked(t)
 	m.taskStartedLocked(t, now)
+	if t.config.unreachable {
+		t.leaveWarning()
+	}
 	m.tasks.put(t) // at last: from now on it is found without a lock
 	m.trimLocked()
 	return takesOver, nil
@@ -340,7 +340,8 @@ func (m *Manager) SetReporter(r Reporter) { m.bus.setReporter(r) }
 
 // Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
 // that is slower than that the oldest events are lost, and the Missed of the next one counts them.
-// The channel is closed when ctx is done. A nil ctx is never done.
+// The channel is closed when ctx is done. A nil ctx is never done; one of a type of the user's own
+// takes a goroutine until then.
 func (m *Manager) Subscribe(ctx context.Context) <-chan Event { return m.bus.subscribe(ctx) }
 
 func checkContext(ctx context.Context) error {
