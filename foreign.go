@@ -29,8 +29,8 @@ func isStandard(ctx context.Context) bool {
 	return false
 }
 
-// whenDone is context.AfterFunc, for which a foreign context need not return: of such a one Done is called once, and nothing else. f
-// must not panic. It is not called after stop, which returns at once and may be called again.
+// whenDone is context.AfterFunc, which calls methods of a foreign context also later and elsewhere: of such a one, Done is called now,
+// and nothing else. f must not panic. It is not called after stop, which returns at once and may be called again.
 func whenDone(ctx context.Context, f func()) (stop func()) {
 	if isStandard(ctx) {
 		stop := context.AfterFunc(ctx, f)

@@ -103,9 +103,9 @@ func WithBackoffJitter(f float64) TaskOption {
 // each task, when it is started and when it is restarted after it had ended; and again if the task
 // was restarted by hand while a call of the policy had not returned. A policy is used by one
 // goroutine at a time; its Reset is called before the first delay, so that time that it counts itself
-// begins with the first failure, and before the delay that follows a healthy run. [backoff.Stop]
-// gives up the task. So does, with an error that says so, a policy that panics, calls
-// runtime.Goexit or returns any other negative delay.
+// begins with the first failure, and before the delay that follows a healthy run. It is not asked
+// where the task is given up whatever it says. [backoff.Stop] gives up the task. So does, with an
+// error that says so, a policy that panics, calls runtime.Goexit or returns any other negative delay.
 //
 // It replaces WithBackoff, WithBackoffFactor and WithBackoffJitter; of it and them, the last one
 // given wins.
