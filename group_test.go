@@ -1313,3 +1313,22 @@ func TestGroupThatEndsWithAnErrorOfTheUsers(t *testing.T) {
 		})
 	}
 }
+
+// Reports that wait at the end of a group whose body was called by itself are delivered at once, too.
+func TestGroupWithoutAManagerReportsWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reporter := newInbox(nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, taskmanager.Group(func(g *taskmanager.Manager) error {
+			for _, name := range []string{"a", "b", "c"} {
+				if _, err := g.StartTask(name, boom, once()); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, silently(), taskmanager.WithReporter(reporter), taskmanager.WithReportLimit(0.001, 1))(ctx))
+		synctest.Wait()
+		assert.EqualValues(t, 3, reporter.sum())
+	})
+}
