@@ -57,7 +57,6 @@ type verdict struct {
 // An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
 type occurrence struct {
 	kind     EventKind
-	warning  bool // none of an event: that the task can never be given up
 	alone    bool // stopped without what depends on it
 	now      time.Time
 	run      uint64

@@ -1,7 +1,5 @@
 package taskmanager
 
-import "log/slog"
-
 // The lines of a task's log are written in the order of its events, by one goroutine at a time, and nobody waits for it:
 // whoever has a line while another one is with the log's handler, which is user code, leaves the line to that.
 
@@ -45,23 +43,12 @@ func (t *Task) unclogLocked() {
 	}
 }
 
-// leaveWarning leaves to the driver of a task that is yet to be found the line that it can never be given up.
-func (t *Task) leaveWarning() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.leaveLineLocked(&occurrence{warning: true})
-}
-
 // logLine hands an event to the log's handler, if that wants it.
 //
 //go:noinline
 func (t *Task) logLine(o *occurrence) (written bool) {
 	b := t.config.manager.bus
 	defer b.pending.Done()
-	if o.warning {
-		t.writeWarning()
-		return true
-	}
 	if o.kind == EventStopped && o.alone {
 		defer t.config.manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
 	}
@@ -69,13 +56,6 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 		t.writeLine(o)
 	}
 	return written
-}
-
-// writeWarning writes the line of leaveWarning.
-func (t *Task) writeWarning() {
-	c := t.config
-	c.manager.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
-		slog.String("task", t.path()), slog.Int("max_restarts", c.maxRestarts), slog.Duration("window", c.window))
 }
 
 // writeLine is not inlined, for an event is large.

@@ -94,6 +94,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -173,7 +174,8 @@ func New(opts ...Option) (*Manager, error) {
 // a task of this name has not ended ([ErrTaskRunning]), or if the Manager is closed
 // ([ErrManagerClosed]). The name of a task that has ended is free: StartTask starts a new task,
 // with counts of its own. If the delays between restarts alone take longer than the window, so that
-// the task can't use up its limit by failing, the log has a warning.
+// the task can't use up its limit by failing, StartTask writes a warning to the log before it starts
+// the task: the handler, which is called by the goroutine of the caller, holds up nobody else.
 func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
 	if reason := checkName(name); reason != "" {
 		return nil, &OptionError{Option: "name", Value: name, Reason: reason}
@@ -193,6 +195,11 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	if err != nil {
 		return nil, err
 	}
+	if tc.unreachable && m.isFree(name) {
+		// Before anything is started: the log's handler is user code, and may not return.
+		m.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
+			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
+	}
 	takesOver, err := m.register(t)
 	if err != nil {
 		return nil, err
@@ -204,6 +211,9 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	m.watchParent()
 	return t, nil
 }
+
+// isFree reports whether a task of that name would be started.
+func (m *Manager) isFree(name string) bool { return !m.isClosed() && !m.IsRunning(name) }
 
 // register makes t known. takesOver says that it has the name of one that was given up.
 func (m *Manager) register(t *Task) (takesOver bool, err error) {
@@ -229,9 +239,6 @@ func (m *Manager) register(t *Task) (takesOver bool, err error) {
 	t.driver = firstDriver
 	m.addDependentLocked(t)
 	m.taskStartedLocked(t, now)
-	if t.config.unreachable {
-		t.leaveWarning()
-	}
 	m.tasks.put(t) // at last: from now on it is found without a lock
 	m.trimLocked()
 	return takesOver, nil

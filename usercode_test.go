@@ -769,25 +769,20 @@ func TestUserCodeInTheParentContext(t *testing.T) {
 	}
 }
 
-// The warning that comes of StartTask is the first line of the task, and written by its driver: the handler holds up nobody but the first
-// run, and that no longer than until somebody asks for something.
+// The warning of StartTask is written by its caller, before there is a task: the handler holds up that caller alone, and one that
+// ends the caller's goroutine leaves nothing behind.
 func TestUserCodeInTheWarningOfStartTask(t *testing.T) {
 	const message = "task can never be given up: the delays between its restarts alone take longer than the window"
+	opts := []taskmanager.TaskOption{taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute)}
 	for name, test := range map[string]struct {
-		act    func(u *userCode)
-		begins time.Duration // when the run does; 0: never
+		act     func(u *userCode)
+		returns time.Duration // when StartTask does; 0: never
 	}{
 		"returns late":        {func(*userCode) { time.Sleep(time.Minute) }, time.Minute},
 		"panics":              {func(*userCode) { panic("handler") }, 1},
-		"calls Goexit":        {func(*userCode) { runtime.Goexit() }, 1},
+		"calls Goexit":        {func(*userCode) { runtime.Goexit() }, 0},
+		"stops another":       {func(u *userCode) { _ = u.m.StopTask(context.Background(), "other") }, 1},
 		"starts another task": {func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) }, 1},
-		"restarts the task":   {func(u *userCode) { _ = u.m.RestartTask(context.Background(), "a") }, 1},
-		"hangs, and the task is restarted": {func(u *userCode) {
-			go func() { _ = u.m.RestartTask(context.Background(), "a") }()
-			time.Sleep(time.Minute)
-		}, 1},
-		"stops the task": {func(u *userCode) { _ = u.m.StopTask(context.Background(), "a") }, 0},
-		"shuts down":     {func(u *userCode) { _ = u.m.Shutdown(context.Background()) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -795,19 +790,26 @@ func TestUserCodeInTheWarningOfStartTask(t *testing.T) {
 				u.trap.act = func() { test.act(u) }
 				u.manager(t, message)
 				began := time.Now()
-				var begins atomic.Int64
-				a := start(t, u.m, "a", func(ctx context.Context) error {
-					begins.Store(int64(max(1, time.Since(began))))
-					return untilStopped(ctx)
-				}, taskmanager.WithMaxRestarts(6), taskmanager.WithBackoff(time.Minute, time.Minute))
-				took(t, 0, began)
+				var returned atomic.Int64
+				go func() {
+					_, err := u.m.StartTask("a", u.body(untilStopped), opts...)
+					assert.NoError(t, err)
+					returned.Store(int64(max(1, time.Since(began))))
+				}()
 				synctest.Wait()
-				assert.Equal(t, test.begins == 0, a.State() == taskmanager.StateStopped)
+				if test.returns != 1 {
+					assert.False(t, u.m.IsRunning("a"), "nothing is there that might be left behind")
+				}
 				time.Sleep(time.Hour)
-				assert.Equal(t, test.begins, time.Duration(begins.Load()))
-				began = time.Now()
+				assert.Equal(t, test.returns, time.Duration(returned.Load()))
+				assert.Equal(t, test.returns > 0, u.m.IsRunning("a"))
+				if test.returns == 0 {
+					_, err := u.m.StartTask("a", u.body(untilStopped), opts...)
+					require.NoError(t, err, "the name is free")
+				}
+				synctest.Wait()
 				require.NoError(t, u.m.Shutdown(context.Background()))
-				took(t, 0, began)
+				assert.EqualValues(t, 1, u.entered.Load())
 			})
 		})
 	}
