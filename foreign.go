@@ -36,10 +36,16 @@ func whenDone(ctx context.Context, f func()) (stop func()) {
 		stop := context.AfterFunc(ctx, f)
 		return func() { stop() }
 	}
-	done, quit := ctx.Done(), make(chan struct{})
+	done := ctx.Done()
 	if done == nil {
 		return func() {}
 	}
+	return whenClosed(done, f)
+}
+
+// whenClosed is whenDone for the channel that the Done of a foreign context has returned.
+func whenClosed(done <-chan struct{}, f func()) (stop func()) {
+	quit := make(chan struct{})
 	go func() {
 		pprof.SetGoroutineLabels(context.Background()) // it is not of the task whose body may have called
 		select {

@@ -3,6 +3,7 @@ package taskmanager_test
 import (
 	"context"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -169,20 +170,26 @@ func TestForeignContextThatLooksLikeAStandardOne(t *testing.T) {
 	})
 }
 
-// What waits for a foreign context is not of the task whose body has given that to Subscribe.
+// What waits for a foreign context is not of the task whose body has given that to Subscribe, or has started a task of a Manager whose
+// parent it is.
 func TestForeignContextIsNoPartOfATask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := mustNew(t)
-		body := newDeafBody()
 		done := make(chan struct{})
+		foreign := armedContext{done, func(string) {}}
+		m, other := mustNew(t), mustNew(t, taskmanager.WithContext(foreign))
+		body := newDeafBody()
 		task := start(t, m, "a", func(ctx context.Context) error {
-			m.Subscribe(armedContext{done, func(string) {}})
+			m.Subscribe(foreign)
+			if _, err := other.StartTask("b", untilStopped); err != nil {
+				return err
+			}
 			return body.hangInBody(ctx)
 		})
 		synctest.Wait()
 		stack := string(asStuck(t, task.Stop(t.Context()), "a", 5*time.Second).Stack)
 		assert.Contains(t, stack, "hangInBody")
-		assert.NotContains(t, stack, "whenDone")
+		assert.Equal(t, 1, strings.Count(stack, " @ "), "of one goroutine: %s", stack)
+		require.True(t, other.IsRunning("b"))
 		body.release()
 		close(done)
 	})

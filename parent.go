@@ -62,9 +62,7 @@ func (m *Manager) watchParent() {
 		p.unwatch = whenDone(p.ctx, m.onParentDone)
 		return
 	}
-	quit := make(chan struct{})
-	go m.awaitParent(quit)
-	p.unwatch = func() { close(quit) }
+	p.unwatch = whenClosed(p.done, m.onForeignParentDone)
 }
 
 // unwatchLocked ends the watch.
@@ -75,14 +73,9 @@ func (p *parentContext) unwatchLocked() {
 	}
 }
 
-// awaitParent waits for the end of a parent context that is not standard.
-func (m *Manager) awaitParent(quit <-chan struct{}) {
+// onForeignParentDone is onParentDone of a parent context that is not standard.
+func (m *Manager) onForeignParentDone() {
 	p := &m.parent
-	select {
-	case <-p.done:
-	case <-quit:
-		return
-	}
 	// Its methods may hang, panic or call runtime.Goexit. That must not hold up the stop for long.
 	const patience = time.Second
 	known := make(chan struct{})

@@ -10,8 +10,9 @@ import (
 // RestartTask restarts the task of that name by hand, which counts against no limit and waits for
 // no delay. A running one is stopped as by StopTask, with ErrRestarted as the cause, and runs again
 // at once; RestartTask returns when the new run has begun, or waits for its dependencies, or at the
-// deadline if the body has returned, and the new run has yet to begin. One in backoff runs now; a restart that was counted when it failed stays counted. One that has ended
-// starts afresh, with new counts. One that waits for its dependencies goes on doing so.
+// deadline if the body has returned, and the new run has yet to begin. One in backoff runs now; a
+// restart that was counted when it failed stays counted. One that has ended starts afresh, with new
+// counts. One that waits for its dependencies goes on doing so.
 //
 // It returns [ErrTaskNotFound] if the name is unknown, and otherwise [ErrManagerClosed] if the
 // Manager is closed; an [*OptionError] if the task has ended, and its dependencies make a cycle by
