@@ -61,18 +61,20 @@ func (k EventKind) Level() slog.Level {
 type Event struct {
 	Time        time.Time
 	Manager     string // see WithName
-	Task        string // empty in a report that stands for events of several tasks
+	Task        string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
 	Kind        EventKind
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted
+	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted; of several tasks that were given up, the Err of the latest *GiveUpError
 	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), or the cause of the parent context
 	Delay       time.Duration // until the next run, before the fleet-wide limit
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
 	Window      time.Duration
 	Uptime      time.Duration // how long that run lasted
-	Repeats     int           // reports: further events of this task and kind that this one, the latest of them, stands for
+	Repeats     int           // reports: further events of this kind that this one, the latest of them, stands for
 	Since       time.Time     // reports: when the first of the events happened that this one stands for; zero without Repeats
+	TaskCount   int           // reports: for how many tasks this one stands, counted up to 65,536; 0 for one
+	Tasks       []string      // reports: up to ten of their names; nil for one
 	Missed      int           // subscribers: events lost before this one
 }
 

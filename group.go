@@ -87,25 +87,14 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 	return err
 }
 
-// endGroup leaves what is still to be logged or reported to a goroutine, which the outermost Manager waits for when it is shut down.
+// endGroup leaves what is still to be logged or reported to the outermost Manager.
 func (m *Manager) endGroup() {
 	m.bus.closeSubscribers()
-	if m.bus.published() {
-		return
-	}
-	root := m.config.parentManager
-	if root == nil { // its body was called by itself
+	if outermost := m.bus.outermost(); outermost != m.bus {
+		outermost.adopt(m.bus)
+	} else if !m.bus.published() { // its body was called by itself: nobody else will flush
 		go m.bus.flush(context.Background())
-		return
 	}
-	for root.config.parentManager != nil {
-		root = root.config.parentManager
-	}
-	root.bus.pending.Add()
-	go func() {
-		defer root.bus.pending.Done()
-		m.bus.flush(context.Background())
-	}()
 }
 
 // leaveBehind notes that the run whose body was given ctx has left tasks executing, in case that it can't return it.

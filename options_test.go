@@ -2,6 +2,7 @@ package taskmanager_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"strconv"
@@ -347,7 +348,7 @@ func TestOptionsDefaults(t *testing.T) {
 				return nil
 			})))
 			for i := range 12 {
-				start(t, m, strconv.Itoa(i), boom, taskmanager.WithMaxRestarts(0))
+				start(t, m, strconv.Itoa(i), func(context.Context) error { return errors.New(strconv.Itoa(i)) }, taskmanager.WithMaxRestarts(0))
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()

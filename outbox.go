@@ -11,53 +11,39 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A report is an event that waits for a Reporter.
-type report struct {
-	event    Event
-	origin   string // of the bus at which the event has come in
-	attempts int    // that have failed
-}
-
-// A reportKey is what those reports have in common that are merged. A path alone does not tell the
-// task "g/a" from the task "a" of the group "g".
-type reportKey struct {
-	origin string
-	task   string
-	kind   EventKind
-}
-
-func (r *report) key() reportKey { return reportKey{r.origin, r.event.Task, r.event.Kind} }
-
-// eventCount is how many events the report stands for.
-func (r *report) eventCount() uint64 { return 1 + uint64(r.event.Repeats) }
-
-// countEvents is how many events the reports stand for.
-func countEvents(reports []*report) (n uint64) {
-	for _, r := range reports {
-		n += r.eventCount()
-	}
-	return n
-}
+const (
+	reportTimeout     = 10 * time.Second       // for one call of Report
+	reportLateness    = time.Second            // beyond reportTimeout, before it is logged that a call does not return
+	leastPause        = 100 * time.Millisecond // that a Reporter can ask for
+	longestRetry      = 30 * time.Second       // the pause after many failures
+	flushPause        = time.Second            // the longest after a failure, while flushing
+	attemptsInARow    = 3                      // of one report, before another one is tried for once
+	failuresOfBatches = 5                      // in a row, before events are tried one by one
+)
 
 // An outbox delivers events to one Reporter, from a goroutine that exists only while there is
 // something to deliver.
 //
-// None of its methods but loop calls user code or blocks.
+// None of its methods but loop and condense calls user code or blocks.
 type outbox struct {
-	bus      *eventBus
+	ctx      context.Context // of the bus
 	reporter Reporter
 	limiter  *rate.Limiter
 
 	mu         sync.Mutex // held for moments; of other mutexes, only those of the lineQueue and of pending are locked meanwhile
-	waiting    map[reportKey]*report
-	order      []*report          // of waiting, the oldest first
+	bus        *eventBus  // changes with both buses locked, when the next run of a group takes the outbox over
+	waiting    reportQueue
 	inFlight   []*report          // were taken out of waiting; are being reported
+	alone      int                // so many calls are to be made for one report each, for together they were refused
+	isProbe    bool               // what is in flight is not the first: it shows whether that is why the Reporter fails
+	hasProbed  bool               // the latest call was for such a one: the first has its turn again
 	looping    bool               // the goroutine exists
 	retired    bool               // is not in the list of the bus: nothing comes in, and nothing goes out
+	heirs      []*outbox          // retired: who gets what was in flight and was not delivered
 	awaited    bool               // retired, and the call of Report that was under way then still is: it is pending
 	closed     bool               // by the Reporter: whatever comes in is lost
 	failures   int                // of calls of Report, since the last success or the beginning of a flush
-	askedUntil time.Time          // when the Reporter wants the next call, as its last error said
+	askedUntil time.Time          // when the Reporter wants the next call, as its last error said; zero if it did not say
 	flushUntil time.Time          // the end of the flush that is under way; zero if none is
 	wake       chan struct{}      // closed, and nil again, to end the pause that the goroutine makes, if it does
 	drained    chan struct{}      // made by idle; closed, and nil again, when nothing waits
@@ -68,7 +54,9 @@ type outbox struct {
 
 // newOutbox returns an outbox that is retired, until it is enlisted.
 func newOutbox(b *eventBus, r Reporter) *outbox {
-	return &outbox{bus: b, reporter: r, limiter: rate.NewLimiter(b.reportLimit, b.reportBurst), retired: true}
+	return &outbox{
+		ctx: b.ctx, bus: b, reporter: r, limiter: rate.NewLimiter(b.reportLimit, b.reportBurst), retired: true,
+	}
 }
 
 // enlist notes that the outbox is in the list of the bus from now on. It returns true if it was not
@@ -83,9 +71,11 @@ func (o *outbox) enlist(flushUntil time.Time) bool {
 		o.awaited = false
 		o.bus.pending.Done() // it is waited for as those in the list are
 	}
-	o.retired, o.closed = false, false
-	o.failures, o.askedUntil, o.flushUntil = 0, time.Time{}, flushUntil
-	o.waiting = make(map[reportKey]*report)
+	if o.closed {
+		o.failures, o.askedUntil = 0, time.Time{}
+	}
+	o.retired, o.closed, o.heirs = false, false, nil
+	o.flushUntil = flushUntil
 	return true
 }
 
@@ -94,143 +84,122 @@ func (o *outbox) takeOver(reports []*report) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range reports {
-		o.mergeLocked(&report{event: r.event, origin: r.origin})
+		c := r.clone()
+		c.attempts = 0
+		o.waiting.add(c)
 	}
 	o.ensureLoopLocked()
-}
-
-// A reportUnion is what waits for the Reporters that SetReporter finds, each report once. What waits
-// for several waited for all of them, until it was delivered to some: of two reports with the same
-// key the larger is all.
-type reportUnion struct {
-	byKey map[reportKey]*report
-	order []*report // of byKey
-}
-
-func (u *reportUnion) add(reports []*report) {
-	for _, r := range reports {
-		switch old := u.byKey[r.key()]; {
-		case old == nil:
-			u.byKey[r.key()] = r
-			u.order = append(u.order, r)
-		case r.eventCount() > old.eventCount():
-			*old = *r
-		}
-	}
-}
-
-// oldestFirst returns the reports.
-func (u *reportUnion) oldestFirst() []*report {
-	slices.SortStableFunc(u.order, func(a, b *report) int { return a.event.firstTime().Compare(b.event.firstTime()) })
-	return u.order
 }
 
 // put adds a report to those that wait, and sees that somebody delivers them; it is lost if nobody
 // will.
 func (o *outbox) put(r *report) {
+	for _, heir := range o.putHere(r) {
+		heir.put(r.clone())
+	}
+}
+
+// putHere is put without the heirs, which it returns if the report goes to them.
+func (o *outbox) putHere(r *report) (heirs []*outbox) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.retired || o.closed {
+	switch {
+	case o.retired && len(o.heirs) > 0:
+		return o.heirs
+	case o.retired || o.closed:
 		o.bus.lost.Add(r.eventCount())
-		return
+	default:
+		o.waiting.add(r)
+		o.ensureLoopLocked()
 	}
-	o.mergeLocked(r)
-	o.ensureLoopLocked()
+	return nil
 }
 
 // ensureLoopLocked starts the goroutine that delivers, if there is none.
 func (o *outbox) ensureLoopLocked() {
-	if !o.looping && len(o.order) > 0 {
+	if !o.looping && len(o.waiting.order) > 0 {
 		o.looping = true
 		go o.loop()
-	}
-}
-
-// mergeLocked merges r with the report of the same key, if one waits; the later event of the two is
-// kept.
-func (o *outbox) mergeLocked(r *report) {
-	if _, ok := o.waiting[r.key()]; !ok && len(o.waiting) >= reportsWaiting {
-		r.origin, r.event.Task, r.event.Run = "", "", 0
-	}
-	old := o.waiting[r.key()]
-	if old == nil {
-		o.waiting[r.key()] = r
-		o.order = append(o.order, r)
-		return
-	}
-	repeats := old.event.Repeats + 1 + r.event.Repeats
-	since := old.event.firstTime()
-	if s := r.event.firstTime(); s.Before(since) {
-		since = s
-	}
-	if !r.event.Time.Before(old.event.Time) {
-		old.event = r.event
-	}
-	old.event.Repeats, old.event.Since = repeats, since
-	old.attempts = max(old.attempts, r.attempts)
-}
-
-// requeueLocked puts back what was in flight, before what has come in since.
-func (o *outbox) requeueLocked(reports []*report) {
-	if len(reports) == 0 {
-		return
-	}
-	newer := o.order
-	o.order = nil
-	clear(o.waiting)
-	for _, r := range slices.Concat(reports, newer) {
-		o.mergeLocked(r)
 	}
 }
 
 // loop is the goroutine.
 func (o *outbox) loop() {
 	// It was started by a task's goroutine, and must not be taken for one of the task's.
-	pprof.SetGoroutineLabels(o.bus.ctx)
+	pprof.SetGoroutineLabels(o.ctx)
 	var (
-		result   callResult
-		finished bool
+		result            callResult
+		calling, finished bool
 	)
 	defer func() {
-		if !finished { // the Reporter, or a method of its error, has called runtime.Goexit
-			o.finishBatch(&result)
-			go o.loop()
+		if finished {
+			return
 		}
+		if calling {
+			o.finishBatch(&result)
+		}
+		go o.loop() // the Reporter, or a method of an error, has called runtime.Goexit
 	}()
 	for {
+		o.pause()
+		o.condense()
 		ctx, events, ok := o.nextBatch()
 		if !ok {
 			finished = true
 			return
 		}
+		calling = true
 		result.call(ctx, o.reporter, events)
+		calling = false // finishBatch calls nobody
 		o.finishBatch(&result)
 	}
 }
 
-// nextBatch waits until the next call of the Reporter may be made, and takes out what it is for. It
-// returns false if there is nothing; loop must return then.
+// condense makes few reports of many that say the same. It calls methods of the events' errors, which are the user's.
+func (o *outbox) condense() {
+	unread, long := o.beginCondensing()
+	if !long {
+		return
+	}
+	defer func() { // also if one of these has called runtime.Goexit
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.waiting.condense(unread)
+	}()
+	readErrors(unread)
+}
+
+func (o *outbox) beginCondensing() (unread []unreadError, long bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.waiting.isLong() {
+		return nil, false
+	}
+	return o.waiting.unread(), true
+}
+
+// nextBatch takes out what the next call of the Reporter is for. It returns false if there is nothing; loop must return then.
 func (o *outbox) nextBatch() (context.Context, []Event, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.pauseLocked()
-	if len(o.order) == 0 || o.retired {
+	n := len(o.waiting.order)
+	if n == 0 || o.retired {
 		o.looping = false
 		o.drainedLocked()
 		return nil, nil, false
 	}
-	n := 1
-	if _, ok := o.reporter.(BatchReporter); ok {
-		n = len(o.order)
+	first := 0
+	if _, ok := o.reporter.(BatchReporter); !ok || o.alone > 0 || o.failures >= failuresOfBatches {
+		first, n = o.chooseLocked(), 1
 	}
-	o.inFlight = slices.Clone(o.order[:n])
-	o.order = slices.Delete(o.order, 0, n)
+	o.isProbe = first > 0
+	o.inFlight = o.waiting.take(first, n)
 	events := make([]Event, n)
 	for i, r := range o.inFlight {
-		delete(o.waiting, r.key())
 		events[i] = r.event
+		events[i].Tasks = slices.Clone(r.event.Tasks)
 	}
-	ctx, cancel := context.WithTimeout(o.bus.ctx, reportTimeout)
+	ctx, cancel := context.WithTimeout(o.ctx, reportTimeout)
 	o.calls++
 	call, began := o.calls, time.Now()
 	o.cancel = cancel
@@ -238,23 +207,39 @@ func (o *outbox) nextBatch() (context.Context, []Event, bool) {
 	return ctx, events, true
 }
 
-// pauseLocked waits as long as the limit and the failures so far demand. It unlocks mu meanwhile.
-func (o *outbox) pauseLocked() {
-	if len(o.order) == 0 || o.retired {
+// chooseLocked returns the place of the one to try next: that of the first, or if that has failed several times, of another one for
+// once. It may be this report that the Reporter can't take.
+func (o *outbox) chooseLocked() int {
+	first := o.waiting.order[0]
+	if o.failures == 0 || o.hasProbed || first.attempts == 0 || first.attempts%attemptsInARow > 0 {
+		o.hasProbed = false
+		return 0
+	}
+	return o.waiting.anotherThan(first)
+}
+
+// pause waits as long as the limit, the failures so far and the Reporter's own wish demand.
+func (o *outbox) pause() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.waiting.order) == 0 || o.retired {
 		return
 	}
 	now := time.Now()
 	var pause time.Duration
-	if o.failures > 0 {
+	switch {
+	case !o.askedUntil.IsZero():
+		pause = o.askedUntil.Sub(now)
+	case o.failures > 0:
 		pause = retryDelay(o.failures)
 	}
 	if o.flushUntil.IsZero() {
 		pause = max(pause, o.limiter.Reserve().Delay())
-	} else {
+	} else if o.askedUntil.IsZero() {
 		// More than one attempt fits into the time that is left, and no end of them.
-		pause = min(pause, max(o.flushUntil.Sub(now)/2, leastPause))
+		pause = min(pause, flushPause, max(o.flushUntil.Sub(now)/2, leastPause))
 	}
-	until := now.Add(max(pause, o.askedUntil.Sub(now)))
+	until := now.Add(pause)
 	for !o.retired {
 		pause := time.Until(until)
 		if pause <= 0 {
@@ -290,9 +275,9 @@ func (o *outbox) drainedLocked() {
 	}
 }
 
-// retryDelay doubles from one second to a minute.
+// retryDelay doubles from one second to half a minute.
 func retryDelay(failures int) time.Duration {
-	return min(time.Second<<min(failures-1, 6), time.Minute)
+	return min(time.Second<<min(failures-1, 5), longestRetry)
 }
 
 // logOverdue has it logged that a call of Report does not return. It is a timer that does that, and
@@ -305,15 +290,39 @@ func (o *outbox) logOverdue(call uint64, began time.Time) {
 	}
 }
 
-// finishBatch takes note of how the call of the Reporter for what is in flight has ended.
+// finishBatch takes note of how the call of the Reporter for what is in flight has ended. The bus is locked meanwhile, so that whoever
+// counts finds what goes to an heir either here or there.
 func (o *outbox) finishBatch(c *callResult) {
-	if o.settleBatch(c) {
-		o.bus.forget(o)
+	b := o.lockBus()
+	defer b.mu.Unlock()
+	undelivered, heirs := o.settleBatch(c)
+	for _, heir := range heirs {
+		for _, r := range undelivered {
+			heir.put(r.clone())
+		}
+	}
+	b.pruneFormerLocked()
+}
+
+// lockBus locks the bus of the outbox, and returns it.
+func (o *outbox) lockBus() *eventBus {
+	current := func() *eventBus {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.bus
+	}
+	for {
+		b := current()
+		b.mu.Lock()
+		if b == current() {
+			return b
+		}
+		b.mu.Unlock() // the outbox has moved meanwhile
 	}
 }
 
-// settleBatch is finishBatch within the outbox. It returns whether that is retired.
-func (o *outbox) settleBatch(c *callResult) (retired bool) {
+// settleBatch is finishBatch within the outbox. It returns what goes to whom, if the outbox is retired.
+func (o *outbox) settleBatch(c *callResult) (undelivered []*report, heirs []*outbox) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.cancel()
@@ -328,89 +337,116 @@ func (o *outbox) settleBatch(c *callResult) (retired bool) {
 	n := min(c.delivered, len(inFlight))
 	o.bus.delivered.Add(countEvents(inFlight[:n]))
 	rest := inFlight[n:]
-	if !c.failed && (!o.retired || len(rest) == 0) {
-		o.failures, o.askedUntil = 0, time.Time{}
-		o.requeueLocked(rest)
-		return o.retired
+	if c.refused || !c.failed {
+		o.alone = max(0, o.alone-1)
 	}
-	text := c.text
-	if !c.failed {
-		text = "taskmanager: reporter was replaced before it had taken all"
+	if o.isProbe && len(rest) == 0 && len(o.waiting.order) > 0 {
+		o.waiting.order[0].doubt = max(o.waiting.order[0].doubt, doubted)
 	}
-	now := time.Now()
-	o.failures++
-	if c.asked { // what it has asked for before is over
-		o.askedUntil = now.Add(c.retryAfter)
-	}
+	o.hasProbed = o.isProbe
+
+	o.failures, o.askedUntil = o.failuresAfter(c)
+	o.closed = c.closed && !o.retired
 	noTime := c.asked && !o.flushUntil.IsZero() && !o.askedUntil.Before(o.flushUntil)
-	if c.closed || noTime {
-		rest = slices.Concat(rest, o.order)
-		o.order = nil
-		clear(o.waiting)
+	switch {
+	case c.failed && c.refused && len(rest) == 1:
+		o.loseLocked("reporter refused a report, it is lost", c.text, rest)
+	case o.retired:
+		if len(o.heirs) > 0 {
+			return rest, o.heirs
+		}
+		text := c.text
+		if !c.failed {
+			text = "taskmanager: reporter was replaced before it had taken all"
+		}
+		o.loseLocked("reporter failed, report is lost", text, rest)
+	case c.closed:
+		rest = slices.Concat(rest, o.waiting.takeAll())
+		o.bus.lost.Add(countEvents(rest))
+		o.bus.logLater("reporter is closed, all reports are lost until it is replaced",
+			slog.Uint64("events", countEvents(rest)), slog.String("error", c.text))
+	case noTime:
+		rest = slices.Concat(rest, o.waiting.takeAll())
+		o.bus.lost.Add(countEvents(rest))
+		o.bus.logNoTime(countEvents(rest), slog.String("error", c.text))
+	default:
+		o.retryLocked(c, rest)
 	}
-	o.closed = c.closed
-	var retry, dropped failedReports
-	for _, r := range rest {
-		if !c.asked {
+	return nil, nil
+}
+
+// failuresAfter returns the failures, and until when the Reporter wants to be left alone, after that call.
+func (o *outbox) failuresAfter(c *callResult) (failures int, askedUntil time.Time) {
+	switch {
+	case !c.failed, c.refused: // it works
+		return 0, time.Time{}
+	case c.asked:
+		return o.failures, time.Now().Add(max(c.retryAfter, leastPause))
+	}
+	return o.failures + 1, time.Time{}
+}
+
+// retryLocked has those reports wait again that the Reporter has not taken.
+func (o *outbox) retryLocked(c *callResult, rest []*report) {
+	if len(rest) == 0 {
+		return
+	}
+	message := "reporter failed, will retry"
+	switch {
+	case c.refused:
+		message = "reporter refused several reports, will try one by one"
+		o.alone = len(rest)
+	case c.failed && !c.asked:
+		for _, r := range rest {
 			r.attempts++
 		}
-		if c.closed || noTime || o.retired || r.attempts >= reportAttempts {
-			dropped.add(r)
-		} else {
-			retry.add(r)
-			o.mergeLocked(r)
-		}
 	}
-	o.bus.lost.Add(dropped.events)
-	switch {
-	case c.closed:
-		o.bus.logLater("reporter is closed, all reports are lost until it is replaced",
-			slog.Uint64("events", dropped.events), slog.String("error", text))
-	case dropped.reports == 0:
-	case noTime:
-		o.bus.logNoTime(dropped.events, slog.String("error", text))
-	default:
-		o.bus.logLater("reporter failed, report is lost", dropped.attrs(text)...)
+	if c.failed {
+		o.bus.logLater(message, attrsOfReports(rest, c.text)...)
 	}
-	if retry.reports > 0 {
-		o.bus.logLater("reporter failed, will retry", retry.attrs(text)...)
+	first := rest[0]
+	o.waiting.addFirst(rest)
+	if len(rest) == 1 && c.failed && !c.asked && first.doubt > noDoubt {
+		first.doubt = isBehind
+		o.waiting.putBehind(first)
 	}
-	return o.retired
 }
 
-// failedReports are what there is to log of some reports that have failed together. They are copies:
-// what will be retried may be merged with others before the line is written.
-type failedReports struct {
-	first    Event
-	attempts int // of the first
-	reports  int
-	events   uint64
-}
-
-func (f *failedReports) add(r *report) {
-	if f.reports == 0 {
-		f.first, f.attempts = r.event, r.attempts
+// loseLocked counts and logs what the Reporter will not be given again.
+func (o *outbox) loseLocked(message, text string, lost []*report) {
+	if len(lost) > 0 {
+		o.bus.lost.Add(countEvents(lost))
+		o.bus.logLater(message, attrsOfReports(lost, text)...)
 	}
-	f.reports++
-	f.events += r.eventCount()
 }
 
-func (f *failedReports) attrs(text string) []slog.Attr {
+// attrsOfReports are what a line says of reports that have failed together.
+func attrsOfReports(reports []*report, text string) []slog.Attr {
+	first := reports[0]
 	attrs := make([]slog.Attr, 0, 6)
-	attrs = append(attrs, slog.String("task", f.first.Task), slog.String("kind", f.first.Kind.String()))
-	if f.reports > 1 {
-		attrs = append(attrs, slog.Int("other_reports", f.reports-1))
+	if first.tasks == nil {
+		attrs = append(attrs, slog.String("task", first.event.Task))
+	} else {
+		attrs = append(attrs, slog.Int("tasks", first.taskCount()))
 	}
-	return append(attrs, slog.Uint64("events", f.events), slog.Int("attempt", f.attempts), slog.String("error", text))
+	attrs = append(attrs, slog.String("kind", first.event.Kind.String()))
+	if len(reports) > 1 {
+		attrs = append(attrs, slog.Int("other_reports", len(reports)-1))
+	}
+	return append(attrs,
+		slog.Uint64("events", countEvents(reports)), slog.Int("attempt", first.attempts), slog.String("error", text))
 }
 
 // hurry notes that a flush is under way, until then: the limit doesn't hold, and the pauses after
 // failures begin anew. What the Reporter has asked for it gets, if the time is enough for that;
-// otherwise it is tried once at once, for there is nothing to lose.
+// otherwise it is tried once at once, for there is nothing to lose. The zero time says that no flush is under way any more.
 func (o *outbox) hurry(until time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.flushUntil = until
+	if until.IsZero() {
+		return
+	}
 	o.failures = 0
 	if !o.askedUntil.Before(until) {
 		o.askedUntil = time.Time{}
@@ -418,11 +454,11 @@ func (o *outbox) hurry(until time.Time) {
 	o.wakeLocked()
 }
 
-// unhurry notes that no flush is under way any more.
-func (o *outbox) unhurry() {
+// moveTo notes that the outbox belongs to b. Both buses are locked.
+func (o *outbox) moveTo(b *eventBus) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.flushUntil = time.Time{}
+	o.bus = b
 }
 
 // closedChannel is what idle returns if there is nothing to wait for.
@@ -446,46 +482,52 @@ func (o *outbox) idle() <-chan struct{} {
 	return o.drained
 }
 
-// retire takes the outbox out of service. It returns what waited, which goes to others, and whether a
-// call of Report is under way: that goes on, and is pending.
-func (o *outbox) retire() (waiting []*report, calling bool) {
+// retire takes the outbox out of service. It returns what waited, which goes to others. If a call of Report is under way,
+// that goes on, and is pending, and the heirs get what it does not deliver.
+func (o *outbox) retire(heirs []*outbox) (waiting []*report) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	waiting = o.retireLocked()
-	if o.cancel == nil {
-		return waiting, false
+	if !o.retired {
+		o.heirs = heirs
 	}
-	if !o.awaited {
+	waiting = o.retireLocked()
+	if o.cancel != nil && !o.awaited {
 		o.awaited = true
 		o.bus.pending.Add()
 	}
-	return waiting, true
+	return waiting
+}
+
+// isNeeded returns whether a retired outbox is to be kept: because its Reporter is called, or must not be called as often as its limit
+// allows to another one, or as soon.
+func (o *outbox) isNeeded() (called, limited bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	return o.cancel != nil, o.failures > 0 || o.askedUntil.After(now) || o.limiter.TokensAt(now) < float64(o.limiter.Burst())
 }
 
 // copies returns copies of what waits; and, if the outbox is in service, of what is in flight, which may have to wait again.
 func (o *outbox) copies() []*report {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	reports := o.order
+	reports := o.waiting.order
 	if !o.retired {
-		reports = slices.Concat(o.inFlight, o.order)
+		reports = slices.Concat(o.inFlight, reports)
 	}
-	merged := outbox{waiting: make(map[reportKey]*report)}
+	var merged reportQueue
 	for _, r := range reports {
-		c := *r
-		merged.mergeLocked(&c)
+		merged.add(r.clone())
 	}
 	return merged.order
 }
 
 // retireLocked returns what waited.
 func (o *outbox) retireLocked() []*report {
-	waiting := o.order
-	o.retired = true
-	o.order, o.waiting = nil, nil
+	o.retired, o.alone = true, 0
 	o.wakeLocked()
 	o.drainedLocked()
-	return waiting
+	return o.waiting.takeAll()
 }
 
 // abandon retires the outbox, unless it has nothing to do, and counts as lost what waits and what is
@@ -493,7 +535,7 @@ func (o *outbox) retireLocked() []*report {
 func (o *outbox) abandon() (lost uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.order) == 0 && o.cancel == nil {
+	if len(o.waiting.order) == 0 && o.cancel == nil {
 		return 0
 	}
 	lost = countEvents(o.inFlight) + countEvents(o.retireLocked())
@@ -517,5 +559,5 @@ func (o *outbox) release() {
 
 // unreportedLocked is how many events wait or are in flight.
 func (o *outbox) unreportedLocked() uint64 {
-	return countEvents(o.order) + countEvents(o.inFlight)
+	return countEvents(o.waiting.order) + countEvents(o.inFlight)
 }

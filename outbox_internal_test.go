@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ import (
 func TestReportUnionIsOldestFirst(t *testing.T) {
 	began := time.Now()
 	at := func(d time.Duration, task string) *report {
-		return &report{event: Event{Time: began.Add(d), Task: task}}
+		return newReport(&Event{Time: began.Add(d), Task: task}, "")
 	}
 	union := reportUnion{byKey: make(map[reportKey]*report)}
 	union.add([]*report{at(2, "b"), at(1, "a")})
@@ -70,7 +71,7 @@ func TestOutboxIsPendingOnce(t *testing.T) {
 		require.Eventually(t, func() bool {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return len(b.replaced) == 0
+			return !slices.ContainsFunc(b.former, func(o *outbox) bool { called, _ := o.isNeeded(); return called })
 		}, time.Minute, time.Millisecond)
 	}
 	t.Run("given up first", func(t *testing.T) {
@@ -85,8 +86,8 @@ func TestOutboxIsPendingOnce(t *testing.T) {
 		b, release := held(t)
 		b.mu.Lock()
 		close(release)
-		waitsForLock(t, ").forget(")
-		for _, o := range b.replaced {
+		waitsForLock(t, ").lockBus(")
+		for _, o := range b.former {
 			o.release()
 		}
 		b.mu.Unlock()

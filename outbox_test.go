@@ -144,8 +144,10 @@ func TestReporterWhoseErrorIsAwkward(t *testing.T) {
 				switch method {
 				case "RetryAfter":
 					test.next += time.Second // it is waited for, and is two seconds
+				case "As":
+					test.next += 3 * time.Second // it is called for what may refuse, and for what may ask for time
 				case "Unwrap":
-					test.next += 3 * time.Second // it is called by errors.Is and errors.As
+					test.next += 6 * time.Second // so it is, and by errors.Is
 				}
 			}
 			t.Run(method+"/"+way, func(t *testing.T) {
@@ -166,8 +168,8 @@ func TestReporterWhoseErrorIsAwkward(t *testing.T) {
 					synctest.Wait()
 					assert.Equal(t, []string{
 						"0s a gave up run=1 repeats=0",
+						fmt.Sprintf("%v a gave up run=1 repeats=0", test.next), // what happened first is told first
 						fmt.Sprintf("%v b gave up run=1 repeats=0", test.next),
-						fmt.Sprintf("%v a gave up run=1 repeats=0", test.next),
 					}, r.got())
 					assert.Equal(t, reportCount{delivered: 2}, reportsOf(m))
 					assert.Equal(t, 1, r.mostAtOnce())
@@ -303,7 +305,7 @@ func TestReporterThatIsSetAgain(t *testing.T) {
 					assert.Equal(t, []string{"0s a gave up run=1 repeats=0"}, b.got())
 					time.Sleep(time.Hour)
 					assert.Equal(t, []string{
-						"0s a gave up run=1 repeats=0", "1m0s b gave up run=1 repeats=0", "2m0s a gave up run=1 repeats=0",
+						"0s a gave up run=1 repeats=0", "1m0s a gave up run=1 repeats=0", "2m0s b gave up run=1 repeats=0",
 					}, b.got())
 					assert.Equal(t, 1, b.mostAtOnce())
 					assert.Zero(t, reportsOf(m).lost)
@@ -489,15 +491,18 @@ func TestReportsOfEqualPathsAreNotMerged(t *testing.T) {
 				return err
 			})
 		}
-		start(t, m, "x/y/a", boom, once())
-		start(t, m, "x", group("y/a", boom))
-		start(t, m, "x/y", group("a", boom))
+		fails := func(how string) taskmanager.TaskFunc {
+			return func(context.Context) error { return errors.New(how) } // the same error would be a reason to merge them
+		}
+		start(t, m, "x/y/a", fails("1"), once())
+		start(t, m, "x", group("y/a", fails("2")))
+		start(t, m, "x/y", group("a", fails("3")))
 		start(t, m, "restarted", taskmanager.Group(func(m *taskmanager.Manager) error {
 			_, err := m.StartTask("a", failAfter(time.Second), once(), taskmanager.WithCritical())
 			return err
 		}), everyTime(time.Second, 2)...)
-		start(t, m, "z", group("x", group("y/a", boom)))
-		start(t, m, "z/x", group("y", group("a", boom)))
+		start(t, m, "z", group("x", group("y/a", fails("4"))))
+		start(t, m, "z/x", group("y", group("a", fails("5"))))
 		time.Sleep(time.Minute)
 		close(release)
 		synctest.Wait()

@@ -20,11 +20,9 @@ const (
 	flushLeast     = time.Second            // of one whose context has a deadline, which the stops may have used up
 	lastLineTime   = 100 * time.Millisecond // for the log, after a flush, to be told what is lost
 	linesWaiting   = 100                    // of a bus, for a log handler that hangs
-	reportTimeout  = 10 * time.Second       // for one call of Report
-	reportLateness = time.Second            // beyond reportTimeout, before it is logged that a call does not return
-	reportAttempts = 3
-	reportsWaiting = 1024                   // pairs of task and kind
-	leastPause     = 100 * time.Millisecond // between two attempts while flushing
+	endedRuns      = 1000                   // of groups, whose reports wait
+	endedRunsOfOne = 4                      // of one group: its Reporters are others in each run
+	formerOutboxes = 16                     // that are kept for their limits alone
 )
 
 // An eventBus takes what happens in a Manager to those who want to know: the subscribers and the
@@ -49,11 +47,14 @@ type eventBus struct {
 
 	// mu is held by those who change the lists; and, for reading, by those who report, so that all of
 	// the outboxes hear of an event. The mutexes of outboxes may be locked while it is held.
+	//
+	// The mutex of the bus of an ended run may be locked while that of the outermost bus is held.
 	mu         sync.RWMutex
-	replaced   []*outbox // are out of the list, and their call of Report is under way
-	flushes    int       // under way
-	flushUntil time.Time // the latest of their deadlines; zero if there is none
-	closed     bool      // closeSubscribers has been called
+	former     []*outbox   // are out of the list: their call of Report is under way, or the Reporter may not be called yet if it is set again
+	ended      []*eventBus // of the outermost bus: those of runs of groups that have ended, and have yet to publish what has happened
+	flushes    int         // under way
+	flushUntil time.Time   // the latest of their deadlines; zero if there is none
+	closed     bool        // closeSubscribers has been called
 
 	lines lineQueue
 }
@@ -106,7 +107,7 @@ func (b *eventBus) report(e *Event, origin string) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	for _, o := range b.outboxList() {
-		o.put(&report{event: *e, origin: origin})
+		o.put(newReport(e, origin))
 	}
 }
 
@@ -226,13 +227,13 @@ func (b *eventBus) writeLines() {
 // setReporter sets who hears of failures from now on, nil for nobody.
 //
 // A Reporter that is set again keeps its outbox, with what waits in it: otherwise it would be called
-// from two goroutines, and beyond its limit. What waits for one that is replaced goes to those that
-// are new. It is lost if nobody is left; one that stays has been given it, too.
+// from two goroutines, and beyond its limit. What waits for one that is replaced, or is in its hands and is not
+// delivered, goes to those that are new. It is lost if nobody is left; one that stays has been given it, too.
 func (b *eventBus) setReporter(r Reporter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	former := b.outboxList()
-	known := slices.Concat(former, b.replaced)
+	listed := b.outboxList()
+	known := slices.Concat(listed, b.former)
 	var outboxes []*outbox
 	for _, single := range flatten(r) {
 		if findOutbox(outboxes, single) != nil {
@@ -244,27 +245,32 @@ func (b *eventBus) setReporter(r Reporter) {
 		}
 		outboxes = append(outboxes, o)
 	}
+	var heirs []*outbox
+	for _, o := range outboxes {
+		if o.enlist(b.flushUntil) {
+			heirs = append(heirs, o)
+		}
+	}
 	union := reportUnion{byKey: make(map[reportKey]*report)}
-	b.replaced = nil
+	b.former = nil
 	for _, o := range known {
 		if slices.Contains(outboxes, o) {
-			union.add(o.copies())
+			if !slices.Contains(heirs, o) {
+				union.add(o.copies())
+			}
 			continue
 		}
-		waiting, calling := o.retire()
+		waiting := o.retire(heirs)
 		union.add(waiting)
 		if len(outboxes) == 0 {
 			b.lost.Add(countEvents(waiting))
 		}
-		if calling {
-			b.replaced = append(b.replaced, o)
-		}
+		b.former = append(b.former, o)
 	}
+	b.pruneFormerLocked()
 	reports := union.oldestFirst()
-	for _, o := range outboxes {
-		if o.enlist(b.flushUntil) {
-			o.takeOver(reports)
-		}
+	for _, o := range heirs {
+		o.takeOver(reports)
 	}
 	if len(outboxes) == 0 {
 		b.outboxes.Store(nil)
@@ -283,11 +289,18 @@ func findOutbox(outboxes []*outbox, r Reporter) *outbox {
 	return nil
 }
 
-// forget drops a retired outbox whose call of Report has ended.
-func (b *eventBus) forget(o *outbox) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.replaced = slices.DeleteFunc(b.replaced, func(other *outbox) bool { return other == o })
+// pruneFormerLocked drops the retired outboxes that nobody needs any more.
+func (b *eventBus) pruneFormerLocked() {
+	idle := 0
+	for i, o := range slices.Backward(b.former) {
+		called, limited := o.isNeeded()
+		if !called && limited {
+			idle++
+		}
+		if !called && (!limited || idle > formerOutboxes) {
+			b.former = slices.Delete(b.former, i, i+1)
+		}
+	}
 }
 
 // counts returns how many events reporters have been given, how many wait for one, and how many are
@@ -297,7 +310,7 @@ func (b *eventBus) forget(o *outbox) {
 func (b *eventBus) counts() (delivered, waiting, lost uint64) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	outboxes := slices.Concat(b.outboxList(), b.replaced)
+	outboxes := slices.Concat(b.outboxList(), b.former)
 	for _, o := range outboxes {
 		o.mu.Lock()
 	}
@@ -312,7 +325,7 @@ func (b *eventBus) counts() (delivered, waiting, lost uint64) {
 }
 
 // flush waits until what has happened is published: until nothing is pending and nothing waits for a
-// reporter. The limit of the reports does not hold meanwhile. What its time is not enough for is
+// reporter, also of what runs of groups have left. The limit of the reports does not hold meanwhile. What its time is not enough for is
 // lost, counted and logged.
 //
 // Its time is that of ctx: until its deadline, and a second at least, for the stops may have used it
@@ -329,15 +342,24 @@ func (b *eventBus) flush(ctx context.Context) {
 			b.giveUp()
 			return
 		}
-		b.pending.Wait(ctx)
-		for _, o := range b.outboxList() {
-			select {
-			case <-o.idle():
-			case <-ctx.Done():
+		for _, bus := range b.withEnded() {
+			bus.pending.Wait(ctx)
+			for _, o := range bus.outboxList() {
+				select {
+				case <-o.idle():
+				case <-ctx.Done():
+				}
 			}
 		}
 		// Something may have come since, or another Reporter.
 	}
+}
+
+// withEnded returns b and the buses of the runs of groups that have left something to it.
+func (b *eventBus) withEnded() []*eventBus {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return append([]*eventBus{b}, b.ended...)
 }
 
 // flushContext returns the context that bounds a flush, which has a deadline.
@@ -376,20 +398,35 @@ func (b *eventBus) beginFlush(deadline time.Time) {
 	if deadline.After(b.flushUntil) {
 		b.flushUntil = deadline
 	}
-	for _, o := range b.outboxList() {
-		o.hurry(b.flushUntil)
-	}
+	b.hurryLocked()
 }
 
 func (b *eventBus) endFlush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.flushes--; b.flushes > 0 {
-		return
+	if b.flushes--; b.flushes == 0 {
+		b.flushUntil = time.Time{}
+		b.hurryLocked()
 	}
-	b.flushUntil = time.Time{}
+}
+
+// hurryLocked tells those who deliver until when a flush is under way, or that none is any more.
+func (b *eventBus) hurryLocked() {
 	for _, o := range b.outboxList() {
-		o.unhurry()
+		o.hurry(b.flushUntil)
+	}
+	for _, e := range b.ended {
+		e.hurryWith(b.flushUntil)
+	}
+}
+
+// hurryWith is for the bus of a run that has ended: the flush is that of the outermost bus.
+func (b *eventBus) hurryWith(until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.flushes == 0 {
+		b.flushUntil = until
+		b.hurryLocked()
 	}
 }
 
@@ -409,6 +446,11 @@ func (b *eventBus) published() bool {
 			return false
 		}
 	}
+	for _, e := range b.ended {
+		if !e.published() {
+			return false
+		}
+	}
 	return b.pending.N() == 0
 }
 
@@ -420,7 +462,9 @@ func (b *eventBus) giveUp() {
 	// The process may be about to end: the log's handler gets a moment.
 	ctx, cancel := context.WithTimeout(context.Background(), lastLineTime)
 	defer cancel()
-	b.pending.Wait(ctx)
+	for _, bus := range b.withEnded() {
+		bus.pending.Wait(ctx)
+	}
 }
 
 // abandon is giveUp without the wait. It returns whether anything is lost. SetReporter comes before
@@ -428,14 +472,85 @@ func (b *eventBus) giveUp() {
 func (b *eventBus) abandon() (lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, o := range slices.Concat(b.outboxList(), b.replaced) {
+	for _, o := range slices.Concat(b.outboxList(), b.former) {
 		if n := o.abandon(); n > 0 {
 			lost = true
 			b.logNoTime(n)
 		}
 		o.release()
 	}
+	for _, e := range b.ended {
+		lost = e.abandon() || lost
+	}
 	return lost
+}
+
+// adopt has b, which is the outermost bus, publish what a run of a group has left that has ended. It is kept as long as something
+// waits, or its Reporters must not yet be called again, and until the next run of the group takes them over.
+func (b *eventBus) adopt(ended *eventBus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = slices.DeleteFunc(append(b.ended, ended), func(e *eventBus) bool { return e.published() && !e.isLimited() })
+	if !slices.Contains(b.ended, ended) {
+		return
+	}
+	if !b.flushUntil.IsZero() {
+		ended.hurryWith(b.flushUntil)
+	}
+	ofOne := 0
+	for i, e := range slices.Backward(b.ended) {
+		if e.origin == ended.origin {
+			ofOne++
+		}
+		if e.origin == ended.origin && ofOne > endedRunsOfOne || len(b.ended) > endedRuns && i == 0 {
+			e.abandon()
+			b.ended = slices.Delete(b.ended, i, i+1)
+		}
+	}
+}
+
+// isLimited reports whether one of the Reporters must not be called as often, or as soon, as one that is new.
+func (b *eventBus) isLimited() bool {
+	return slices.ContainsFunc(b.outboxList(), func(o *outbox) bool {
+		_, limited := o.isNeeded()
+		return limited
+	})
+}
+
+// inherit takes over the Reporters of r from earlier runs of the group, with what waits for them: as if they were set again.
+func (b *eventBus) inherit(r Reporter) {
+	outermost := b.outermost()
+	outermost.mu.Lock()
+	defer outermost.mu.Unlock()
+	for _, e := range outermost.ended {
+		if e.origin == b.origin {
+			e.bequeath(b, flatten(r))
+		}
+	}
+}
+
+// bequeath hands the outboxes of these Reporters over to b, which nobody else has yet.
+func (b *eventBus) bequeath(to *eventBus, reporters []Reporter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var kept []*outbox
+	for _, o := range b.outboxList() {
+		if slices.ContainsFunc(reporters, func(r Reporter) bool { return sameReporter(o.reporter, r) }) && findOutbox(to.former, o.reporter) == nil {
+			o.moveTo(to)
+			to.former = append(to.former, o)
+		} else {
+			kept = append(kept, o)
+		}
+	}
+	b.outboxes.Store(&kept)
+}
+
+// outermost returns the bus around all groups.
+func (b *eventBus) outermost() *eventBus {
+	for b.outer != nil {
+		b = b.outer
+	}
+	return b
 }
 
 func (b *eventBus) logNoTime(events uint64, attrs ...slog.Attr) {

@@ -243,5 +243,5 @@ func TestBusForgetsAReporterThatIsNotCalled(t *testing.T) {
 	b := newEventBus(t.Context(), &c, nil)
 	b.setReporter(ReporterFunc(func(context.Context, Event) error { return nil }))
 	b.setReporter(nil)
-	assert.Empty(t, b.replaced)
+	assert.Empty(t, b.former)
 }

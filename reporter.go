@@ -6,28 +6,41 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
 )
 
 // A Reporter hears of failures: of events of the kinds EventFailed, EventGaveUp and EventStuck.
 //
 // Report is called from one goroutine at a time, which is not that of a task: it may take its time,
-// and may call the Manager. Meanwhile events wait. Those of the same task and kind are merged into
-// the latest, and its Repeats counts the others. The same happens if they come faster than
-// [WithReportLimit] allows. At most 1,024 pairs of task and kind wait; beyond that, events are
-// merged by kind alone, with an empty Task.
+// and may call the Manager. So it is, too, if the Reporter is set again, alone or in a [MultiReporter], and by the runs of a
+// [Group], one after the other. One that several Managers have is called by each of them, which is its own to see to.
+//
+// Meanwhile events wait. Those of the same task and kind are merged into the latest, and its Repeats counts the others. The same
+// happens if they come faster than [WithReportLimit] allows. Where events of one kind wait for more than five tasks,
+// those that have the same error are merged: such an event has a TaskCount, and some of their names in Tasks. If more than 16 remain of a
+// kind, all but the oldest are merged whatever their errors are. At most 10,000 pairs of task and kind wait; beyond that,
+// events are merged by kind alone. What happened first is told first.
 //
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
 // has the values of the context given to [WithContext], and is not that of a task: in a [Group], it
-// is that of the Manager around all groups. If Report returns an error or panics, the event waits
-// again, for a second at first, and longer after each further failure. After the third attempt it
-// is given up, which is logged and counted in [ManagerStats]. An error with a method RetryAfter()
-// time.Duration says when to try again, within an hour, and its attempt doesn't count: a service has
-// said that it is called too often, say. Shutdown gives it that time if it has it, and otherwise
-// gives up the events that wait. An error that is [ErrReporterClosed] says that the Reporter will
-// never deliver anything again: it is logged once, the Reporter is not called any more, and its
-// events are lost until [Manager.SetReporter] replaces it, or sets it again.
+// is that of the Manager around all groups.
 //
-// The methods of the error are part of the call: the next one is not made before they have returned.
+// If Report returns an error or panics, the event waits again, until it has been taken: for a second at first, and longer after each
+// further failure, up to half a minute. After three failures in a row another event is tried for once, for it may be this one that
+// can't be taken; if that is so, it waits behind the others. Each failure is logged. Only Shutdown gives up, at
+// the end of its time, which is logged and counted in [ManagerStats]. Three kinds of errors say more:
+//
+//   - One with a method RetryAfter() time.Duration that returns a positive time says when to try again, within an hour, and no sooner than
+//     a tenth of a second: a service has said that it is called too often, say. Shutdown gives it that time if it has it, and otherwise
+//     gives up the events that wait.
+//   - One made by [backoff.Permanent] says that this event will never be taken: it is lost, counted and logged. If it is about several, in a
+//     [BatchReporter], each of them is tried alone.
+//   - One that is [ErrReporterClosed] says that the Reporter will never deliver anything again: it is logged once, the Reporter
+//     is not called any more, and its events are lost until [Manager.SetReporter] replaces it, or sets it again.
+//
+// The methods of the error are part of the call: the next one is not made before they have returned. To find out what is the same,
+// the same goroutine calls Error of the events' errors.
 type Reporter interface {
 	// Report delivers e, or returns why it could not.
 	Report(ctx context.Context, e Event) error
@@ -41,7 +54,8 @@ type BatchReporter interface {
 
 	// ReportBatch delivers events from the first one on, as many as it can at once, and returns how
 	// many. Without an error it delivers one at least; the others wait again, and come back with the
-	// next call. An error is about all those that were not delivered. It must not keep events.
+	// next call. An error is about all those that were not delivered. After five failures in a row events come one by one, until one
+	// has been taken. It must not keep events.
 	ReportBatch(ctx context.Context, events []Event) (n int, err error)
 }
 
@@ -123,6 +137,7 @@ type callResult struct {
 	failed     bool   // it has returned an error, has panicked or has called runtime.Goexit
 	text       string // of the error
 	closed     bool   // the error says that the Reporter is closed
+	refused    bool   // the error says that what was not delivered is never to be tried again
 	asked      bool   // the error says how long the Reporter wants to be left alone:
 	retryAfter time.Duration
 }
@@ -138,6 +153,7 @@ func (c *callResult) call(ctx context.Context, r Reporter, events []Event) {
 		return
 	}
 	c.closed = isClosed(err)
+	c.refused = !c.closed && isPermanent(err)
 	c.retryAfter, c.asked = retryAfter(err)
 	c.text = errorText(err)
 }
@@ -147,9 +163,16 @@ func retryAfter(err error) (d time.Duration, ok bool) {
 	defer func() { _ = recover() }() // err's own methods may panic
 	var asks interface{ RetryAfter() time.Duration }
 	if errors.As(err, &asks) {
-		d, ok = min(asks.RetryAfter(), time.Hour), true
+		d = min(asks.RetryAfter(), time.Hour)
 	}
-	return d, ok
+	return d, d > 0
+}
+
+// isPermanent reports whether err was made by backoff.Permanent, or wraps such an error.
+func isPermanent(err error) bool {
+	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic
+	var permanent *backoff.PermanentError
+	return errors.As(err, &permanent)
 }
 
 // isClosed reports whether err says that the Reporter is closed.

@@ -59,7 +59,7 @@ func TestBatchThatIsTakenInPart(t *testing.T) {
 	})
 }
 
-// What was not delivered before the error is retried, and given up after the third attempt.
+// What was not delivered before the error is retried.
 func TestBatchThatFailsInPart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := newLines(slog.LevelError)
@@ -76,12 +76,13 @@ func TestBatchThatFailsInPart(t *testing.T) {
 		failing(t, m, "b", "c", "d", "e", "f", "f")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		assert.Equal(t, []string{"0s a", "1s b c d e f+1", "2s c d e f+1", "4s d e f+1"}, b.got())
-		assert.Equal(t, reportCount{delivered: 4, lost: 3}, reportsOf(m), "a to d; e and both of f")
+		assert.Equal(t, []string{"0s a", "1s b c d e f+1", "2s c d e f+1", "4s d e f+1", "8s e f+1", "16s f+1"}, b.got())
+		assert.Equal(t, reportCount{delivered: 7}, reportsOf(m))
 		assert.Equal(t, []string{
 			"ERROR reporter failed, will retry | task=c kind=gave up other_reports=3 events=5 attempt=1 error=deaf",
 			"ERROR reporter failed, will retry | task=d kind=gave up other_reports=2 events=4 attempt=2 error=deaf",
-			"ERROR reporter failed, report is lost | task=e kind=gave up other_reports=1 events=3 attempt=3 error=deaf",
+			"ERROR reporter failed, will retry | task=e kind=gave up other_reports=1 events=3 attempt=3 error=deaf",
+			"ERROR reporter failed, will retry | task=f kind=gave up events=2 attempt=4 error=deaf",
 		}, lines.about("reporter"))
 	})
 }
@@ -174,11 +175,9 @@ func TestBatchInHandWhenReplaced(t *testing.T) {
 		m.SetReporter(successor)
 		time.Sleep(time.Minute)
 		assert.Equal(t, []string{"0s a", "1s b c"}, b.got())
-		assert.Equal(t, []string{"0s d"}, successor.got())
-		assert.Equal(t, reportCount{delivered: 3, lost: 1}, reportsOf(m))
-		assert.Equal(t, []string{
-			"ERROR reporter failed, report is lost | task=c kind=gave up events=1 attempt=1 error=taskmanager: reporter was replaced before it had taken all",
-		}, lines.about("reporter"))
+		assert.Equal(t, []string{"0s d", "500ms c"}, successor.got())
+		assert.Equal(t, reportCount{delivered: 4}, reportsOf(m))
+		assert.Empty(t, lines.about("reporter"))
 	})
 }
 
@@ -261,7 +260,8 @@ func TestReporterThatAsksForTime(t *testing.T) {
 		want []string
 	}{
 		"longer than a retry would wait":  {time.Minute, []string{"0s a", "1m0s a b", "2m0s a b", "3m0s a b", "4m0s a b"}},
-		"shorter than a retry would wait": {time.Millisecond, []string{"0s a", "1s a b", "3s a b", "7s a b", "15s a b"}},
+		"shorter than a retry would wait": {300 * time.Millisecond, []string{"0s a", "300ms a b", "600ms a b", "900ms a b", "1.2s a b"}},
+		"hardly any":                      {time.Nanosecond, []string{"0s a", "100ms a b", "200ms a b", "300ms a b", "400ms a b"}},
 		"no time":                         {-time.Minute, []string{"0s a", "1s a b", "3s a b", "7s a b", "15s a b"}},
 		"more than an hour": {1000 * time.Hour, []string{
 			"0s a", "1h0m0s a b", "2h0m0s a b", "3h0m0s a b", "4h0m0s a b",

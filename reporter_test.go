@@ -3,10 +3,12 @@ package taskmanager_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -236,17 +239,21 @@ func TestReportHasTenSeconds(t *testing.T) {
 		cancel() // has no effect on reports: they may be about it
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		assert.Equal(t, []time.Duration{10 * time.Second, 21 * time.Second, 33 * time.Second}, ended)
 		assert.Equal(t, []string{
 			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=1 error=context deadline exceeded",
 			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=2 error=context deadline exceeded",
-			"ERROR reporter failed, report is lost | task=a kind=gave up events=1 attempt=3 error=context deadline exceeded",
+			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=3 error=context deadline exceeded",
+			"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=4 error=context deadline exceeded",
 		}, lines.about("reporter"))
-		assert.Equal(t, reportCount{lost: 1}, reportsOf(m))
+		assert.Equal(t, reportCount{waiting: 1}, reportsOf(m))
+		m.SetReporter(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{10 * time.Second, 21 * time.Second, 33 * time.Second, 47 * time.Second, 65 * time.Second}, ended)
 	})
 }
 
-func TestReporterIsAskedThreeTimes(t *testing.T) {
+func TestReporterThatFails(t *testing.T) {
 	var nilFunc taskmanager.ReporterFunc
 	var nilInbox *inbox
 	for name, c := range map[string]struct {
@@ -279,68 +286,150 @@ func TestReporterIsAskedThreeTimes(t *testing.T) {
 				m := observed(t, taskmanager.WithReporter(c.reporter), taskmanager.WithLogger(slog.New(lines)))
 				start(t, m, "a", boom, once())
 
-				time.Sleep(2999 * time.Millisecond)
-				assert.Equal(t, reportCount{waiting: 1}, reportsOf(m))
-				time.Sleep(time.Millisecond)
+				time.Sleep(10 * time.Minute)
 				synctest.Wait()
-				assert.Equal(t, reportCount{lost: 1}, reportsOf(m))
-				assert.Equal(t, []string{
-					"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=1 error=" + c.text,
-					"ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=2 error=" + c.text,
-					"ERROR reporter failed, report is lost | task=a kind=gave up events=1 attempt=3 error=" + c.text,
-				}, lines.about("reporter"))
-				for i, r := range lines.taken()[1:] { // the first says that the task was given up
-					assert.Equal(t, []time.Duration{0, time.Second, 3 * time.Second}[i], r.Time.Sub(began))
+				assert.Equal(t, reportCount{waiting: 1}, reportsOf(m), "it waits until it is taken")
+				about := lines.about("reporter")
+				for i, want := range []time.Duration{0, 1, 3, 7, 15, 31, 61, 91, 121, 151} {
+					assert.Equal(t, fmt.Sprintf("ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=%d error=%s", i+1, c.text), about[i])
+					assert.Equal(t, want*time.Second, lines.taken()[1+i].Time.Sub(began)) // the first says that the task was given up
 				}
 				assert.False(t, m.IsRunning("a"))
 				start(t, m, "b", untilStopped)
+				require.NoError(t, m.Shutdown(t.Context()))
+				assert.Equal(t, reportCount{lost: 1}, reportsOf(m))
+				assert.Len(t, lines.about("no time left to report events | events=1"), 1)
+			})
+		})
+	}
+}
+
+// A receiver that is away, however long: nothing is lost, what happened first is told first, and all of it soon after its return.
+func TestReporterThatIsAway(t *testing.T) {
+	for outage, want := range map[time.Duration]string{
+		2 * time.Second:  "abc",
+		5 * time.Second:  "bac", // a has failed three times: it may be a that the Reporter can't take, and another one is tried for once
+		15 * time.Second: "abc",
+		time.Minute:      "abc",
+		10 * time.Minute: "abc",
+		24 * time.Hour:   "abc",
+	} {
+		t.Run(outage.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newInbox(nil)
+				var told string
+				r.answer = func(_ context.Context, _ int, e taskmanager.Event) error {
+					if time.Since(r.began) < outage {
+						return errDeaf
+					}
+					told += e.Task
+					return nil
+				}
+				m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+				for _, name := range []string{"a", "b", "c"} {
+					start(t, m, name, boom, once())
+					time.Sleep(100 * time.Millisecond)
+				}
+				time.Sleep(outage + 35*time.Second) // a pause of 30 s, and 1 s for each
+				synctest.Wait()
+				assert.Equal(t, want, told)
+				assert.Equal(t, reportCount{delivered: 3}, reportsOf(m))
 				require.NoError(t, m.Shutdown(t.Context()))
 			})
 		})
 	}
 }
 
-func TestReporterIsRetriedLaterAfterEachFailure(t *testing.T) {
+// A report that its Reporter can't take, and doesn't say so, holds up others for a while, and not for ever. Those of one task keep
+// their order.
+func TestReporterThatFailsForOneTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lines := newLines(slog.LevelError)
-		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-			if n == 10 {
-				return nil
+		r := newInbox(func(_ context.Context, _ int, e taskmanager.Event) error {
+			if e.Task == "poison" {
+				return errDeaf
 			}
-			return errDeaf
+			return nil
 		})
-		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(lines)))
-		for _, name := range []string{"a", "b", "c"} {
-			start(t, m, name, boom, once())
-			synctest.Wait()
-		}
-		time.Sleep(time.Hour)
-		assert.Equal(t, []string{ // 1 s, 2 s, 4 s and so on to a minute
-			"0s a gave up run=1 repeats=0",
-			"1s a gave up run=1 repeats=0", // it waited before the others came
-			"3s b gave up run=1 repeats=0",
-			"7s c gave up run=1 repeats=0",
-			"15s a gave up run=1 repeats=0",
-			"31s b gave up run=1 repeats=0",
-			"1m3s c gave up run=1 repeats=0",
-			"2m3s b gave up run=1 repeats=0",
-			"3m3s c gave up run=1 repeats=0",
-		}, r.got())
-		assert.Equal(t, reportCount{lost: 3}, reportsOf(m))
-		assert.Len(t, lines.about("report is lost | task=c kind=gave up events=1 attempt=3"), 1)
-
-		// Nothing is forgotten when nothing waits: the next report is delayed as well. A success makes up for all.
-		start(t, m, "d", boom, once())
-		time.Sleep(time.Hour)
-		start(t, m, "e", boom, once())
-		time.Sleep(time.Hour)
+		m := observed(t, taskmanager.WithReporter(r), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+		start(t, m, "poison", boom, everyTime(100*time.Millisecond, 2)...)
+		start(t, m, "a", failAfter(time.Second), once())
+		start(t, m, "b", failAfter(2*time.Second), once())
+		time.Sleep(10 * time.Minute)
 		assert.Equal(t, []string{
-			"1h1m0s d gave up run=1 repeats=0",
-			"2h0m0s e gave up run=1 repeats=0",
-			"2h0m1s e gave up run=1 repeats=0",
-			"2h0m3s e gave up run=1 repeats=0",
-		}, r.got()[9:])
-		assert.Equal(t, reportCount{delivered: 1, lost: 4}, reportsOf(m))
+			"0s poison failed run=1 repeats=0",
+			"1s poison failed run=1 repeats=0",
+			"3s poison failed run=1 repeats=0",
+			"7s a gave up run=1 repeats=0", // for once
+			"7s poison failed run=1 repeats=0",
+			"8s b gave up run=1 repeats=0",
+			"8s poison failed run=1 repeats=0",
+		}, r.got()[:7])
+		assert.Equal(t, reportCount{delivered: 2, waiting: 2}, reportsOf(m))
+		m.SetReporter(nil)
+		time.Sleep(time.Minute)
+	})
+}
+
+// A Reporter that refuses a report loses that and no other: of several, it is given each alone.
+func TestReporterThatRefuses(t *testing.T) {
+	for name, reporter := range map[string]func(refuses func(task string) bool) taskmanager.Reporter{
+		"one by one": func(refuses func(task string) bool) taskmanager.Reporter {
+			return newInbox(func(_ context.Context, _ int, e taskmanager.Event) error {
+				if refuses(e.Task) {
+					return fmt.Errorf("post: %w", backoff.Permanent(errDeaf))
+				}
+				return nil
+			})
+		},
+		"batches": func(refuses func(task string) bool) taskmanager.Reporter {
+			return newBatcher(func(_ context.Context, _ int, events []taskmanager.Event) (int, error) {
+				if slices.ContainsFunc(events, func(e taskmanager.Event) bool { return refuses(e.Task) }) {
+					return 0, fmt.Errorf("post: %w", backoff.Permanent(errDeaf))
+				}
+				return len(events), nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				r := reporter(func(task string) bool { return task == "c" || task == "e" })
+				m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
+				for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+					start(t, m, name, func(context.Context) error { time.Sleep(time.Second); return errors.New(name) }, once())
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				assert.Equal(t, reportCount{delivered: 4, lost: 2}, reportsOf(m), "without a pause")
+				for _, name := range []string{"c", "e"} {
+					assert.Contains(t, lines.about("reporter"),
+						"ERROR reporter refused a report, it is lost | task="+name+" kind=gave up events=1 attempt=0 error=post: deaf")
+				}
+				failing(t, m, "g")
+				synctest.Wait()
+				assert.Equal(t, reportCount{delivered: 5, lost: 2}, reportsOf(m))
+			})
+		})
+	}
+}
+
+// What a batch can't deliver for long is tried one by one, for it may be a single one that the Reporter can't take.
+func TestBatchWithOneThatAlwaysFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatcher(func(_ context.Context, _ int, events []taskmanager.Event) (int, error) {
+			if slices.ContainsFunc(events, func(e taskmanager.Event) bool { return e.Task == "b" }) {
+				return 0, errDeaf
+			}
+			return len(events), nil
+		})
+		m := observed(t, taskmanager.WithReporter(b), noReportLimit(), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+		for _, name := range []string{"a", "b", "c", "d"} {
+			start(t, m, name, failAfter(time.Second), once())
+		}
+		time.Sleep(10 * time.Minute)
+		assert.Equal(t, reportCount{delivered: 3, waiting: 1}, reportsOf(m))
+		m.SetReporter(nil)
+		time.Sleep(time.Minute)
 	})
 }
 
@@ -394,7 +483,7 @@ func TestReportLimitMergesWhatIsBeyondIt(t *testing.T) {
 	})
 }
 
-// With 1,024 pairs of task and kind waiting, further tasks are merged by kind, under no name.
+// With 10,000 pairs of task and kind waiting, further tasks are merged by kind, whatever their errors are.
 func TestReportsThatWaitAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -404,27 +493,33 @@ func TestReportsThatWaitAreBounded(t *testing.T) {
 			}
 			return nil
 		})
-		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithHistory(2000))
-		for i := range 1 + 1024 + 300 {
-			start(t, m, fmt.Sprint(i), boom, once())
-			synctest.Wait()
+		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithHistory(20_000), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+		for i := range 1 + 10_000 + 300 {
+			task := start(t, m, fmt.Sprint(i), func(context.Context) error { return fmt.Errorf("boom %d", i) }, once())
+			require.Error(t, task.Wait(t.Context()))
+			if i == 0 {
+				synctest.Wait() // it is being reported
+			}
 		}
-		start(t, m, "other kind", boom, taskmanager.WithBackoff(time.Hour, time.Hour))
 		synctest.Wait()
-		assert.Equal(t, reportCount{waiting: 1326}, reportsOf(m))
+		start(t, m, "other kind", boom, taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(time.Hour, time.Hour))
+		synctest.Wait()
+		assert.Equal(t, reportCount{waiting: 10_302}, reportsOf(m))
 		close(release)
 		synctest.Wait()
 		events := r.events()
-		require.Len(t, events, 1+1024+2)
-		merged := events[1025]
+		require.Len(t, events, 1+16+1+1)
+		assert.Equal(t, "16", events[16].Task)
+		merged := events[17]
 		assert.Empty(t, merged.Task)
 		assert.Equal(t, taskmanager.EventGaveUp, merged.Kind)
-		assert.Equal(t, 299, merged.Repeats)
-		assert.Zero(t, merged.Run, "of no run")
-		assert.Empty(t, events[1026].Task)
-		assert.Equal(t, taskmanager.EventFailed, events[1026].Kind)
-		assert.EqualValues(t, 1326, r.sum())
-		assert.Equal(t, reportCount{delivered: 1326}, reportsOf(m))
+		assert.Equal(t, 10_300-16, merged.TaskCount)
+		assert.Equal(t, 10_300-16-1, merged.Repeats)
+		assert.Len(t, merged.Tasks, 10)
+		assert.Equal(t, "17", merged.Tasks[0])
+		assert.Equal(t, "other kind", events[18].Task)
+		assert.EqualValues(t, 10_302, r.sum())
+		assert.Equal(t, reportCount{delivered: 10_302}, reportsOf(m))
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }
@@ -517,7 +612,8 @@ func TestSetReporterPassesOnWhatWaits(t *testing.T) {
 		assert.Equal(t, reportCount{delivered: 3, waiting: 1}, reportsOf(m), "one is in the former one's hand")
 		close(release)
 		synctest.Wait()
-		assert.Equal(t, reportCount{delivered: 3, lost: 1}, reportsOf(m), "nobody retries for a former reporter")
+		assert.Equal(t, reportCount{delivered: 4}, reportsOf(m))
+		assert.Equal(t, "0s a failed run=1 repeats=0", next.got()[2], "when the former one has failed")
 		assert.Len(t, former.got(), 1)
 	})
 }
@@ -525,7 +621,7 @@ func TestSetReporterPassesOnWhatWaits(t *testing.T) {
 // However often the reporters are replaced while tasks fail, each failure reaches one of those that were first, and one of those
 // that were second.
 func TestSetReporterWhileTasksFail_Promise7(t *testing.T) {
-	const failures = 5000
+	const failures = 1500
 	var (
 		heard [2]sync.Map
 		m     = mustNew(t, noReportLimit(), taskmanager.WithHistory(0))
@@ -556,12 +652,12 @@ func TestSetReporterWhileTasksFail_Promise7(t *testing.T) {
 	var batch []*taskmanager.Task
 	for i := range failures {
 		batch = append(batch, start(t, m, strconv.Itoa(i), boom, once()))
-		if len(batch) == 10 {
+		if len(batch) == 5 {
 			for _, task := range batch {
 				<-task.Done()
 			}
 			batch = batch[:0]
-			for reportsOf(m).waiting > 1000 { // of the two together: with 1,024 for one, they are no longer told apart
+			for reportsOf(m).waiting > 0 { // with more than five for one, they are no longer told apart
 				runtime.Gosched()
 			}
 		}
@@ -639,12 +735,12 @@ func TestMultiReporter(t *testing.T) {
 		assert.Equal(t, []string{
 			"0s a failed run=1 repeats=0", "10s a failed run=2 repeats=0", "20s a gave up run=3 repeats=0",
 		}, fast.got())
-		assert.Equal(t, reportCount{delivered: 3, waiting: 3 + 2, lost: 1}, reportsOf(m))
+		assert.Equal(t, reportCount{delivered: 3, waiting: 3 + 3}, reportsOf(m))
 
 		next := newInbox(nil)
 		m.SetReporter(next)
 		synctest.Wait()
-		assert.Equal(t, []string{"0s a failed run=2 repeats=0", "0s a gave up run=3 repeats=0"}, next.got())
+		assert.Equal(t, []string{"0s a failed run=2 repeats=1", "0s a gave up run=3 repeats=0"}, next.got())
 		time.Sleep(2 * time.Hour)
 	})
 }
@@ -691,7 +787,7 @@ func TestShutdownDeliversWhatWaits(t *testing.T) {
 				m := observed(t, taskmanager.WithReporter(r), taskmanager.WithReportLimit(0.001, 1),
 					taskmanager.WithLogger(slog.New(lines)))
 				for i := range 8 {
-					start(t, m, fmt.Sprint(i), boom, once())
+					start(t, m, fmt.Sprint(i), func(context.Context) error { return fmt.Errorf("boom %d", i) }, once())
 					synctest.Wait()
 				}
 				assert.Equal(t, reportCount{delivered: 1, waiting: 7}, reportsOf(m))

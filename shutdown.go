@@ -33,7 +33,7 @@ func (m *Manager) StopAll(ctx context.Context) error {
 // have until then, and a second at least after the tasks have stopped or are stuck, for that is
 // what is to be reported; they have none once ctx is canceled, unless it is that of a body of this
 // Manager, or derives from it. A Reporter that fails meanwhile is tried again, after a second or
-// less. What can't be delivered is counted and logged, for which the log has a tenth of a second
+// less, unless it asks for another time. What can't be delivered is counted and logged, for which the log has a tenth of a second
 // more. A log handler or a Reporter that calls Shutdown waits for itself until that time is over.
 // Where the deadline has passed at the call, the tasks are asked and not waited for, as StopTask
 // does, and what has happened by then has that second.

@@ -163,6 +163,9 @@ func New(opts ...Option) (*Manager, error) {
 		m.restartLimiter = fairlimit.New(c.restartLimit, c.restartBurst)
 	}
 	m.config.task.manager = m
+	if outer != nil {
+		m.bus.inherit(c.reporter)
+	}
 	m.SetReporter(c.reporter)
 	return m, nil
 }
@@ -340,9 +343,9 @@ func (m *Manager) aliveTasksLocked() []*Task {
 
 // SetReporter sets who hears of failures from now on, nil for nobody. What still waits for the
 // former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
-// way ends as it may; Shutdown waits for it. A Reporter that is set again, alone or as a part of a
-// [MultiReporter], goes on as it was: with what waits for it, and from one goroutine at a time. One
-// that is added beside it gets what waits for it, or is in its hands, too.
+// way ends as it may, and if it fails, the new one hears of that, too; Shutdown waits for it. A Reporter that is set again, alone or as
+// a part of a [MultiReporter], goes on as it was: with what waits for it, from one goroutine at a time, and no sooner than its limit and
+// its own wish allow. One that is added beside it gets what waits for it, or is in its hands, too.
 func (m *Manager) SetReporter(r Reporter) { m.bus.setReporter(r) }
 
 // Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber

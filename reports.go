@@ -1,0 +1,372 @@
+package taskmanager
+
+import (
+	"cmp"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	reportsWaiting = 10_000  // pairs of task and kind, in one queue
+	fewReports     = 5       // of one kind, that may wait without being merged with those that have the same error
+	mostReports    = 16      // of one kind, that remain when the others are merged whatever their errors are
+	namedTasks     = 10      // of those for which a report stands
+	countedTasks   = 1 << 16 // of those for which a report stands
+)
+
+// A report is an event that waits for a Reporter, or for its turn in the log; or several that are merged.
+type report struct {
+	event    Event  // the latest; if several tasks are merged, without what is true of one of them
+	origin   string // of the bus at which the event has come in
+	key      reportKey
+	place    time.Time // in a queue: when the first of its events happened, or when it was put behind others
+	number   uint64    // in a queue: tells which came first of those with the same place; 0 before
+	attempts int       // that have failed
+	doubt    doubt
+	tasks    map[uint64]struct{} // if several are merged: which, hashed; otherwise nil
+	reading  readState
+	text     uint64 // of the event's error, hashed, once it has been read
+}
+
+// A doubt is about whether the Reporter can take a report, which it may fail to say.
+type doubt uint8
+
+const (
+	noDoubt  doubt = iota
+	doubted        // it has failed, and another one has been delivered since
+	isBehind       // it has failed even so
+)
+
+// A readState says what is known of the text of a report's error, which only user code can tell.
+type readState uint8
+
+const (
+	notRead readState = iota
+	beingRead
+	hasBeenRead
+)
+
+// A reportKey is what those reports have in common that are merged. A path alone does not tell the
+// task "g/a" from the task "a" of the group "g".
+type reportKey struct {
+	origin string // with task: of one task; without, of several
+	task   string
+	kind   EventKind
+	text   uint64 // of several tasks: of the error that they have in common; 0 if there is none
+}
+
+func newReport(e *Event, origin string) *report {
+	return &report{event: *e, origin: origin, key: reportKey{origin: origin, task: e.Task, kind: e.Kind}, place: e.firstTime()}
+}
+
+// clone returns a copy, for another queue, that is not changed by what is merged with r.
+func (r *report) clone() *report {
+	c := *r
+	c.number = 0
+	c.tasks = maps.Clone(r.tasks)
+	if c.reading == beingRead { // for r
+		c.reading = notRead
+	}
+	c.event.Tasks = slices.Clone(r.event.Tasks)
+	return &c
+}
+
+// eventCount is how many events the report stands for.
+func (r *report) eventCount() uint64 { return 1 + uint64(r.event.Repeats) }
+
+// taskCount is how many tasks the report stands for.
+func (r *report) taskCount() int { return max(1, r.event.TaskCount) }
+
+// countEvents is how many events the reports stand for.
+func countEvents(reports []*report) (n uint64) {
+	for _, r := range reports {
+		n += r.eventCount()
+	}
+	return n
+}
+
+// absorb merges other into r. The later of their events is kept.
+func (r *report) absorb(other *report) {
+	several := r.tasks != nil || other.tasks != nil || r.origin != other.origin || r.event.Task != other.event.Task
+	if several {
+		r.addTasks(other)
+	}
+	repeats := r.event.Repeats + 1 + other.event.Repeats
+	since := r.event.firstTime()
+	if s := other.event.firstTime(); s.Before(since) {
+		since = s
+	}
+	names, count := r.event.Tasks, r.event.TaskCount
+	if !other.event.Time.Before(r.event.Time) {
+		r.event, r.reading, r.text = other.event, other.reading, other.text
+	}
+	r.event.Repeats, r.event.Since = repeats, since
+	r.attempts = max(r.attempts, other.attempts)
+	if several {
+		r.origin = ""
+		r.event.generalize(names, count)
+	}
+}
+
+// addTasks notes that r stands for the tasks of other, too.
+func (r *report) addTasks(other *report) {
+	if r.tasks == nil {
+		r.tasks = make(map[uint64]struct{})
+		r.addTask(hashTexts(r.origin, r.event.Task), r.event.Task)
+	}
+	if other.tasks == nil {
+		r.addTask(hashTexts(other.origin, other.event.Task), other.event.Task)
+		return
+	}
+	for hash := range other.tasks {
+		r.addTask(hash, "")
+	}
+	for _, name := range other.event.Tasks {
+		r.addName(name)
+	}
+}
+
+func (r *report) addTask(hash uint64, name string) {
+	if _, known := r.tasks[hash]; known || len(r.tasks) >= countedTasks {
+		return
+	}
+	r.tasks[hash] = struct{}{}
+	r.event.TaskCount = len(r.tasks)
+	r.addName(name)
+}
+
+func (r *report) addName(name string) {
+	if name != "" && len(r.event.Tasks) < namedTasks && !slices.Contains(r.event.Tasks, name) {
+		r.event.Tasks = append(r.event.Tasks, name)
+	}
+}
+
+// generalize has e stand for several tasks: it drops what is true of one.
+func (e *Event) generalize(names []string, count int) {
+	e.Task, e.Tasks, e.TaskCount = "", names, count
+	e.Run, e.Delay, e.Restarts, e.MaxRestarts, e.Window, e.Uptime = 0, 0, 0, 0, 0, 0
+	e.Err = e.commonError()
+}
+
+// commonError is what e.Err says that may be true of other tasks as well.
+func (e *Event) commonError() error {
+	switch err := e.Err.(type) { //nolint:errorlint // the event's own
+	case *GiveUpError:
+		return err.Err
+	case *StopTimeoutError:
+		return &StopTimeoutError{Timeout: err.Timeout}
+	}
+	return e.Err
+}
+
+var hashSeed = maphash.MakeSeed()
+
+// hashTexts returns a number by which these strings are told from others. It is not 0.
+func hashTexts(parts ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(hashSeed)
+	for _, p := range parts {
+		_, _ = h.WriteString(p)
+		_ = h.WriteByte(0)
+	}
+	return max(1, h.Sum64())
+}
+
+// A reportQueue holds what waits, the oldest first. Its mutex is that of what it is a part of.
+type reportQueue struct {
+	byKey map[reportKey]*report
+	order []*report // of byKey
+	added uint64
+}
+
+// add merges r with the report of the same key, if there is one, and otherwise puts it at the end.
+func (q *reportQueue) add(r *report) {
+	if q.byKey[r.key] == nil && len(q.order) >= reportsWaiting {
+		r.key = reportKey{kind: r.event.Kind}
+	}
+	old := q.byKey[r.key]
+	if old != nil {
+		old.absorb(r)
+		return
+	}
+	if q.byKey == nil {
+		q.byKey = make(map[reportKey]*report)
+	}
+	if r.number == 0 {
+		q.added++
+		r.number = q.added
+	}
+	q.byKey[r.key] = r
+	q.order = append(q.order, r)
+}
+
+// addFirst puts back what has been taken out, before what has come in since.
+func (q *reportQueue) addFirst(reports []*report) {
+	if len(reports) == 0 {
+		return
+	}
+	for _, r := range append(reports, q.takeAll()...) {
+		q.add(r)
+	}
+	q.sort()
+}
+
+func (q *reportQueue) sort() {
+	slices.SortFunc(q.order, func(a, b *report) int { return cmp.Or(a.place.Compare(b.place), cmp.Compare(a.number, b.number)) })
+}
+
+// take takes out n, from place i on.
+func (q *reportQueue) take(i, n int) []*report {
+	taken := slices.Clone(q.order[i : i+n])
+	q.order = slices.Delete(q.order, i, i+n)
+	for _, r := range taken {
+		delete(q.byKey, r.key)
+	}
+	return taken
+}
+
+func (q *reportQueue) takeAll() []*report {
+	all := q.order
+	q.order, q.byKey = nil, nil
+	return all
+}
+
+// putBehind has a report, and what else waits of its task, wait behind all others.
+func (q *reportQueue) putBehind(r *report) {
+	now := time.Now()
+	for _, other := range q.order {
+		if other == r || other.isOfTask(r) {
+			other.place = now
+		}
+	}
+	q.sort()
+}
+
+// isOfTask reports whether r is about the same task as other, and no other.
+func (r *report) isOfTask(other *report) bool {
+	return r.tasks == nil && other.tasks == nil && r.origin == other.origin && r.event.Task == other.event.Task
+}
+
+// anotherThan returns the place of the first report of another task that has failed less often; 0 if there is none.
+func (q *reportQueue) anotherThan(first *report) int {
+	return max(0, slices.IndexFunc(q.order, func(r *report) bool { return r != first && !r.isOfTask(first) && r.attempts < first.attempts }))
+}
+
+// isLong reports whether so many wait that it is worth while to condense the queue.
+func (q *reportQueue) isLong() bool { return len(q.order) > fewReports }
+
+// An unreadError is the error of a report whose text is yet to be known.
+type unreadError struct {
+	report *report
+	err    error
+	begun  bool
+	text   uint64 // once it has been read
+}
+
+// unread returns the errors that are to be read before the queue is condensed.
+func (q *reportQueue) unread() []unreadError {
+	var unread []unreadError
+	tasks := q.tasksOfKinds()
+	for _, r := range q.order {
+		if r.reading == notRead && tasks[r.event.Kind] > fewReports {
+			r.reading = beingRead
+			unread = append(unread, unreadError{report: r, err: r.event.commonError()})
+		}
+	}
+	return unread
+}
+
+// readErrors calls the methods of errors, which are the user's.
+func readErrors(unread []unreadError) {
+	for i := range unread {
+		u := &unread[i]
+		u.begun = true
+		switch err := u.err.(type) { //nolint:errorlint // the event's own
+		case nil:
+			u.text = hashTexts("")
+		case *PanicError:
+			u.text = hashTexts(errorText(err), fmt.Sprint(err.pcs)) // "invalid memory address" is not one error
+		default:
+			u.text = hashTexts(errorText(err))
+		}
+	}
+}
+
+// condense merges reports of the same kind and error, of whatever task, where more than a few of a kind wait; and if many remain, all
+// but the oldest, whatever their errors are. read are errors that have been read since unread has returned them.
+func (q *reportQueue) condense(read []unreadError) {
+	for _, u := range read {
+		switch {
+		case u.report.reading != beingRead: // a later one has replaced it meanwhile
+		case !u.begun:
+			u.report.reading = notRead
+		case u.text != 0: // otherwise it has ended in a Goexit, and is not to be read again
+			u.report.reading, u.report.text = hasBeenRead, u.text
+		}
+	}
+	tasks := q.tasksOfKinds()
+	common := make(map[reportKey]int) // how many reports have that kind and text
+	for _, r := range q.order {
+		if r.reading == hasBeenRead && tasks[r.event.Kind] > fewReports {
+			common[reportKey{kind: r.event.Kind, text: r.text}]++
+		}
+	}
+	for _, r := range q.takeAll() {
+		if k := (reportKey{kind: r.event.Kind, text: r.text}); r.reading == hasBeenRead && common[k] > 1 {
+			r.key = k
+		}
+		q.add(r)
+	}
+	kinds := make(map[EventKind]int)
+	for _, r := range q.order {
+		kinds[r.event.Kind]++
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Values(kinds)), func(n int) bool { return n > mostReports }) {
+		return
+	}
+	clear(kinds)
+	for _, r := range q.takeAll() {
+		if kinds[r.event.Kind]++; kinds[r.event.Kind] > mostReports {
+			r.key = reportKey{kind: r.event.Kind}
+		}
+		q.add(r)
+	}
+}
+
+// tasksOfKinds returns for how many tasks reports of each kind wait.
+func (q *reportQueue) tasksOfKinds() map[EventKind]int {
+	tasks := make(map[EventKind]int)
+	for _, r := range q.order {
+		tasks[r.event.Kind] += r.taskCount()
+	}
+	return tasks
+}
+
+// A reportUnion is what waits for the Reporters that SetReporter finds, each report once. What waits
+// for several waited for all of them, until it was delivered to some: of two reports with the same
+// key the larger is all.
+type reportUnion struct {
+	byKey map[reportKey]*report
+	order []*report // of byKey
+}
+
+func (u *reportUnion) add(reports []*report) {
+	for _, r := range reports {
+		switch old := u.byKey[r.key]; {
+		case old == nil:
+			u.byKey[r.key] = r
+			u.order = append(u.order, r)
+		case r.eventCount() > old.eventCount():
+			*old = *r
+		}
+	}
+}
+
+// oldestFirst returns the reports.
+func (u *reportUnion) oldestFirst() []*report {
+	slices.SortStableFunc(u.order, func(a, b *report) int { return a.event.firstTime().Compare(b.event.firstTime()) })
+	return u.order
+}
