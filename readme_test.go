@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's Go code is copied from the examples, which are compiled and checked. This test sees that it stays so.
+// The Go code of the README and of the pages in docs is copied from the examples, which are compiled and checked. This test sees that it stays so.
 func TestReadmeShowsExamples(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+	pages, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
 	files, err := filepath.Glob("lifecycles/*_test.go")
 	require.NoError(t, err)
@@ -22,7 +22,7 @@ func TestReadmeShowsExamples(t *testing.T) {
 		require.NoError(t, err)
 		examples = append(examples, text...)
 	}
-	// The examples' code is indented once or more, the README's is not.
+	// The examples' code is indented once or more, that of the pages is not.
 	unindented := func(s string) string {
 		lines := strings.Split(strings.TrimSpace(s), "\n")
 		for i := range lines {
@@ -31,11 +31,16 @@ func TestReadmeShowsExamples(t *testing.T) {
 		return strings.Join(lines, "\n")
 	}
 	all := unindented(string(examples))
-	blocks := strings.Split(string(readme), "```go\n")[1:]
-	require.NotEmpty(t, blocks)
-	for _, block := range blocks {
-		code, _, closed := strings.Cut(block, "\n```")
-		require.True(t, closed)
-		assert.Contains(t, all, unindented(code), "not in the examples")
+	found := 0
+	for _, page := range append(pages, "README.md") {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, block := range strings.Split(string(text), "```go\n")[1:] {
+			code, _, closed := strings.Cut(block, "\n```")
+			require.True(t, closed)
+			assert.Contains(t, all, unindented(code), "%s: not in the examples", page)
+			found++
+		}
 	}
+	require.NotZero(t, found)
 }
