@@ -41,6 +41,33 @@ func TestArchitectureDrawsTheTable(t *testing.T) {
 	assert.Equal(t, want, drawn, "run: go test -run TestArchitecture . -update")
 }
 
+// The README's picture has all states that users see, and no change that the table does not have.
+func TestArchitecturePicturedInTheReadme(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(text), "```mermaid\nstateDiagram-v2\n")
+	require.True(t, ok)
+	picture, _, _ := strings.Cut(rest, "```")
+	possible := map[[2]string]bool{{"[*]", StateWaiting.String()}: true}
+	for p := range phases {
+		for _, row := range table[p] {
+			if row.possible {
+				possible[[2]string{p.state().String(), row.to.state().String()}] = true
+			}
+		}
+	}
+	pictured := make(map[string]bool)
+	for line := range strings.Lines(picture) {
+		arrow := regexp.MustCompile(`^ +(\S+) --> (\S+): .+\n$`).FindStringSubmatch(line)
+		require.NotNil(t, arrow, line)
+		assert.True(t, possible[[2]string{arrow[1], arrow[2]}], "the table does not have it: %s", line)
+		pictured[arrow[1]], pictured[arrow[2]] = true, true
+	}
+	for _, name := range stateNames {
+		assert.True(t, pictured[name], "%s is not in the picture", name)
+	}
+}
+
 // draw returns the table as a diagram, and row by row. Rows that differ in the input alone are one.
 func (table *transitions) draw() string {
 	var diagram, rows strings.Builder
