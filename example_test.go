@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -716,6 +719,76 @@ func ExampleWithReadiness() {
 	err := task.Wait(context.Background())
 	fmt.Println(errors.Is(err, taskmanager.ErrNotReady), errors.Unwrap(err))
 	// Output: true taskmanager: not ready in time (1ms)
+}
+
+// An HTTP server as a body. It is ready when it listens. When it is asked to stop, requests in hand have a time of their own, for the
+// body's context is done by then.
+func ExampleReady_httpServer() {
+	working := make(chan struct{})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(working)
+		time.Sleep(10 * time.Millisecond) // it stands for work
+		fmt.Fprint(w, "done")
+	})
+	address := make(chan net.Addr, 1)
+	serve := func(ctx context.Context) error {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+		defer func() { _ = server.Close() }() // what Shutdown has left
+		drained := make(chan error, 1)
+		context.AfterFunc(ctx, func() {
+			timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*time.Second) // less than the stop timeout
+			defer cancel()
+			drained <- server.Shutdown(timeout)
+		})
+		address <- listener.Addr()
+		taskmanager.Ready(ctx)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return <-drained
+	}
+
+	m, _ := taskmanager.New()
+	task, err := m.StartTask("http", serve, taskmanager.WithReadiness(10*time.Second))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer := make(chan string)
+	go func() { answer <- get("http://" + (<-address).String()) }()
+	<-working
+	fmt.Println("ready:", task.Stats().Ready)
+	go func() { _ = m.Shutdown(context.Background()) }() // while a request is in hand
+	fmt.Println("answer:", <-answer)
+	<-task.Done()
+	fmt.Println(task.State())
+	// Output:
+	// ready: true
+	// answer: done
+	// stopped
+}
+
+// get returns what a server answers.
+func get(url string) string {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err.Error()
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // A task that hangs is noticed, as one that crashes is.

@@ -22,29 +22,27 @@ type workers struct {
 	opts   []taskmanager.TaskOption
 }
 
-// Serve implements suture.Service. A task that is given up ends it, and suture starts all of them anew.
+// Serve implements suture.Service. Each task is critical: when one is gone Run ends, and suture starts all of them anew.
 func (w *workers) Serve(ctx context.Context) error {
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
 	m := newManager()
 	for name, body := range w.bodies {
-		task, err := m.StartTask(name, body, w.opts...)
-		if err != nil {
-			giveUp(err)
-			break
+		if _, err := m.StartTask(name, body, append(w.opts, taskmanager.WithCritical())...); err != nil {
+			return mayRestart(errors.Join(err, m.Shutdown(ctx)))
 		}
-		go func() {
-			if err := task.Wait(ctx); err != nil {
-				giveUp(err)
-			}
-		}()
 	}
-	err := m.Run(ctx)
-	if err != nil {
-		// A task is stuck. suture would start a second one beside it.
+	if err := m.Run(ctx); err != nil {
+		return mayRestart(err)
+	}
+	return ctx.Err()
+}
+
+// mayRestart returns err, but ends the tree if a task is stuck: suture would start a second one beside it.
+func mayRestart(err error) error {
+	var stuck *taskmanager.StopTimeoutError
+	if errors.As(err, &stuck) {
 		return errors.Join(suture.ErrTerminateSupervisorTree, err)
 	}
-	return context.Cause(ctx)
+	return err
 }
 
 // suture cancels the context of a service and waits for it: 10 seconds, by default, which must be longer than the stop
@@ -107,6 +105,48 @@ func TestSutureDoesNotRestartAStuckTask(t *testing.T) {
 		close(release)
 	})
 }
+
+// A task that is given up, or has completed though it is critical, is no reason to end the tree: suture starts all anew, and the
+// others in the tree never hear of it.
+func TestSutureGoesOnAfterATaskIsGone(t *testing.T) {
+	for name, gone := range map[string]error{"given up": errors.New("no connection"), "completed": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				supervisor := suture.New("program", suture.Spec{EventHook: func(suture.Event) {}})
+				runs, ended := 0, false
+				supervisor.Add(&workers{
+					bodies: map[string]taskmanager.TaskFunc{"worker": func(ctx context.Context) error {
+						if runs++; runs < 3 {
+							return gone
+						}
+						return untilStopped(ctx)
+					}},
+					opts: []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0)},
+				})
+				supervisor.Add(service(func(ctx context.Context) error {
+					defer func() { ended = true }()
+					return untilStopped(ctx)
+				}))
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- supervisor.Serve(ctx) }()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				assert.Equal(t, 3, runs)
+				assert.False(t, ended, "the tree goes on")
+				cancel()
+				require.ErrorIs(t, <-done, context.Canceled)
+				assert.True(t, ended)
+			})
+		})
+	}
+}
+
+// A service is another one in the tree.
+type service func(context.Context) error
+
+// Serve implements suture.Service.
+func (s service) Serve(ctx context.Context) error { return s(ctx) }
 
 // What suture stops has ended when its Serve returns.
 func TestSutureStopsTheTasks(t *testing.T) {
