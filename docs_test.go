@@ -25,7 +25,7 @@ import (
 
 // What the Go code of the pages may import without saying so.
 var pageImports = []string{
-	"bufio", "cmp", "context", "errors", "fmt", "log/slog", "math/rand/v2", "net", "net/http", "os", "os/signal", "strings", "sync", "syscall",
+	"bufio", "cmp", "context", "errors", "fmt", "log", "log/slog", "math/rand/v2", "net", "net/http", "os", "os/signal", "strings", "sync", "syscall",
 	"testing", "testing/synctest", "time",
 
 	"github.com/go-taskmanager/taskmanager",
@@ -149,6 +149,31 @@ func TestDocsCompile(t *testing.T) {
 		}
 		assert.Greater(t, found, 10)
 	})
+	t.Run("the documentation of packages", func(t *testing.T) {
+		const declarations = `
+			var m *taskmanager.Manager
+			var mux *http.ServeMux
+			var conn net.Conn
+			var ctx context.Context
+			var poll func(context.Context) error`
+		found := 0
+		for _, pattern := range []string{"*.go", "discord/*.go", "discord/discordbot/*.go", "health/*.go"} {
+			files, err := filepath.Glob(pattern)
+			require.NoError(t, err)
+			for _, file := range files {
+				if strings.HasSuffix(file, "_test.go") {
+					continue
+				}
+				for _, b := range commentBlocks(t, file) {
+					for _, err := range c.check(file, b, declarations) {
+						t.Error(err)
+					}
+					found++
+				}
+			}
+		}
+		assert.Greater(t, found, 4)
+	})
 	// A checker that finds no fault would be none.
 	const declarations = "var m *taskmanager.Manager"
 	for code, want := range map[string]string{
@@ -176,6 +201,25 @@ func TestDocsCompile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// commentBlocks returns the code in a file's comments: lines that begin with a tab.
+func commentBlocks(t *testing.T, file string) (blocks []docBlock) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	inside := false
+	for i, line := range strings.Split(string(text), "\n") {
+		code, ok := strings.CutPrefix(line, "//\t")
+		switch last := len(blocks) - 1; {
+		case ok && inside:
+			blocks[last].text += "\n" + code
+		case ok:
+			blocks = append(blocks, docBlock{line: i + 1, text: code})
+		}
+		inside = ok
+	}
+	return blocks
 }
 
 // A docChecker checks the types of code against the packages of pageImports.

@@ -58,14 +58,15 @@ func Example() {
 // A main function, most often, starts its tasks and then waits for a signal. Not executed here, for it would wait.
 func ExampleRun() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
 	if _, err := taskmanager.StartTask("consumer", untilStopped); err != nil {
 		fmt.Println(err)
 		return
 	}
-	if err := taskmanager.Run(ctx); err != nil { // stops all tasks when ctx is done
+	if err := taskmanager.Run(ctx); err != nil { // stops all tasks when ctx is done, and waits for them
 		fmt.Println(err)
+		os.Exit(1) // a task is stuck, or a critical one is gone
 	}
 }
 

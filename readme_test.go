@@ -110,7 +110,7 @@ func TestReadmeService(t *testing.T) {
 	t.Run("a critical task", func(t *testing.T) {
 		taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		require.NoError(t, err)
-		defer taken.Close()
+		defer func() { assert.NoError(t, taken.Close()) }()
 		build(t, "critical", "taskmanager.New(", "taskmanager.New(taskmanager.WithBackoff(0, 0),")
 		p := startProgram(t, filepath.Join(service, "critical"))
 		p.waitFor(t, "the service has failed")
@@ -211,11 +211,11 @@ func TestReadmeDefaults(t *testing.T) {
 		assert.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second, 4500 * time.Millisecond, 6750 * time.Millisecond, 10125 * time.Millisecond}, delays)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		after, _ := failsFor(t, 6 * time.Second)
+		after, _ := failsFor(t, 6*time.Second)
 		assert.Equal(t, 56375*time.Millisecond, after)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		after, began := failsFor(t, 7 * time.Second)
+		after, began := failsFor(t, 7*time.Second)
 		assert.Zero(t, after, "it is not given up in a day")
 		assert.Greater(t, len(began), 1000)
 	})

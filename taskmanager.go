@@ -23,8 +23,10 @@
 // A program starts its tasks, and waits for a signal to end:
 //
 //	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-//	defer stop()
-//	err := taskmanager.Run(ctx) // stops all tasks when ctx is done
+//	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+//	if err := taskmanager.Run(ctx); err != nil { // stops all tasks when ctx is done, and waits for them
+//		log.Fatal(err) // a task is stuck, or a critical one is gone
+//	}
 //
 // The functions of this package use a default [Manager]. One made by [New] has options of its own.
 //
@@ -59,8 +61,8 @@
 // A task is ready when it runs, or with [WithReadiness] when its body has called [Ready]. One with
 // [WithDependsOn] waits for others to be ready before each run, and is stopped before them. With
 // [WithWatchdog] a run whose body has not called [Heartbeat] for a while is canceled, and has
-// failed. When a task with [WithCritical] is gone, Run ends. [Group] makes a body of tasks that are
-// restarted together. [Manager.Health] sums all of this up.
+// failed. When a task with [WithCritical] was given up or has completed, Run ends. [Group] makes a
+// body of tasks that are restarted together. [Manager.Health] sums all of this up.
 //
 // # Concurrency
 //
@@ -82,7 +84,8 @@
 // subscribers ([Manager.Subscribe]); failures go to the [Reporter], too, where those that come too
 // fast are merged into one that counts the others. [Manager.Stats] says how all tasks are, in plain
 // values, with the line that a body has set by [SetStatus]. Goroutines of a task, and those which
-// they start, carry the pprof label task=<name>.
+// they start, carry the pprof label task=<name>; those of a Manager that is not the first one of the
+// process also taskmanager=<number>.
 //
 // # Testing
 //

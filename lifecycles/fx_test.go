@@ -175,7 +175,7 @@ func TestFxEndsWithTheManager(t *testing.T) {
 		require.NoError(t, app.Start(t.Context()))
 		wait := app.Wait()
 		require.Eventually(t, waitsInRun, time.Minute, time.Millisecond) // or Run finds the Manager closed
-		go func() { _ = m.Shutdown(context.Background()) }() // somebody else
+		go func() { _ = m.Shutdown(context.Background()) }()             // somebody else
 		assert.Equal(t, code, (<-wait).ExitCode)
 		close(release)
 		<-(<-started).Done()
