@@ -187,7 +187,7 @@ func exists(path string) bool {
 }
 
 // forTestsAlone are packages of which the library needs nothing.
-var forTestsAlone = []string{"internal/fakediscord", "internal/lookalike", "internal/picture"}
+var forTestsAlone = []string{"internal/lookalike", "internal/picture"}
 
 // declared returns what the packages of this repository declare: functions, types, variables, constants; and "T.x" for
 // the methods and fields x of a type T. Those fields of the library that are a mutex are locks.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 // From now on the channel of the webhook hears of tasks that fail, are given up, or are stuck.
@@ -71,8 +71,8 @@ func ExampleNewWebhook() {
 }
 
 // fakeChannel returns a Discord on loopback and the URL of a webhook.
-func fakeChannel() (d *fakediscord.Server, url string, done func()) {
-	d = fakediscord.New()
+func fakeChannel() (d *discordtest.Server, url string, done func()) {
+	d = discordtest.New()
 	d.AddWebhook(hookID, hookToken, channelID)
 	server := httptest.NewServer(d)
 	return d, server.URL + "/api/webhooks/" + hookID + "/" + hookToken, server.Close

@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 const (
@@ -34,8 +34,8 @@ var (
 )
 
 // newFake returns a Discord with the webhook, and a client for it without sockets.
-func newFake() (*fakediscord.Server, *http.Client) {
-	d := fakediscord.New()
+func newFake() (*discordtest.Server, *http.Client) {
+	d := discordtest.New()
 	d.AddWebhook(hookID, hookToken, channelID)
 	d.AddRole(roleID, "on-call")
 	d.AddUser(userID, "mason")
@@ -96,7 +96,7 @@ func (b *logBook) String() string {
 func (b *logBook) count(text string) int { return strings.Count(b.String(), text) }
 
 // reported is how many events the embeds of the messages stand for, by what they say has happened.
-func reported(t *testing.T, messages []fakediscord.Message) map[string]int {
+func reported(t *testing.T, messages []discordtest.Message) map[string]int {
 	t.Helper()
 	n := make(map[string]int)
 	for _, m := range messages {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 const (
@@ -86,7 +86,7 @@ func TestTasksThatFailTogether(t *testing.T) {
 func TestHangingDiscordDelaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newFake()
-		d.Fail(1000, fakediscord.Hang())
+		d.Fail(1000, discordtest.Hang())
 		book := &logBook{}
 		m := newManager(t, newWebhook(t, client), book)
 		began := time.Now()
@@ -120,17 +120,17 @@ func TestHangingDiscordDelaysNothing(t *testing.T) {
 func TestFaultsOfDiscord(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		fault fakediscord.Fault
+		fault discordtest.Fault
 		after time.Duration
 	}{
-		{"429 with a fraction", fakediscord.RateLimited(1337*time.Millisecond, false), 1337 * time.Millisecond},
-		{"429 of the global limit", fakediscord.RateLimited(2500*time.Millisecond, true), 2500 * time.Millisecond},
-		{"429 in HTML", fakediscord.HTML429(3 * time.Second), 3 * time.Second},
-		{"429 in HTML without a time", fakediscord.HTML429(0), 5 * time.Second},
-		{"500", fakediscord.Status(500), 500 * time.Millisecond},
-		{"502", fakediscord.Status(502), 500 * time.Millisecond},
-		{"reset", fakediscord.Reset(), 500 * time.Millisecond},
-		{"hang", fakediscord.Hang(), 5500 * time.Millisecond},
+		{"429 with a fraction", discordtest.RateLimited(1337*time.Millisecond, false), 1337 * time.Millisecond},
+		{"429 of the global limit", discordtest.RateLimited(2500*time.Millisecond, true), 2500 * time.Millisecond},
+		{"429 in HTML", discordtest.HTML429(3 * time.Second), 3 * time.Second},
+		{"429 in HTML without a time", discordtest.HTML429(0), 5 * time.Second},
+		{"500", discordtest.Status(500), 500 * time.Millisecond},
+		{"502", discordtest.Status(502), 500 * time.Millisecond},
+		{"reset", discordtest.Reset(), 500 * time.Millisecond},
+		{"hang", discordtest.Hang(), 5500 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestFaultsOfDiscord(t *testing.T) {
 func TestStalledAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newFake()
-		d.Fail(1, fakediscord.Stall())
+		d.Fail(1, discordtest.Stall())
 		assert.NoError(t, newWebhook(t, client).Report(context.Background(), failed()))
 		assert.Len(t, d.Requests(), 1)
 	})
@@ -165,7 +165,7 @@ func TestStalledAnswer(t *testing.T) {
 func TestLastingFaultIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newFake()
-		d.Fail(1000, fakediscord.Status(500))
+		d.Fail(1000, discordtest.Status(500))
 		book := &logBook{}
 		m := newManager(t, newWebhook(t, client), book)
 		giveUp(t, m, "consumer", fail)
@@ -181,7 +181,7 @@ func TestLastingFaultIsGivenUp(t *testing.T) {
 func TestLongRateLimitLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, client := newFake()
-		fake.Fail(3, fakediscord.RateLimited(5*time.Minute, false))
+		fake.Fail(3, discordtest.RateLimited(5*time.Minute, false))
 		book := &logBook{}
 		m := newManager(t, newWebhook(t, client), book)
 		began := time.Now()
@@ -204,12 +204,12 @@ func TestLongRateLimitLosesNothing(t *testing.T) {
 func TestRefusedWebhook(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		refuse func(*fakediscord.Server)
+		refuse func(*discordtest.Server)
 		text   string
 	}{
-		{"401", func(d *fakediscord.Server) { d.AddWebhook(hookID, "another", channelID) }, "discord: 401 Unauthorized"},
-		{"403", func(d *fakediscord.Server) { d.Fail(1, fakediscord.Status(403)) }, "discord: 403 Forbidden"},
-		{"404", func(d *fakediscord.Server) { d.RemoveWebhook(hookID) }, "discord: 404 Not Found: Unknown Webhook (code 10015)"},
+		{"401", func(d *discordtest.Server) { d.AddWebhook(hookID, "another", channelID) }, "discord: 401 Unauthorized"},
+		{"403", func(d *discordtest.Server) { d.Fail(1, discordtest.Status(403)) }, "discord: 403 Forbidden"},
+		{"404", func(d *discordtest.Server) { d.RemoveWebhook(hookID) }, "discord: 404 Not Found: Unknown Webhook (code 10015)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -269,10 +269,10 @@ func TestHostileTextIsInert(t *testing.T) {
 				assert.Empty(t, message.Content)
 				for _, e := range message.Embeds {
 					embeds++
-					checkInert(t, &message, e.Title, fakediscord.Plain)
-					checkInert(t, &message, e.Description, fakediscord.Block)
+					checkInert(t, &message, e.Title, discordtest.Plain)
+					checkInert(t, &message, e.Description, discordtest.Block)
 					for _, f := range e.Fields {
-						checkInert(t, &message, f.Value, fakediscord.Plain, fakediscord.Code)
+						checkInert(t, &message, f.Value, discordtest.Plain, discordtest.Code)
 					}
 				}
 			}
@@ -282,7 +282,7 @@ func TestHostileTextIsInert(t *testing.T) {
 }
 
 // checkInert asserts that a client shows text as spans of these kinds and without style.
-func checkInert(t *testing.T, m *fakediscord.Message, text string, kinds ...fakediscord.SpanKind) {
+func checkInert(t *testing.T, m *discordtest.Message, text string, kinds ...discordtest.SpanKind) {
 	t.Helper()
 	for _, span := range m.Spans(text) {
 		assert.Contains(t, kinds, span.Kind, text)

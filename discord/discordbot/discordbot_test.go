@@ -19,7 +19,7 @@ import (
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
 	"github.com/go-taskmanager/taskmanager/discord/discordbot"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 var _ taskmanager.BatchReporter = (*discordbot.Reporter)(nil)
@@ -99,7 +99,7 @@ func TestBatch(t *testing.T) {
 
 // Whatever an error says, nobody is notified, and no text is a link to somewhere else.
 func TestHostileText(t *testing.T) {
-	d := fakediscord.New()
+	d := discordtest.New()
 	d.AddBot(token, channel)
 	d.SetRateLimit(1000, time.Second)
 	r, err := discordbot.New(newSession(t, d), channel, discordbot.WithHost("[a](https://b.c)"), discordbot.WithMentionRole("3"))
@@ -123,10 +123,10 @@ func TestHostileText(t *testing.T) {
 			}
 			for _, part := range parts {
 				for _, s := range m.Spans(part) {
-					if s.Kind == fakediscord.Link {
+					if s.Kind == discordtest.Link {
 						assert.Equal(t, s.URL, s.Text, "%q", part)
 					}
-					assert.NotEqual(t, fakediscord.Mention, s.Kind, "%q", part)
+					assert.NotEqual(t, discordtest.Mention, s.Kind, "%q", part)
 				}
 			}
 		}
@@ -134,7 +134,7 @@ func TestHostileText(t *testing.T) {
 }
 
 func TestRefusedAtConstruction(t *testing.T) {
-	d := fakediscord.New()
+	d := discordtest.New()
 	session := newSession(t, d)
 	var none *discordgo.Session
 	for name, c := range map[string]struct {
@@ -191,9 +191,9 @@ func TestTokenNeverShows(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, `"discordbot.Reporter(20)"`, string(text))
 
-		for _, f := range []fakediscord.Fault{
-			fakediscord.Status(401), fakediscord.Status(400), fakediscord.Status(500), fakediscord.Hang(), fakediscord.Reset(),
-			fakediscord.HTML429(0), fakediscord.RateLimited(time.Hour, true),
+		for _, f := range []discordtest.Fault{
+			discordtest.Status(401), discordtest.Status(400), discordtest.Status(500), discordtest.Hang(), discordtest.Reset(),
+			discordtest.HTML429(0), discordtest.RateLimited(time.Hour, true),
 		} {
 			failing, fake := newReporter(t)
 			fake.Fail(100, f)

@@ -9,13 +9,13 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord/discordbot"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 // In a service, the token and the channel's id come from its configuration, and the session is the
 // one that its bot has already. This one talks to a fake.
 func ExampleNew() {
-	fake := fakediscord.New()
+	fake := discordtest.New()
 	fake.AddBot("token", "1234")
 	session, err := discordgo.New("Bot token")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord/discordbot"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 const (
@@ -24,7 +24,7 @@ const (
 )
 
 // newSession returns a real session of discordgo whose requests go to the fake, without a socket.
-func newSession(t *testing.T, d *fakediscord.Server) *discordgo.Session {
+func newSession(t *testing.T, d *discordtest.Server) *discordgo.Session {
 	t.Helper()
 	s, err := discordgo.New("Bot " + token)
 	require.NoError(t, err)
@@ -34,9 +34,9 @@ func newSession(t *testing.T, d *fakediscord.Server) *discordgo.Session {
 }
 
 // newReporter returns a Reporter to the only channel of a fake.
-func newReporter(t *testing.T, opts ...discordbot.Option) (*discordbot.Reporter, *fakediscord.Server) {
+func newReporter(t *testing.T, opts ...discordbot.Option) (*discordbot.Reporter, *discordtest.Server) {
 	t.Helper()
-	d := fakediscord.New()
+	d := discordtest.New()
 	d.AddBot(token, channel)
 	r, err := discordbot.New(newSession(t, d), channel, append([]discordbot.Option{discordbot.WithHost("web-1")}, opts...)...)
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func gaveUp(text string) taskmanager.Event {
 }
 
 // statuses are those of the answers that the fake has given; 0 where it gave none.
-func statuses(d *fakediscord.Server) []int {
+func statuses(d *discordtest.Server) []int {
 	var s []int
 	for _, r := range d.Requests() {
 		s = append(s, r.Status)
@@ -81,7 +81,7 @@ func statuses(d *fakediscord.Server) []int {
 var aCount = regexp.MustCompile(` × ([0-9]+)$`)
 
 // told is how many events the messages stand for.
-func told(t *testing.T, d *fakediscord.Server) (n int) {
+func told(t *testing.T, d *discordtest.Server) (n int) {
 	t.Helper()
 	for _, m := range d.Messages() {
 		for _, e := range m.Embeds {

@@ -16,25 +16,25 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord/discordbot"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 // Each fault once, and how long a report takes then. A session of discordgo would retry a 429 and a
 // 502 by itself; that it does not shows in the durations and the number of requests.
 func TestRetries(t *testing.T) {
 	for name, c := range map[string]struct {
-		fault  fakediscord.Fault
+		fault  discordtest.Fault
 		status int
 		takes  time.Duration
 	}{
-		"429 in JSON":      {fakediscord.RateLimited(1250*time.Millisecond, false), 429, 1250 * time.Millisecond},
-		"429 for all":      {fakediscord.RateLimited(750*time.Millisecond, true), 429, 750 * time.Millisecond},
-		"429 in HTML":      {fakediscord.HTML429(3 * time.Second), 429, 3 * time.Second},
-		"429 without time": {fakediscord.HTML429(0), 429, 5 * time.Second},
-		"500":              {fakediscord.Status(500), 500, 500 * time.Millisecond},
-		"502":              {fakediscord.Status(502), 502, 500 * time.Millisecond},
-		"hang":             {fakediscord.Hang(), 0, 5500 * time.Millisecond},
-		"reset":            {fakediscord.Reset(), 0, 500 * time.Millisecond},
+		"429 in JSON":      {discordtest.RateLimited(1250*time.Millisecond, false), 429, 1250 * time.Millisecond},
+		"429 for all":      {discordtest.RateLimited(750*time.Millisecond, true), 429, 750 * time.Millisecond},
+		"429 in HTML":      {discordtest.HTML429(3 * time.Second), 429, 3 * time.Second},
+		"429 without time": {discordtest.HTML429(0), 429, 5 * time.Second},
+		"500":              {discordtest.Status(500), 500, 500 * time.Millisecond},
+		"502":              {discordtest.Status(502), 502, 500 * time.Millisecond},
+		"hang":             {discordtest.Hang(), 0, 5500 * time.Millisecond},
+		"reset":            {discordtest.Reset(), 0, 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestRetries(t *testing.T) {
 func TestStalledBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
-		d.Fail(1, fakediscord.Stall())
+		d.Fail(1, discordtest.Stall())
 		took(t, 5*time.Second, func() { require.NoError(t, r.Report(t.Context(), failed("a"))) })
 		assert.Equal(t, []int{200}, statuses(d))
 	})
@@ -60,7 +60,7 @@ func TestStalledBody(t *testing.T) {
 
 func TestRetriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, f := range []fakediscord.Fault{fakediscord.Status(502), fakediscord.Reset()} {
+		for _, f := range []discordtest.Fault{discordtest.Status(502), discordtest.Reset()} {
 			r, d := newReporter(t)
 			d.Fail(100, f)
 			// 0.5 s, 1 s and 2 s between four attempts.
@@ -73,8 +73,8 @@ func TestRetriesAreBounded(t *testing.T) {
 func TestContextIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("gone")
-		for _, f := range []fakediscord.Fault{
-			fakediscord.Hang(), fakediscord.Stall(), fakediscord.RateLimited(10*time.Second, false), fakediscord.RateLimited(10*time.Second, true),
+		for _, f := range []discordtest.Fault{
+			discordtest.Hang(), discordtest.Stall(), discordtest.RateLimited(10*time.Second, false), discordtest.RateLimited(10*time.Second, true),
 		} {
 			r, d := newReporter(t)
 			d.Fail(100, f)
@@ -85,7 +85,7 @@ func TestContextIsHonoured(t *testing.T) {
 
 			// A wait beyond the deadline is not begun.
 			r, d = newReporter(t)
-			d.Fail(100, fakediscord.RateLimited(10*time.Second, false))
+			d.Fail(100, discordtest.RateLimited(10*time.Second, false))
 			ctx, stop := context.WithTimeout(t.Context(), 9*time.Second)
 			took(t, 0, func() { require.Error(t, r.Report(ctx, failed("a"))) })
 			took(t, 0, func() { require.Error(t, r.Report(ctx, failed("a"))) })
@@ -112,7 +112,7 @@ func TestRateLimitIsKept(t *testing.T) {
 // The rate limiter of discordgo sleeps with a lock held. No report waits for it.
 func TestLimiterOfTheSessionIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := fakediscord.New()
+		d := discordtest.New()
 		d.AddBot(token, channel)
 		s := newSession(t, d)
 		r, err := discordbot.New(s, channel)
@@ -147,7 +147,7 @@ func TestLostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
 		e := failed("a")
-		d.Fail(4, fakediscord.Lose())
+		d.Fail(4, discordtest.Lose())
 		require.Error(t, r.Report(t.Context(), e))
 		require.NoError(t, r.Report(t.Context(), e))
 		assert.Len(t, d.Requests(), 5)
@@ -164,15 +164,15 @@ func TestLostAnswer(t *testing.T) {
 
 func TestFinalStatuses(t *testing.T) {
 	for name, c := range map[string]struct {
-		prepare func(d *fakediscord.Server)
+		prepare func(d *discordtest.Server)
 		text    string
 	}{
-		"401": {func(d *fakediscord.Server) {}, "discord: 401 Unauthorized"},
-		"403": {func(d *fakediscord.Server) { d.AddBot(token); d.AddChannel(channel) }, "discord: 403 Forbidden: Missing Access (code 50001)"},
-		"404": {func(d *fakediscord.Server) { d.AddBot(token) }, "discord: 404 Not Found: Unknown Channel (code 10003)"},
+		"401": {func(d *discordtest.Server) {}, "discord: 401 Unauthorized"},
+		"403": {func(d *discordtest.Server) { d.AddBot(token); d.AddChannel(channel) }, "discord: 403 Forbidden: Missing Access (code 50001)"},
+		"404": {func(d *discordtest.Server) { d.AddBot(token) }, "discord: 404 Not Found: Unknown Channel (code 10003)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := fakediscord.New()
+			d := discordtest.New()
 			c.prepare(d)
 			r, err := discordbot.New(newSession(t, d), channel)
 			require.NoError(t, err)
@@ -190,7 +190,7 @@ func TestFinalStatuses(t *testing.T) {
 func TestFinalStatusEndsReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
-		d.Fail(100, fakediscord.Status(401))
+		d.Fail(100, discordtest.Status(401))
 		m, log := newManager(t, taskmanager.WithReporter(r), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
 		_, err := m.StartTask("poller", func(context.Context) error { return errors.New("a") })
 		require.NoError(t, err)
@@ -228,7 +228,7 @@ func TestCrashLoop(t *testing.T) {
 func TestHangingDiscord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
-		d.Fail(1000, fakediscord.Hang())
+		d.Fail(1000, discordtest.Hang())
 		m, _ := newManager(t, taskmanager.WithReporter(r), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
 		task, err := m.StartTask("poller", func(context.Context) error { return errors.New("a") })
 		require.NoError(t, err)
@@ -264,7 +264,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // The session's own client stays as it is.
 func TestClientIsNotChanged(t *testing.T) {
-	d := fakediscord.New()
+	d := discordtest.New()
 	d.AddBot(token, channel)
 	s := newSession(t, d)
 	transport := s.Client.Transport
@@ -281,7 +281,7 @@ func TestClientIsNotChanged(t *testing.T) {
 func TestDefaultTransport(t *testing.T) {
 	defaultTransport := http.DefaultTransport
 	defer func() { http.DefaultTransport = defaultTransport }()
-	d := fakediscord.New()
+	d := discordtest.New()
 	d.AddBot(token, channel)
 	http.DefaultTransport = d.Transport()
 	s, err := discordgo.New("Bot " + token)

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -107,7 +107,7 @@ func TestEndsByItself(t *testing.T) {
 }
 
 func TestWebhook(t *testing.T) {
-	d := fakediscord.New()
+	d := discordtest.New()
 	d.AddWebhook("10", "not-a-real-token", "20")
 	server := httptest.NewServer(d)
 	defer server.Close()

@@ -14,7 +14,7 @@ import (
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
 	"github.com/go-taskmanager/taskmanager/discord/discordbot"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 // remote returns the reporter that the environment asks for, or nil.
@@ -53,7 +53,7 @@ func bot(token, channel string, transport http.RoundTripper) (taskmanager.Report
 
 // A localDiscord is a fake Discord on loopback, with one channel whose messages are printed.
 type localDiscord struct {
-	fake     *fakediscord.Server
+	fake     *discordtest.Server
 	server   *http.Server
 	printing context.CancelFunc
 	ended    sync.WaitGroup
@@ -68,7 +68,7 @@ func startLocalDiscord(p *printer) (*localDiscord, taskmanager.Reporter, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &localDiscord{fake: fakediscord.New()}
+	d := &localDiscord{fake: discordtest.New()}
 	d.fake.AddBot(token, channel)
 	d.server = &http.Server{Handler: d.fake, ReadHeaderTimeout: 5 * time.Second}
 	reporter, err := bot(token, channel, detour{listener.Addr().String()})

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 // A Theme is a set of colors, as SVG writes them.
@@ -54,7 +54,7 @@ const (
 
 // SVG draws messages, the first at the top. Text in them is escaped; nothing in them is markup of
 // the picture.
-func SVG(messages []fakediscord.Message, title string, theme Theme) string {
+func SVG(messages []discordtest.Message, title string, theme Theme) string {
 	d := drawing{Theme: theme, y: margin}
 	for i := range messages {
 		d.message(&messages[i])
@@ -79,7 +79,7 @@ type drawing struct {
 	y int // where the next thing begins
 }
 
-func (d *drawing) message(m *fakediscord.Message) {
+func (d *drawing) message(m *discordtest.Message) {
 	// What lies behind is drawn first, and its height is known last.
 	inner := drawing{Theme: d.Theme, y: d.y}
 	inner.header(m)
@@ -101,7 +101,7 @@ func (d *drawing) message(m *fakediscord.Message) {
 }
 
 // header draws the author and the time.
-func (d *drawing) header(m *fakediscord.Message) {
+func (d *drawing) header(m *discordtest.Message) {
 	const blurple = "#5865f2"
 	fmt.Fprintf(&d.b, `<circle cx="%d" cy="%d" r="20" fill="%s"/>`+"\n", margin+20, d.y+20, blurple)
 	first, _ := utf8.DecodeRuneInString(m.Author)
@@ -112,13 +112,13 @@ func (d *drawing) header(m *fakediscord.Message) {
 	d.y += 24
 }
 
-func (d *drawing) embed(m *fakediscord.Message, e *fakediscord.Embed) {
+func (d *drawing) embed(m *discordtest.Message, e *discordtest.Embed) {
 	const bar, inside = 4, left + padding
 	inner := drawing{Theme: d.Theme, y: d.y + padding/2}
 	columns := boxWidth - 2*padding
 	for _, line := range lines(m.Spans(e.Title), columns/textChar) {
 		for i := range line {
-			line[i].Style |= fakediscord.Bold
+			line[i].Style |= discordtest.Bold
 		}
 		inner.line(inside, columns, line)
 	}
@@ -140,7 +140,7 @@ func (d *drawing) embed(m *fakediscord.Message, e *fakediscord.Embed) {
 }
 
 // fields draws the fields of one row.
-func (d *drawing) fields(m *fakediscord.Message, x, column int, row []fakediscord.Field) {
+func (d *drawing) fields(m *discordtest.Message, x, column int, row []discordtest.Field) {
 	top, bottom := d.y+4, d.y
 	for i, f := range row {
 		d.y = top
@@ -151,7 +151,7 @@ func (d *drawing) fields(m *fakediscord.Message, x, column int, row []fakediscor
 		chars := room / textChar
 		for _, line := range lines(m.Spans(f.Name), chars) {
 			for j := range line {
-				line[j].Style |= fakediscord.Bold
+				line[j].Style |= discordtest.Bold
 			}
 			d.line(x+i*column, room, line)
 		}
@@ -164,8 +164,8 @@ func (d *drawing) fields(m *fakediscord.Message, x, column int, row []fakediscor
 }
 
 // line draws one line, or a code block of that width.
-func (d *drawing) line(x, w int, spans []fakediscord.Span) {
-	if len(spans) == 1 && spans[0].Kind == fakediscord.Block {
+func (d *drawing) line(x, w int, spans []discordtest.Span) {
+	if len(spans) == 1 && spans[0].Kind == discordtest.Block {
 		d.block(x, w, spans[0].Text)
 		return
 	}
@@ -173,12 +173,12 @@ func (d *drawing) line(x, w int, spans []fakediscord.Span) {
 	for _, s := range spans {
 		var attributes []string
 		switch s.Kind {
-		case fakediscord.Code:
+		case discordtest.Code:
 			attributes = append(attributes, `class="code"`)
-		case fakediscord.Mention:
+		case discordtest.Mention:
 			attributes = append(attributes, fmt.Sprintf(`class="bold" fill=%q`, d.mention))
-		case fakediscord.Plain, fakediscord.Block, fakediscord.Time, fakediscord.Link:
-			if s.Style&fakediscord.Bold != 0 {
+		case discordtest.Plain, discordtest.Block, discordtest.Time, discordtest.Link:
+			if s.Style&discordtest.Bold != 0 {
 				attributes = append(attributes, fmt.Sprintf(`class="bold" fill=%q`, d.bright))
 			}
 		}
@@ -213,8 +213,8 @@ func (d *drawing) rect(x, y, w, h, radius int, fill string) {
 }
 
 // lines breaks spans into lines of at most that many characters. A code block is a line.
-func lines(spans []fakediscord.Span, chars int) (all [][]fakediscord.Span) {
-	var line []fakediscord.Span
+func lines(spans []discordtest.Span, chars int) (all [][]discordtest.Span) {
+	var line []discordtest.Span
 	used := 0
 	end := func() {
 		if len(line) > 0 {
@@ -223,9 +223,9 @@ func lines(spans []fakediscord.Span, chars int) (all [][]fakediscord.Span) {
 		line, used = nil, 0
 	}
 	for _, s := range spans {
-		if s.Kind == fakediscord.Block {
+		if s.Kind == discordtest.Block {
 			end()
-			all = append(all, []fakediscord.Span{s})
+			all = append(all, []discordtest.Span{s})
 			continue
 		}
 		for i, part := range strings.Split(s.Text, "\n") {

@@ -22,7 +22,7 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 	"github.com/go-taskmanager/taskmanager/internal/picture"
 )
 
@@ -33,7 +33,7 @@ var update = flag.Bool("update", false, "write the pictures in docs anew")
 // The pictures in docs show what a webhook's messages look like: a restart, several of them merged,
 // and a giving-up with the stack of a panic.
 func TestPictures(t *testing.T) {
-	var messages []fakediscord.Message
+	var messages []discordtest.Message
 	synctest.Test(t, func(t *testing.T) { messages = report(t) })
 	const title = "Messages in a channel: a task that will be restarted, one whose twelve failures are told together, " +
 		"and one that was given up after a panic, with its stack"
@@ -50,9 +50,9 @@ func TestPictures(t *testing.T) {
 }
 
 // report lets two tasks fail, and returns the messages that a channel shows then.
-func report(t *testing.T) []fakediscord.Message {
+func report(t *testing.T) []discordtest.Message {
 	time.Sleep(time.Until(time.Date(2026, 3, 14, 9, 26, 0, 0, time.UTC)))
-	d := fakediscord.New()
+	d := discordtest.New()
 	d.AddWebhook("1", "token", "2")
 	d.AddRole("3", "on-call")
 	w, err := discord.NewWebhook("https://discord.com/api/webhooks/1/token", discord.WithHTTPClient(&http.Client{Transport: d.Transport()}),
@@ -129,11 +129,11 @@ func TestHostileText(t *testing.T) {
 	for _, text := range []string{
 		"<script>alert(1)</script>", `"'><image href="https://example.org/"/>`, "]]>&amp;&#0;\x00\x1b", "\ufffe\u202e", strings.Repeat("🛑/ ", 900), "```\n</svg>\n```", "**a** `b` _c_\nd",
 	} {
-		m := fakediscord.Message{Author: text, Content: text, Embeds: []fakediscord.Embed{{
-			Title: text, Description: text, Footer: &fakediscord.Footer{Text: text},
-			Fields: []fakediscord.Field{{Name: text, Value: text, Inline: true}, {Name: text, Value: text, Inline: true}, {Name: text, Value: text}},
+		m := discordtest.Message{Author: text, Content: text, Embeds: []discordtest.Embed{{
+			Title: text, Description: text, Footer: &discordtest.Footer{Text: text},
+			Fields: []discordtest.Field{{Name: text, Value: text, Inline: true}, {Name: text, Value: text, Inline: true}, {Name: text, Value: text}},
 		}}}
-		svg := picture.SVG([]fakediscord.Message{m, {}}, text, picture.Dark)
+		svg := picture.SVG([]discordtest.Message{m, {}}, text, picture.Dark)
 		elements := parseSVG(t, svg)
 		assert.Subset(t, []string{"svg", "title", "style", "rect", "circle", "text", "tspan"}, elements, "%q", text)
 	}

@@ -1,4 +1,4 @@
-package fakediscord_test
+package discordtest_test
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 func TestWebhook(t *testing.T) {
@@ -178,11 +178,11 @@ func TestDefaultLimits(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	d := newServer()
-	d.Fail(2, fakediscord.Status(500))
-	d.Fail(1, fakediscord.Status(502))
-	d.Fail(1, fakediscord.HTML429(1500*time.Millisecond))
-	d.Fail(1, fakediscord.HTML429(0))
-	d.Fail(1, fakediscord.RateLimited(250*time.Millisecond, true))
+	d.Fail(2, discordtest.Status(500))
+	d.Fail(1, discordtest.Status(502))
+	d.Fail(1, discordtest.HTML429(1500*time.Millisecond))
+	d.Fail(1, discordtest.HTML429(0))
+	d.Fail(1, discordtest.RateLimited(250*time.Millisecond, true))
 	for range 2 {
 		a := post(t, d, hookURL, `{"content":"a"}`)
 		assert.Equal(t, 500, a.status)
@@ -204,7 +204,7 @@ func TestFaults(t *testing.T) {
 	assert.Empty(t, d.Messages())
 
 	assert.Equal(t, 204, post(t, d, hookURL, `{"content":"a"}`).status)
-	d.Fail(3, fakediscord.Status(500))
+	d.Fail(3, discordtest.Status(500))
 	d.Recover()
 	assert.Equal(t, 204, post(t, d, hookURL, `{"content":"a"}`).status)
 }
@@ -212,7 +212,7 @@ func TestFaults(t *testing.T) {
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newServer()
-		for _, f := range []fakediscord.Fault{fakediscord.Hang(), fakediscord.Stall()} {
+		for _, f := range []discordtest.Fault{discordtest.Hang(), discordtest.Stall()} {
 			d.Fail(1, f)
 			gone := errors.New("gone")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Second, gone)
@@ -240,7 +240,7 @@ func TestHang(t *testing.T) {
 func TestLostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newServer()
-		d.Fail(2, fakediscord.Lose())
+		d.Fail(2, discordtest.Lose())
 		const nonced = `{"content":"a","nonce":"1","enforce_nonce":true}`
 		for _, url := range []string{hookURL, botURL} {
 			_, err := do(t.Context(), t, d, http.MethodPost, url, nonced, "Authorization", "Bot bot-token")
@@ -269,7 +269,7 @@ func TestLostAnswer(t *testing.T) {
 
 func TestReset(t *testing.T) {
 	d := newServer()
-	d.Fail(1, fakediscord.Reset())
+	d.Fail(1, discordtest.Reset())
 	_, err := do(t.Context(), t, d, http.MethodPost, hookURL, `{"content":"a"}`)
 	assert.ErrorIs(t, err, syscall.ECONNRESET)
 	assert.Equal(t, 0, d.Requests()[0].Status)
@@ -293,11 +293,11 @@ func TestOverSocket(t *testing.T) {
 	assert.Equal(t, 200, a.status)
 	assert.Equal(t, "a", a.object(t)["content"])
 
-	d.Fail(1, fakediscord.Reset())
+	d.Fail(1, discordtest.Reset())
 	_, err = send(t.Context())
 	assert.ErrorIs(t, err, syscall.ECONNRESET)
 
-	d.Fail(1, fakediscord.Hang())
+	d.Fail(1, discordtest.Hang())
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		_ = d.WaitRequests(ctx, 3)
@@ -312,7 +312,7 @@ func TestOverSocket(t *testing.T) {
 // A client that has read what there is of a body waits for the rest, and the handler for the client.
 func TestStallOverSocket(t *testing.T) {
 	d := newServer()
-	d.Fail(1, fakediscord.Stall())
+	d.Fail(1, discordtest.Stall())
 	ended := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/alive" {
@@ -351,7 +351,7 @@ func TestStallOverSocket(t *testing.T) {
 // Without a way to take the connection over, a reset is an abort.
 func TestResetWithoutHijacking(t *testing.T) {
 	d := newServer()
-	d.Fail(1, fakediscord.Reset())
+	d.Fail(1, discordtest.Reset())
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, hookURL, strings.NewReader("{}"))
 	assert.PanicsWithValue(t, http.ErrAbortHandler, func() { d.ServeHTTP(httptest.NewRecorder(), r) })
 }

@@ -1,9 +1,17 @@
-// Package fakediscord is a Discord for tests and examples: the part of its HTTP API that sends
-// messages, with its limits, its errors and its rate limits, and the channels that show them.
+// Package discordtest is a Discord for tests: the part of its HTTP API that sends messages, with its
+// limits, its errors and its rate limits, and the channels that show them.
 //
-// A [Server] is an [http.Handler], for a server on loopback; [Server.Transport] calls it without a
-// socket, so that a client can be tested in a bubble of [testing/synctest], whose clock it then
-// follows.
+// A [Server] is an [http.Handler], for a server on loopback:
+//
+//	fake := discordtest.New()
+//	fake.AddWebhook("1", "token", "2")
+//	server := httptest.NewServer(fake)
+//	defer server.Close()
+//	w, err := discord.NewWebhook(server.URL + "/api/webhooks/1/token")
+//
+// [Server.Transport] calls it without a socket, so that a client can be tested in a bubble of
+// [testing/synctest], whose clock it then follows. [Server.Fail] makes it fail as Discord, and what is
+// before it, fail in practice.
 //
 // It knows two requests, below /api and below /api/v10 or any other version:
 //
@@ -13,7 +21,7 @@
 // Limits, forms and codes are those of Discord's documentation and, where that is silent, of
 // answers that people have quoted in public; what could be found in neither is marked as not
 // checked where it is decided. Where in doubt it refuses what Discord may take.
-package fakediscord
+package discordtest
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package fakediscord_test
+package discordtest_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 const (
@@ -20,8 +20,8 @@ const (
 )
 
 // newServer returns a server with a webhook and a bot for one channel.
-func newServer() *fakediscord.Server {
-	d := fakediscord.New()
+func newServer() *discordtest.Server {
+	d := discordtest.New()
 	d.AddWebhook("10", "secret", channel)
 	d.AddBot("bot-token", channel)
 	return d
@@ -43,7 +43,7 @@ func (a answer) object(t *testing.T) map[string]any {
 }
 
 // do sends a request without a socket.
-func do(ctx context.Context, t *testing.T, d *fakediscord.Server, method, url, body string, header ...string) (answer, error) {
+func do(ctx context.Context, t *testing.T, d *discordtest.Server, method, url, body string, header ...string) (answer, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func roundTrip(c *http.Client, r *http.Request) (answer, error) {
 }
 
 // post posts body to the webhook or, if the URL is the bot's, as the bot.
-func post(t *testing.T, d *fakediscord.Server, url, body string) answer {
+func post(t *testing.T, d *discordtest.Server, url, body string) answer {
 	t.Helper()
 	var header []string
 	if url == botURL {
@@ -90,7 +90,7 @@ func body(t *testing.T, keysAndValues ...any) string {
 }
 
 // statuses are those of the answers that the server has given; 0 where it gave none.
-func statuses(d *fakediscord.Server) []int {
+func statuses(d *discordtest.Server) []int {
 	var s []int
 	for _, r := range d.Requests() {
 		s = append(s, r.Status)

@@ -1,4 +1,4 @@
-package fakediscord_test
+package discordtest_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 type object = map[string]any
@@ -261,10 +261,10 @@ func TestEmbedsNotifyNobody(t *testing.T) {
 	post(t, d, botURL, body(t, "embeds", []object{embed("title", "@everyone", "description", "<@1>")}))
 	require.Len(t, d.Messages(), 1)
 	assert.Empty(t, d.Messages()[0].Notified)
-	assert.Equal(t, []fakediscord.Span{{Text: "<@1>"}}, spans(d, d.Messages()[0].Embeds[0].Description))
+	assert.Equal(t, []discordtest.Span{{Text: "<@1>"}}, spans(d, d.Messages()[0].Embeds[0].Description))
 }
 
-func spans(d *fakediscord.Server, text string) []fakediscord.Span {
+func spans(d *discordtest.Server, text string) []discordtest.Span {
 	m := d.Messages()[0]
 	return m.Spans(text)
 }

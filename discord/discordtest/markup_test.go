@@ -1,4 +1,4 @@
-package fakediscord_test
+package discordtest_test
 
 import (
 	"testing"
@@ -8,34 +8,34 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager/internal/fakediscord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 func TestSpans(t *testing.T) {
-	type list = []fakediscord.Span
+	type list = []discordtest.Span
 	const (
-		plain = fakediscord.Plain
-		code  = fakediscord.Code
-		block = fakediscord.Block
-		link  = fakediscord.Link
+		plain = discordtest.Plain
+		code  = discordtest.Code
+		block = discordtest.Block
+		link  = discordtest.Link
 	)
-	m := new(fakediscord.Message)
+	m := new(discordtest.Message)
 	for text, want := range map[string]list{
 		"":                    nil,
 		"a b":                 {{Text: "a b"}},
 		"héllo 🛑":             {{Text: "héllo 🛑"}},
-		"**a**b":              {{plain, fakediscord.Bold, "a", ""}, {Text: "b"}},
-		"*a* _b_":             {{plain, fakediscord.Italic, "a", ""}, {Text: " "}, {plain, fakediscord.Italic, "b", ""}},
-		"__a__~~b~~||c||":     {{plain, fakediscord.Underline, "a", ""}, {plain, fakediscord.Strike, "b", ""}, {plain, fakediscord.Spoiler, "c", ""}},
-		"**a *b***":           {{plain, fakediscord.Bold, "a *b", ""}, {Text: "*"}},
-		"**a _b_**":           {{plain, fakediscord.Bold, "a ", ""}, {plain, fakediscord.Bold | fakediscord.Italic, "b", ""}},
+		"**a**b":              {{plain, discordtest.Bold, "a", ""}, {Text: "b"}},
+		"*a* _b_":             {{plain, discordtest.Italic, "a", ""}, {Text: " "}, {plain, discordtest.Italic, "b", ""}},
+		"__a__~~b~~||c||":     {{plain, discordtest.Underline, "a", ""}, {plain, discordtest.Strike, "b", ""}, {plain, discordtest.Spoiler, "c", ""}},
+		"**a *b***":           {{plain, discordtest.Bold, "a *b", ""}, {Text: "*"}},
+		"**a _b_**":           {{plain, discordtest.Bold, "a ", ""}, {plain, discordtest.Bold | discordtest.Italic, "b", ""}},
 		"snake_case_name":     {{Text: "snake_case_name"}},
 		"_a_b":                {{Text: "_a_b"}},
 		"a_b_ c":              {{Text: "a_b_ c"}},
 		"2 * 3 * 4":           {{Text: "2 * 3 * 4"}},
 		`\*a\* \_b\_`:         {{Text: "*a* _b_"}},
 		`\\ \a \`:             {{Text: `\ \a \`}},
-		`**a\**`:              {{plain, fakediscord.Italic, "*a*", ""}},
+		`**a\**`:              {{plain, discordtest.Italic, "*a*", ""}},
 		"`a*b*`":              {{code, 0, "a*b*", ""}},
 		"``a`b``":             {{code, 0, "a`b", ""}},
 		"a ` b":               {{Text: "a ` b"}},
@@ -44,12 +44,12 @@ func TestSpans(t *testing.T) {
 		`\[a](https://b.c/d)`: {{Text: "[a]("}, {link, 0, "https://b.c/d)", "https://b.c/d)"}},
 		"[a](ftp://b)":        {{Text: "[a](ftp://b)"}},
 		"x https://b.c y":     {{Text: "x "}, {link, 0, "https://b.c", "https://b.c"}, {Text: " y"}},
-		"# a":                 {{plain, fakediscord.Heading, "a", ""}},
-		"x\n> a\n-# b":        {{Text: "x\n"}, {plain, fakediscord.Quote, "a\n", ""}, {plain, fakediscord.Subtext, "b", ""}},
-		"- a":                 {{plain, fakediscord.Item, "a", ""}},
+		"# a":                 {{plain, discordtest.Heading, "a", ""}},
+		"x\n> a\n-# b":        {{Text: "x\n"}, {plain, discordtest.Quote, "a\n", ""}, {plain, discordtest.Subtext, "b", ""}},
+		"- a":                 {{plain, discordtest.Item, "a", ""}},
 		`\# a`:                {{Text: "# a"}},
 		"@everyone <@1>":      {{Text: "@everyone <@1>"}},
-		"<t:0>":               {{fakediscord.Time, 0, "January 1, 1970 at 00:00", ""}},
+		"<t:0>":               {{discordtest.Time, 0, "January 1, 1970 at 00:00", ""}},
 		"<t:x> \\<t:0>":       {{Text: "<t:x> <t:0>"}},
 		"```\na\n```":         {{block, 0, "a", ""}},
 		"a```go\nb\nc```\nd":  {{Text: "a"}, {block, 0, "b\nc", ""}, {Text: "d"}},
@@ -64,7 +64,7 @@ func TestSpans(t *testing.T) {
 }
 
 func TestTimestampStyles(t *testing.T) {
-	m := &fakediscord.Message{Time: time.Unix(1618953630, 0)}
+	m := &discordtest.Message{Time: time.Unix(1618953630, 0)}
 	for text, want := range map[string]string{
 		"<t:1618953630:t>": "21:20",
 		"<t:1618953630:T>": "21:20:30",
@@ -83,7 +83,7 @@ func TestTimestampStyles(t *testing.T) {
 		"<t:1621545630:R>": "in 1 month",
 		"<t:0:R>":          "51 years ago",
 	} {
-		assert.Equal(t, []fakediscord.Span{{Kind: fakediscord.Time, Text: want}}, m.Spans(text), text)
+		assert.Equal(t, []discordtest.Span{{Kind: discordtest.Time, Text: want}}, m.Spans(text), text)
 	}
 }
 
