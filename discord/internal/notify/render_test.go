@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -364,7 +365,7 @@ func TestRenderLimits(t *testing.T) {
 	for _, unit := range []string{"x", "é", "世", "🧨", "👩‍🚒", "`", "@", "\xff", "\x00", "\n", "](", "<"} {
 		e := gaveUp()
 		e.Task, e.Manager = strings.Repeat(unit, 3000), strings.Repeat(unit, 3000)
-		e.Repeats = 1 << 40
+		e.Repeats = math.MaxInt - 1
 		e.Err = &taskmanager.StopTimeoutError{
 			Task:  strings.Repeat(unit, 10<<10),
 			Stack: []byte("#\t0x1\t" + strings.Repeat(unit, 10<<10) + "\t" + strings.Repeat(unit, 10<<10)),
