@@ -40,11 +40,12 @@ import (
 // A Server is the fake. It is made by [New]; its methods may be called from any goroutine.
 type Server struct {
 	mu       sync.Mutex
-	channels map[string]bool
+	channels map[string]bool            // by id, with whether it is a forum
 	webhooks map[string]webhook         // by id
 	bots     map[string]map[string]bool // by token: the channels that it may write to
 	users    map[string]string          // names by id
 	roles    map[string]string          // names by id
+	harmful  string                     // what no message may have in it; empty for nothing
 	faults   []Fault                    // for the next requests, in order
 	limit    rule                       // of each webhook and each channel
 	global   rule                       // of everything
@@ -88,7 +89,30 @@ func New() *Server {
 func (s *Server) AddChannel(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.channels[id] = false
+}
+
+// AddForum adds a forum: a channel that has messages in threads alone. A thread that begins in it has the id
+// of its first message, and is a channel like others. For one that exists already, use AddChannel.
+func (s *Server) AddForum(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.channels[id] = true
+}
+
+// RemoveChannel deletes a channel or a thread.
+func (s *Server) RemoveChannel(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.channels, id)
+}
+
+// Refuse makes the filter for harmful links refuse each message that has that text anywhere in it, from now on, and
+// whatever it was given before no longer; "" is for nothing.
+func (s *Server) Refuse(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.harmful = text
 }
 
 // AddWebhook adds a webhook for a channel, and the channel if there is none. Its URL is
@@ -96,8 +120,15 @@ func (s *Server) AddChannel(id string) {
 func (s *Server) AddWebhook(id, token, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.channels[channel] = true
+	s.addLocked(channel)
 	s.webhooks[id] = webhook{token, channel}
+}
+
+// addLocked adds a channel, if there is none.
+func (s *Server) addLocked(id string) {
+	if _, ok := s.channels[id]; !ok {
+		s.channels[id] = false
+	}
 }
 
 // AddBot adds a bot that may write to channels, which are added if they are missing. To add it
@@ -107,7 +138,7 @@ func (s *Server) AddBot(token string, channels ...string) {
 	defer s.mu.Unlock()
 	s.bots[token] = make(map[string]bool)
 	for _, id := range channels {
-		s.channels[id] = true
+		s.addLocked(id)
 		s.bots[token][id] = true
 	}
 }
@@ -180,7 +211,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	a := s.answer(r, body, err)
 	status := a.status
-	if a.silent {
+	switch {
+	case a.switched:
+		status = http.StatusSwitchingProtocols
+	case a.silent:
 		status = 0
 	}
 	// Before the client hears of it, which may ask Requests at once.
@@ -219,6 +253,10 @@ func (s *Server) answer(r *http.Request, body []byte, readErr error) answer {
 		}
 		lost = true
 	}
+	if host := r.URL.Hostname(); host == formerHost || strings.HasSuffix(host, "."+formerHost) {
+		// The status is not checked.
+		return answer{status: http.StatusMovedPermanently, header: http.Header{"Location": {"https://discord.com" + r.URL.Path}}}
+	}
 	to, refused := s.routeLocked(r)
 	if refused != nil {
 		return *refused
@@ -234,6 +272,9 @@ func (s *Server) answer(r *http.Request, body []byte, readErr error) answer {
 	return *a
 }
 
+// formerHost is where Discord was until it moved; it redirects. Only [Server.Transport] is called with a host.
+const formerHost = "discordapp.com"
+
 // A target is where a message goes.
 type target struct {
 	route   string // of the rate limit
@@ -241,7 +282,13 @@ type target struct {
 	author  string
 	webhook string // its id, if that is how it came
 	bot     string // its token, if not
+	thread  bool   // the request names the channel as a thread
 	wait    bool   // for the message itself as the answer
+}
+
+func (s *Server) hasLocked(channel string) bool {
+	_, ok := s.channels[channel]
+	return ok
 }
 
 // routeLocked finds out where a request goes and whether it may.
@@ -294,11 +341,11 @@ func (s *Server) routeWebhookLocked(parts []string, r *http.Request) (target, *a
 		return target{}, f.answer()
 	}
 	if query.Has("thread_id") {
-		t.channel = query.Get("thread_id")
+		t.channel, t.thread = query.Get("thread_id"), true
 		switch {
 		case !isID(t.channel):
 			return target{}, notSnowflake("thread_id", t.channel)
-		case !s.channels[t.channel]: // Discord also asks whether it is one of the webhook's channel
+		case !s.hasLocked(t.channel): // Discord also asks whether it is one of the webhook's channel
 			return target{}, refuse(http.StatusNotFound, 10003, "Unknown Channel")
 		}
 	}
@@ -314,7 +361,7 @@ func (s *Server) routeChannelLocked(parts []string, r *http.Request) (target, *a
 		return target{}, refuse(http.StatusUnauthorized, 0, "401: Unauthorized")
 	case !isID(id):
 		return target{}, notSnowflake("channel_id", id)
-	case !s.channels[id]:
+	case !s.hasLocked(id):
 		return target{}, refuse(http.StatusNotFound, 10003, "Unknown Channel")
 	case !may[id]:
 		return target{}, refuse(http.StatusForbidden, 50001, "Missing Access")
@@ -345,6 +392,12 @@ func (s *Server) postLocked(r *http.Request, to target, body []byte, readErr err
 	if refused := p.check(to.webhook != ""); refused != nil {
 		return refused
 	}
+	if refused := s.placeLocked(to, p); refused != nil {
+		return refused
+	}
+	if s.harmful != "" && p.contains(s.harmful) {
+		return refuse(http.StatusBadRequest, 240000, "Message blocked by harmful links filter")
+	}
 	m, sent := s.sentLocked(to, p)
 	if !sent {
 		m = s.messageLocked(to, p)
@@ -356,6 +409,23 @@ func (s *Server) postLocked(r *http.Request, to target, body []byte, readErr err
 	return jsonAnswer(http.StatusOK, m.object())
 }
 
+// placeLocked returns the answer that the message can't be where it is to go, or nil.
+func (s *Server) placeLocked(to target, p *payload) *answer {
+	forum := s.channels[to.channel]
+	switch {
+	case to.webhook == "" && forum:
+		return refuse(http.StatusBadRequest, 50008, "Cannot send messages in a non-text channel")
+	case to.webhook == "":
+	case forum && p.ThreadName == "":
+		return refuse(http.StatusBadRequest, 220001, "Webhooks posted to forum channels must have a thread_name or thread_id")
+	case !forum && p.ThreadName != "" && to.thread:
+		return refuse(http.StatusBadRequest, 220002, "Webhooks posted to forum channels cannot have both a thread_name and thread_id")
+	case !forum && p.ThreadName != "":
+		return refuse(http.StatusBadRequest, 220003, "Webhooks can only create threads in forum channels")
+	}
+	return nil
+}
+
 // An answer is what goes back to the client.
 type answer struct {
 	status  int
@@ -364,6 +434,8 @@ type answer struct {
 	silent  bool // no answer: until the client goes away
 	stalled bool // half of the body, then nothing more
 	reset   bool // no answer: the connection is reset
+
+	switched bool // no answer but 101
 }
 
 // jsonAnswer is an answer with v as its body.
@@ -383,8 +455,11 @@ func refuse(status, code int, message string) *answer {
 // write sends the answer.
 func (a *answer) write(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case a.silent && a.reset:
+	case a.reset:
 		reset(w)
+		return
+	case a.switched:
+		switching(w)
 		return
 	case a.silent:
 		<-r.Context().Done()

@@ -209,6 +209,28 @@ func TestFaults(t *testing.T) {
 	assert.Equal(t, 204, post(t, d, hookURL, `{"content":"a"}`).status)
 }
 
+func TestAnswers(t *testing.T) {
+	d := newServer()
+	for _, c := range []struct {
+		fault  discordtest.Fault
+		status int
+		media  string
+		text   string
+	}{
+		{discordtest.APIError(401, 50027, "Invalid Webhook Token"), 401, "application/json", `{"code":50027,"message":"Invalid Webhook Token"}`},
+		{discordtest.CloudflareBlock(false), 403, "text/html", "Cloudflare"},
+		{discordtest.CloudflareBlock(true), 403, "application/json", `"code":40333`},
+		{discordtest.CaptivePortal(), 200, "text/html", "<html>"},
+	} {
+		d.Fail(1, c.fault)
+		a := post(t, d, hookURL, `{"content":"a"}`)
+		assert.Equal(t, c.status, a.status)
+		assert.Contains(t, a.header.Get("Content-Type"), c.media)
+		assert.Contains(t, a.body, c.text)
+	}
+	assert.Empty(t, d.Messages())
+}
+
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newServer()
@@ -400,4 +422,94 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// A forum has messages in threads alone, which a webhook may begin and a bot may not.
+func TestForum(t *testing.T) {
+	d := newServer()
+	d.SetRateLimit(100, time.Second)
+	const forum = "30"
+	d.AddForum(forum)
+	d.AddWebhook("10", "secret", forum)
+	d.AddBot("bot-token", forum)
+	refused := func(a answer, code float64) {
+		t.Helper()
+		assert.Equal(t, http.StatusBadRequest, a.status)
+		assert.InDelta(t, code, a.object(t)["code"], 0)
+	}
+	refused(post(t, d, hookURL, `{"content":"a"}`), 220001)
+	a, err := do(t.Context(), t, d, http.MethodPost, "https://discord.com/api/v10/channels/30/messages", `{"content":"a"}`, "Authorization", "Bot bot-token")
+	require.NoError(t, err)
+	refused(a, 50008)
+
+	o := post(t, d, hookURL+"?wait=true", `{"content":"a","thread_name":"failures"}`).object(t)
+	thread := o["channel_id"].(string)
+	assert.Equal(t, o["id"], thread)
+	post(t, d, hookURL+"?thread_id="+thread, `{"content":"b"}`)
+	refused(post(t, d, hookURL+"?thread_id="+thread, `{"content":"b","thread_name":"failures"}`), 220002)
+	require.Len(t, d.Messages(), 2)
+	assert.Equal(t, thread, d.Messages()[1].Channel)
+
+	d.RemoveChannel(thread)
+	assert.Equal(t, http.StatusNotFound, post(t, d, hookURL+"?thread_id="+thread, `{"content":"b"}`).status)
+	d.AddWebhook("10", "secret", channel)
+	refused(post(t, d, hookURL, `{"content":"a","thread_name":"failures"}`), 220003)
+	refused(post(t, d, hookURL, body(t, "content", "a", "thread_name", strings.Repeat("x", 101))), 50035)
+}
+
+func TestRefuse(t *testing.T) {
+	d := newServer()
+	d.SetRateLimit(100, time.Second)
+	d.Refuse("free.example")
+	for _, text := range []string{
+		`{"content":"see free.example/"}`, `{"embeds":[{"title":"free.example"}]}`, `{"embeds":[{"description":"free.example"}]}`,
+		`{"embeds":[{"fields":[{"name":"free.example","value":"a"}]}]}`, `{"embeds":[{"fields":[{"name":"a","value":"free.example"}]}]}`,
+	} {
+		a := post(t, d, hookURL, text)
+		assert.Equal(t, http.StatusBadRequest, a.status)
+		assert.JSONEq(t, `{"message":"Message blocked by harmful links filter","code":240000}`, a.body)
+	}
+	assert.Equal(t, http.StatusNoContent, post(t, d, hookURL, `{"content":"see example.org"}`).status)
+	d.Refuse("")
+	assert.Equal(t, http.StatusNoContent, post(t, d, hookURL, `{"content":"see free.example"}`).status)
+}
+
+// Who has moved redirects, and a POST to there gets nowhere.
+func TestFormerHost(t *testing.T) {
+	d := newServer()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://ptb.discordapp.com/api/webhooks/10/secret", strings.NewReader(`{"content":"a"}`))
+	require.NoError(t, err)
+	a, err := roundTrip(&http.Client{Transport: d.Transport()}, r)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusMethodNotAllowed, a.status, "it became a GET")
+	assert.Equal(t, []int{301, 405}, statuses(d))
+	assert.Empty(t, d.Messages())
+}
+
+// After 101 nothing comes, and nothing ends but by closing the body.
+func TestSwitchingProtocols(t *testing.T) {
+	d := newServer()
+	server := httptest.NewServer(d)
+	defer server.Close()
+	for url, transport := range map[string]http.RoundTripper{
+		hookURL: d.Transport(), server.URL + "/api/webhooks/10/secret": server.Client().Transport,
+	} {
+		d.Fail(1, discordtest.SwitchingProtocols())
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(`{"content":"a"}`))
+		require.NoError(t, err)
+		resp, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := resp.Body.Read(make([]byte, 1))
+			ended <- err
+		}()
+		require.NoError(t, resp.Body.Close())
+		require.Error(t, <-ended)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, d.WaitRequests(ctx, 2))
+	assert.Equal(t, []int{101, 101}, statuses(d))
 }

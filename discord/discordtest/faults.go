@@ -2,6 +2,7 @@ package discordtest
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -60,6 +61,33 @@ func Status(code int) Fault {
 	}}
 }
 
+// APIError answers with an error of the API's own: with that status, and with that code and message in its body.
+// An "Invalid Webhook Token" during an incident, for example, is APIError(401, 50027, "Invalid Webhook Token").
+func APIError(status, code int, message string) Fault {
+	return Fault{answer: func() answer { return *refuse(status, code, message) }}
+}
+
+// CloudflareBlock answers as Cloudflare does, before Discord, for an address or a client that it bars: 403 with an
+// HTML page; or with a code in JSON, which is not the API's.
+func CloudflareBlock(inJSON bool) Fault {
+	if inJSON {
+		return APIError(http.StatusForbidden, 40333, "internal network error")
+	}
+	return Fault{answer: func() answer {
+		return page(http.StatusForbidden, "<title>Attention Required! | Cloudflare</title><h1>Sorry, you have been blocked</h1>")
+	}}
+}
+
+// CaptivePortal answers in the place of Discord, as a network does that wants its terms accepted: 200 with an HTML page.
+func CaptivePortal() Fault {
+	return Fault{answer: func() answer { return page(http.StatusOK, "<h1>Welcome</h1><p>Accept the terms</p>") }}
+}
+
+// SwitchingProtocols answers 101, and nothing more, until the client closes the connection.
+func SwitchingProtocols() Fault {
+	return Fault{answer: func() answer { return answer{silent: true, switched: true} }}
+}
+
 // HTML429 is how the edge answers an address that it has banned for a while, in HTML. Without a
 // retryAfter it says not for how long.
 func HTML429(retryAfter time.Duration) Fault {
@@ -112,6 +140,21 @@ func stalling(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).Flush() // to a client that may have gone
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
+}
+
+// switching answers 101 and waits until the client has closed the connection.
+func switching(w http.ResponseWriter) {
+	if m, ok := w.(*memory); ok {
+		m.status, m.switched = http.StatusSwitchingProtocols, true
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // HTTP/2 has no such answer
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: none\r\n\r\n")
+	_, _ = io.Copy(io.Discard, conn) // until it is closed
 }
 
 // reset resets the connection of a request.

@@ -37,6 +37,10 @@ func (s *Server) messageLocked(to target, p *payload) Message {
 		users: maps.Clone(s.users), roles: maps.Clone(s.roles),
 		bot: to.bot,
 	}
+	if p.ThreadName != "" {
+		m.Channel = m.ID
+		s.channels[m.Channel] = false
+	}
 	if to.webhook == "" {
 		m.nonce = p.Nonce
 	} else {

@@ -48,6 +48,7 @@ type payload struct {
 	Content         string           `json:"content"`
 	Username        *string          `json:"username"`
 	AvatarURL       *string          `json:"avatar_url"`
+	ThreadName      string           `json:"thread_name"`
 	Embeds          []Embed          `json:"embeds"`
 	AllowedMentions *allowedMentions `json:"allowed_mentions"`
 	Nonce           string           `json:"nonce"` // Discord takes a number as well
@@ -98,6 +99,7 @@ func (p *payload) check(webhook bool) *answer {
 	f.atMost(p.Content, 2000, "content")
 	if webhook {
 		p.checkAuthor(f)
+		f.atMost(p.ThreadName, 100, "thread_name")
 	} else {
 		f.atMost(p.Nonce, 25, "nonce")
 	}
@@ -119,6 +121,18 @@ func (p *payload) check(webhook bool) *answer {
 		return refuse(http.StatusBadRequest, 50006, "Cannot send an empty message")
 	}
 	return nil
+}
+
+// contains reports whether some text that the message shows has text in it.
+func (p *payload) contains(text string) bool {
+	texts := []string{p.Content}
+	for _, e := range p.Embeds {
+		texts = append(texts, e.Title, e.Description)
+		for _, f := range e.Fields {
+			texts = append(texts, f.Name, f.Value)
+		}
+	}
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, text) })
 }
 
 // checkAuthor checks the name and the picture under which a webhook writes. The rules for a name

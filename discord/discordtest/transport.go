@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -40,12 +41,16 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if m.stalled {
 		body = io.MultiReader(&m.body, stall{ctx})
 	}
+	closer := io.NopCloser(body)
+	if m.switched {
+		closer = &connection{closed: make(chan struct{})}
+	}
 	return &http.Response{
 		Status:     strconv.Itoa(m.status) + " " + http.StatusText(m.status),
 		StatusCode: m.status,
 		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        m.header,
-		Body:          io.NopCloser(body),
+		Body:          closer,
 		ContentLength: -1,
 		Request:       r,
 	}, nil
@@ -68,6 +73,8 @@ type memory struct {
 	body    bytes.Buffer
 	reset   bool // the connection is to fail
 	stalled bool // the body is to end in nothing
+
+	switched bool // the body is to be a connection
 }
 
 func (m *memory) Header() http.Header { return m.header }
@@ -82,4 +89,22 @@ type stall struct{ ctx context.Context }
 func (s stall) Read([]byte) (int, error) {
 	<-s.ctx.Done()
 	return 0, context.Cause(s.ctx)
+}
+
+// A connection is what is left of one after the answer 101. No context ends it.
+type connection struct {
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *connection) Read([]byte) (int, error) {
+	<-c.closed
+	return 0, net.ErrClosed
+}
+
+func (c *connection) Write(p []byte) (int, error) { return len(p), nil }
+
+func (c *connection) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
 }
