@@ -267,3 +267,42 @@ func isMutex(e ast.Expr) bool {
 	s, ok := e.(*ast.SelectorExpr)
 	return ok && (s.Sel.Name == "Mutex" || s.Sel.Name == "RWMutex")
 }
+
+// What is internal to a module may change with it: a nested module, which has versions of its own, and an example, which is there to
+// be copied out, import nothing of that kind.
+func TestArchitectureSharesNothingInternal(t *testing.T) {
+	const root = "github.com/go-taskmanager/taskmanager"
+	modules := make(map[string]string) // the path of each nested module, by its directory
+	var sources []string
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == "go.mod" && path != "go.mod":
+			modules[filepath.Dir(path)] = root + "/" + filepath.ToSlash(filepath.Dir(path))
+		case strings.HasSuffix(path, ".go"):
+			sources = append(sources, path)
+		}
+		return nil
+	}))
+	require.NotEmpty(t, modules)
+	for _, file := range sources {
+		module, example := "", strings.HasPrefix(file, "examples")
+		for dir, path := range modules {
+			if strings.HasPrefix(file, dir+string(filepath.Separator)) {
+				module = path
+			}
+		}
+		if module == "" && !example {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, imported := range f.Imports {
+			path := strings.Trim(imported.Path.Value, `"`)
+			internal := strings.HasPrefix(path, root) && strings.Contains(path+"/", "/internal/")
+			own := module != "" && strings.HasPrefix(path, module+"/")
+			assert.False(t, internal && !own, "%s imports %s", file, path)
+		}
+	}
+}

@@ -1,9 +1,12 @@
 package discord_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"time"
@@ -67,6 +70,49 @@ func ExampleNewWebhook() {
 	// Output:
 	// discord.Webhook(223704706495545344)
 	// Task watch [<@&165511591545143296>]
+	// 🛑 consumer failed for good, gave up
+}
+
+// Any library, or none, may send the messages: this posts them as a bot.
+func ExampleNewReporter() {
+	fake := discordtest.New()
+	fake.AddBot("token", channelID)
+	client := &http.Client{Transport: fake.Transport(), Timeout: 10 * time.Second}
+
+	send := func(ctx context.Context, m *discord.Message) (*discord.Response, error) {
+		body, err := json.Marshal(m)
+		if err != nil {
+			return nil, err
+		}
+		url := "https://discord.com/api/v10/channels/" + channelID + "/messages"
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Authorization", "Bot token")
+		r.Header.Set("Content-Type", "application/json")
+		resp, err := client.Do(r)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		return discord.ReadResponse(resp), nil
+	}
+	reporter, err := discord.NewReporter(send,
+		discord.WithNonce(), // a lost answer shows nothing twice
+		discord.WithSecrets(func() []string { return []string{"token"} }),
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	err = reporter.Report(context.Background(), taskmanager.Event{
+		Time: time.Now(), Task: "consumer", Kind: taskmanager.EventGaveUp, Err: errors.New("401: no such token"),
+	})
+	fmt.Println(err)
+	fmt.Println(fake.Messages()[0].Embeds[0].Title)
+	// Output:
+	// <nil>
 	// 🛑 consumer failed for good, gave up
 }
 

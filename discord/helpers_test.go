@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,6 +97,9 @@ func (b *logBook) String() string {
 // count returns how often the log has that text.
 func (b *logBook) count(text string) int { return strings.Count(b.String(), text) }
 
+// severalTasks is the title of what several tasks have in common.
+var severalTasks = regexp.MustCompile(`^\S+ ([0-9]+) tasks `)
+
 // reported is how many events the embeds of the messages stand for, by what they say has happened.
 func reported(t *testing.T, messages []discordtest.Message) map[string]int {
 	t.Helper()
@@ -103,6 +108,9 @@ func reported(t *testing.T, messages []discordtest.Message) map[string]int {
 		for _, e := range m.Embeds {
 			what, times, merged := strings.Cut(e.Title, " × ")
 			stands := 1
+			if tasks := severalTasks.FindStringSubmatch(e.Title); !merged && tasks != nil {
+				times, merged = tasks[1], true
+			}
 			if merged {
 				var err error
 				stands, err = strconv.Atoi(times)
@@ -110,6 +118,15 @@ func reported(t *testing.T, messages []discordtest.Message) map[string]int {
 			}
 			n[what] += stands
 		}
+	}
+	return n
+}
+
+// countReported is how many events the messages tell of, whatever they are.
+func countReported(t *testing.T, messages []discordtest.Message) (n int) {
+	t.Helper()
+	for _, count := range reported(t, messages) {
+		n += count
 	}
 	return n
 }
@@ -124,10 +141,14 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f(r)
 }
 
-// respond returns a response.
+// respond returns a response, of a message if that is a success.
 func respond(r *http.Request, status int, header http.Header) *http.Response {
 	if header == nil {
 		header = http.Header{}
 	}
-	return &http.Response{StatusCode: status, Header: header, Body: http.NoBody, Request: r}
+	body := ""
+	if status == http.StatusOK {
+		body = `{"id": "1"}`
+	}
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: r}
 }

@@ -16,41 +16,50 @@ const apiVersion = "v10"
 var (
 	webhookPath = regexp.MustCompile(`^/api(/v[0-9]+)?/webhooks/([0-9]+)/([A-Za-z0-9_-]+)$`)
 
-	hosts = []string{
-		"discord.com", "ptb.discord.com", "canary.discord.com",
-		"discordapp.com", "ptb.discordapp.com", "canary.discordapp.com",
-	}
+	hosts = []string{"discord.com", "ptb.discord.com", "canary.discord.com"}
+
+	// formerHost ends the URLs that Discord showed until it moved. What is posted there is redirected, as a GET.
+	formerHost = "discordapp.com"
 )
 
-// parseURL returns the parts of a webhook's URL, and where to post to. If it is none, it returns
-// why, in words that don't show any of it: whatever it is, it may be a secret.
-func parseURL(raw string) (id, token, target, reason string) {
+// A target is what the URL of a webhook says.
+type target struct {
+	id, token string
+	thread    string // its id; empty if the URL has none
+	url       string // to post to, without the thread
+}
+
+// parseURL returns what a webhook's URL says. If it is none, it returns why, in words that don't show
+// any of it: whatever it is, it may be a secret.
+func parseURL(raw string) (t target, reason string) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", "", "", "is no URL"
+		return target{}, "is no URL"
+	}
+	if host := strings.ToLower(u.Host); host == formerHost || strings.HasSuffix(host, "."+formerHost) {
+		u.Host = strings.TrimSuffix(host, formerHost) + hosts[0]
 	}
 	if reason = checkAddress(u); reason != "" {
-		return "", "", "", reason
+		return target{}, reason
 	}
 	m := webhookPath.FindStringSubmatch(u.EscapedPath())
 	if m == nil {
-		return "", "", "", "its path must be /api/webhooks/, the numeric id of the webhook, / and its token"
+		return target{}, "its path must be /api/webhooks/, the numeric id of the webhook, / and its token"
 	}
 	version, id, token := m[1], m[2], m[3]
 	if reason = notify.CheckID(id); reason != "" {
-		return "", "", "", "the webhook's id " + reason
+		return target{}, "the webhook's id " + reason
 	}
 	// The URL that Discord shows names no version, and stands for one long outdated.
 	if version == "" {
 		version = "/" + apiVersion
 	}
-	query, reason := checkQuery(u)
+	thread, reason := checkQuery(u)
 	if reason != "" {
-		return "", "", "", reason
+		return target{}, reason
 	}
-	u.Path, u.RawPath = "/api"+version+"/webhooks/"+id+"/"+token, ""
-	u.RawQuery = query.Encode()
-	return id, token, u.String(), ""
+	u.Path, u.RawPath, u.RawQuery = "/api"+version+"/webhooks/"+id+"/"+token, "", ""
+	return target{id, token, thread, u.String()}, ""
 }
 
 // checkAddress returns why nothing may be sent to the scheme and host of u, or "".
@@ -82,22 +91,31 @@ func isLoopback(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// checkQuery returns the query to post with: without wait, Discord would answer before it has
-// looked at the message, and its refusal would not be heard of.
-func checkQuery(u *url.URL) (url.Values, string) {
-	const reason = "its query must have nothing but the numeric id of a thread, as thread_id"
+// checkQuery returns the thread that the query of a URL names.
+func checkQuery(u *url.URL) (thread, reason string) {
+	const form = "its query must have nothing but the numeric id of a thread, as thread_id"
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, reason
+		return "", form
 	}
 	for key, values := range q {
 		switch {
 		case key == "wait":
 		case key == "thread_id" && len(values) == 1 && notify.CheckID(values[0]) == "":
+			thread = values[0]
 		default:
-			return nil, reason
+			return "", form
 		}
 	}
-	q["wait"] = []string{"true"}
-	return q, ""
+	return thread, ""
+}
+
+// query returns the query to post with: without wait, Discord would answer before it has looked at the
+// message, and its refusal would not be heard of.
+func query(thread string) string {
+	q := url.Values{"wait": {"true"}}
+	if thread != "" {
+		q.Set("thread_id", thread)
+	}
+	return q.Encode()
 }

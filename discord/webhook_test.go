@@ -17,11 +17,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/discord"
+	"github.com/go-taskmanager/taskmanager/discord/discordtest"
 )
 
 // A Manager hands over all that waits in one call.
@@ -120,7 +122,8 @@ func TestURLs(t *testing.T) {
 	for given, want := range map[string]string{
 		hookURL: "https://discord.com/api/v10/webhooks/" + hookID + "/" + hookToken + "?wait=true",
 		"https://discord.com/api/v9/webhooks/1/a":                       "https://discord.com/api/v9/webhooks/1/a?wait=true",
-		"https://discordapp.com/api/webhooks/1/a":                       "https://discordapp.com/api/v10/webhooks/1/a?wait=true",
+		"https://discordapp.com/api/webhooks/1/a":                       "https://discord.com/api/v10/webhooks/1/a?wait=true",
+		"https://PTB.DiscordApp.com/api/webhooks/1/a?thread_id=22":      "https://ptb.discord.com/api/v10/webhooks/1/a?thread_id=22&wait=true",
 		"https://ptb.discord.com/api/webhooks/1/a":                      "https://ptb.discord.com/api/v10/webhooks/1/a?wait=true",
 		"https://canary.discord.com:443/api/webhooks/1/a":               "https://canary.discord.com:443/api/v10/webhooks/1/a?wait=true",
 		"HTTPS://DISCORD.COM/api/webhooks/1/a":                          "https://DISCORD.COM/api/v10/webhooks/1/a?wait=true",
@@ -163,6 +166,9 @@ func TestRefusedURLs(t *testing.T) {
 		"https://example.com/api/webhooks/1/" + secret:                      "its host must be discord.com",
 		"https://discord.com.example.com/api/webhooks/1/" + secret:          "its host must be discord.com",
 		"https://evildiscord.com/api/webhooks/1/" + secret:                  "its host must be discord.com",
+		"https://evildiscordapp.com/api/webhooks/1/" + secret:               "its host must be discord.com",
+		"https://api.discordapp.com/api/webhooks/1/" + secret:               "its host must be discord.com",
+		"https://discordapp.com:8443/api/webhooks/1/" + secret:              "its host must be discord.com",
 		"https://api.discord.com/api/webhooks/1/" + secret:                  "its host must be discord.com",
 		"https://discord.com:8443/api/webhooks/1/" + secret:                 "must not have a port",
 		"https://discord.com@example.com/api/webhooks/1/" + secret:          "must not have a user",
@@ -210,6 +216,9 @@ func TestRefusedOptions(t *testing.T) {
 		{discord.WithMentionUser("me"), `WithMentionUser("me"): must be an id: a number of up to 20 digits`},
 		{discord.WithEvents(), "WithEvents(): needs at least one kind"},
 		{discord.WithEvents(-1), "WithEvents(-1): is no EventKind"},
+		{discord.WithNonce(), "WithNonce(): is for a bot"},
+		{discord.WithSecrets(nil), "WithSecrets(<nil>): must not be nil"},
+		{discord.WithThreadName(" a"), `WithThreadName(" a"): must have 1 to 100 characters, without space around them`},
 		{discord.WithHost("a\nb"), `WithHost("a\nb"): must be valid UTF-8 without control characters`},
 	} {
 		_, err := discord.NewWebhook(hookURL, c.option)
@@ -232,13 +241,19 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// An endlessBody is one whose end never comes.
+// An endlessBody is that of a message whose end never comes.
 type endlessBody struct {
 	read   int
 	closed bool
 }
 
 func (b *endlessBody) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	if b.read == 0 {
+		copy(p, `{"id": "1",`)
+	}
 	b.read += len(p)
 	return len(p), nil
 }
@@ -249,17 +264,21 @@ func (b *endlessBody) Close() error {
 }
 
 func TestResponseIsReadToABound(t *testing.T) {
-	for _, status := range []int{http.StatusOK, http.StatusBadRequest} {
-		body := &endlessBody{}
+	for _, status := range []int{http.StatusOK, http.StatusForbidden} {
+		var bodies []*endlessBody
 		client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-			resp := respond(r, status, nil)
+			resp, body := respond(r, status, nil), &endlessBody{}
 			resp.Body = body
+			bodies = append(bodies, body)
 			return resp, nil
 		})}
 		err := newWebhook(t, client).Report(t.Context(), failed())
 		assert.Equal(t, status != http.StatusOK, err != nil)
-		assert.LessOrEqual(t, body.read, 64<<10)
-		assert.True(t, body.closed)
+		require.NotEmpty(t, bodies)
+		for _, body := range bodies {
+			assert.LessOrEqual(t, body.read, 64<<10)
+			assert.True(t, body.closed)
+		}
 	}
 }
 
@@ -336,4 +355,103 @@ func TestTokenIsInNoReport(t *testing.T) {
 	text := d.Messages()[0].Text()
 	assert.NotContains(t, text, hookToken)
 	assert.Contains(t, text, "[redacted]")
+}
+
+// A transport may panic, with a text that has the URL in it.
+func TestTokenIsInNoPanic(t *testing.T) {
+	client := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) { panic("cannot send to " + r.URL.String()) })}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // shorter than the first backoff
+	defer cancel()
+	err := newWebhook(t, client).Report(ctx, failed())
+	require.ErrorContains(t, err, "discord: panic: cannot send to https://discord.com/api/v10/webhooks/"+hookID+"/[redacted]")
+	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), hookToken)
+}
+
+func TestWithSecrets(t *testing.T) {
+	d, client := newFake()
+	secrets := []string{"hunter2"}
+	w := newWebhook(t, client, discord.WithSecrets(func() []string { return secrets }))
+	e := failed()
+	e.Err = errors.New("dial postgres://app:hunter2@db/" + hookToken)
+	require.NoError(t, w.Report(t.Context(), e))
+	assert.Contains(t, d.Messages()[0].Text(), "dial postgres://app:[redacted]@db/[redacted]")
+}
+
+// After 101 the body is the connection: it is not read, for no context ends that.
+func TestSwitchingProtocols(t *testing.T) {
+	d, client := newFake()
+	server := httptest.NewServer(d)
+	defer server.Close()
+	overLoopback, err := discord.NewWebhook(server.URL+"/api/webhooks/"+hookID+"/"+hookToken, discord.WithHTTPClient(server.Client()))
+	require.NoError(t, err)
+	for _, w := range []*discord.Webhook{newWebhook(t, client), overLoopback} {
+		d.Fail(1, discordtest.SwitchingProtocols())
+		assert.EqualError(t, w.Report(t.Context(), failed()), "discord: 101 Switching Protocols")
+		require.NoError(t, w.Report(t.Context(), failed()))
+	}
+}
+
+// In a forum, the first message begins a thread, and the others go there. If it is deleted, another one begins.
+func TestThreadName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const forum = "300"
+		d, client := newFake()
+		d.AddForum(forum)
+		d.AddWebhook(hookID, hookToken, forum)
+		assert.ErrorContains(t, newWebhook(t, client).Report(t.Context(), failed()), "(code 220001)")
+
+		w := newWebhook(t, client, discord.WithThreadName("failures: prod"))
+		for range 2 {
+			require.NoError(t, w.Report(t.Context(), failed()))
+		}
+		messages := d.Messages()
+		require.Len(t, messages, 2)
+		assert.Equal(t, messages[0].ID, messages[0].Channel)
+		assert.Equal(t, messages[0].ID, messages[1].Channel)
+
+		d.RemoveChannel(messages[0].Channel)
+		require.ErrorContains(t, w.Report(t.Context(), failed()), "Unknown Channel (code 10003)")
+		time.Sleep(time.Minute)
+		for range 2 {
+			require.NoError(t, w.Report(t.Context(), failed()))
+		}
+		messages = d.Messages()[2:]
+		require.Len(t, messages, 2)
+		assert.Equal(t, messages[0].ID, messages[0].Channel)
+		assert.Equal(t, messages[0].ID, messages[1].Channel)
+
+		existing, err := discord.NewWebhook(hookURL+"?thread_id="+messages[0].ID, discord.WithHTTPClient(client))
+		require.NoError(t, err)
+		require.NoError(t, existing.Report(t.Context(), failed()))
+		assert.Equal(t, messages[0].ID, d.Messages()[4].Channel)
+	})
+}
+
+// Where there are no threads to begin, the message waits for somebody to see to that; it isn't lost.
+func TestThreadNameElsewhere(t *testing.T) {
+	d, client := newFake()
+	err := newWebhook(t, client, discord.WithThreadName("a")).Report(t.Context(), failed())
+	require.ErrorContains(t, err, "Webhooks can only create threads in forum channels (code 220003)")
+	assert.NotErrorAs(t, err, new(*backoff.PermanentError))
+	_, err = discord.NewWebhook(hookURL+"?thread_id=22", discord.WithThreadName("a"))
+	assert.EqualError(t, err, "taskmanager: WithThreadName(a): must not go with a URL that has a thread_id")
+	assert.Len(t, d.Requests(), 1)
+}
+
+// What was Discord's host is not asked: it would redirect.
+func TestFormerHost(t *testing.T) {
+	d, client := newFake()
+	w, err := discord.NewWebhook(strings.Replace(hookURL, "discord.com", "discordapp.com", 1), discord.WithHTTPClient(client))
+	require.NoError(t, err)
+	require.NoError(t, w.Report(t.Context(), failed()))
+	assert.Len(t, d.Messages(), 1)
+}
+
+// A message may show each name that Discord takes, in what it answers if not in what it documents.
+func TestUsernames(t *testing.T) {
+	for _, name := range []string{"svc: prod", "ops@eu #1", "everyone else", "there", "a ``` b"} {
+		d, client := newFake()
+		require.NoError(t, newWebhook(t, client, discord.WithUsername(name)).Report(t.Context(), failed()))
+		assert.Equal(t, name, d.Messages()[0].Author)
+	}
 }

@@ -17,38 +17,37 @@
 //
 // # Delivery
 //
-// A message waits for Discord's rate limit, and is tried again when the limit has been exceeded
-// after all, when the server fails, and when the network does: four times for one call of Report,
-// and no longer than its context allows. It carries a nonce, by which Discord recognizes it: if
-// the response to a message that was taken gets lost, the next attempt does not show it twice.
+// It is that of a webhook, for which package discord documents it, but for one thing: a message carries a nonce,
+// by which Discord recognizes it for a few minutes. If the response to a message that was taken gets lost, the
+// next attempt does not show it twice.
 //
-// The statuses 401, 403 and 404 are final: the token is none, or the channel none for this bot. The
-// Reporter sends nothing from then on; its errors are [taskmanager.ErrReporterClosed], and a
-// Manager calls it no more until SetReporter has set another.
+// If Discord says that the token is invalid, that the channel is unknown, or that the bot may not write to it,
+// Report makes no request for a minute, and for twice as long each time that Discord says so again, up to
+// an hour.
 //
 // # The session
 //
-// Of the session, the Reporter uses the token and the HTTP client. It does without the rate limiter
+// Of the session, the Reporter uses the token and the HTTP client, as they are at each request. It does without the rate limiter
 // and the retries of discordgo, for these sleep and don't ask a context: no request of the Reporter
 // waits for one of the service, nor the other way round. Both learn of the limits that they share
 // from Discord's responses.
 //
 // # Secrets
 //
-// No error, no message and no way to print a Reporter shows the token of its session. A session
-// whose Debug is set logs it with each request.
+// No error, no message and no way to print a Reporter shows the token of its session, whatever its form:
+// it is found in the header of each request. A session whose Debug is set logs it with each request.
 package discordbot
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
+	"strconv"
 
 	"github.com/bwmarrin/discordgo"
 
 	"github.com/go-taskmanager/taskmanager"
-	"github.com/go-taskmanager/taskmanager/discord/internal/notify"
+	"github.com/go-taskmanager/taskmanager/discord"
 )
 
 // A Session sends requests to Discord's API. A [*discordgo.Session] is one.
@@ -73,7 +72,6 @@ type Reporter struct {
 // The error is a [*taskmanager.OptionError]. Whether there is such a channel, and whether the bot
 // may write to it, is known with the first report.
 func New(session Session, channelID string, opts ...Option) (*Reporter, error) {
-	c := notify.NewConfig()
 	switch s := session.(type) {
 	case nil:
 		return nil, &taskmanager.OptionError{Option: "session", Value: nil, Reason: "must not be nil"}
@@ -84,29 +82,35 @@ func New(session Session, channelID string, opts ...Option) (*Reporter, error) {
 		if s.Client == nil {
 			return nil, &taskmanager.OptionError{Option: "session", Value: "without an HTTP client", Reason: "must be made by discordgo.New"}
 		}
-		c.Secret = strings.TrimPrefix(s.Token, "Bot ")
 	}
-	if reason := notify.CheckID(channelID); reason != "" {
-		return nil, &taskmanager.OptionError{Option: "channelID", Value: channelID, Reason: reason}
+	if !isID(channelID) {
+		return nil, &taskmanager.OptionError{Option: "channelID", Value: channelID, Reason: "must be an id: a number of up to 20 digits"}
 	}
+	s := &sender{session: session, channel: channelID}
+	all := []discord.Option{discord.WithNonce(), discord.WithSecrets(s.tokens.all)}
 	for i, o := range opts {
 		if o == nil {
 			return nil, &taskmanager.OptionError{Option: fmt.Sprintf("opts[%d]", i), Value: nil, Reason: "must not be nil"}
 		}
-		o.apply(&c)
+		all = append(all, o.option())
 	}
-	s := &sender{session: session, channel: channelID, salt: newSalt()}
-	n, err := notify.New(c, s.send)
+	r, err := discord.NewReporter(s.send, all...)
 	if err != nil {
 		return nil, err
 	}
-	s.notifier = n
+	s.reporter = r
 	return &Reporter{s}, nil
+}
+
+// isID reports whether s is the id of something in Discord: a positive number of 64 bits, in decimal.
+func isID(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 64)
+	return err == nil && n > 0 && strconv.FormatUint(n, 10) == s
 }
 
 // Report sends e as one message; see ReportBatch.
 func (r *Reporter) Report(ctx context.Context, e taskmanager.Event) error {
-	return r.notifier.Report(ctx, e)
+	return r.reporter.Report(ctx, e)
 }
 
 // ReportBatch sends events from the first one on, as many as fit in one message, and returns how
@@ -114,9 +118,10 @@ func (r *Reporter) Report(ctx context.Context, e taskmanager.Event) error {
 //
 // It blocks until Discord has taken the message, or until that has failed: at the latest when ctx
 // is done, and at once if the next attempt would come after its deadline. Without a deadline, it
-// waits no more than a minute for an attempt.
+// waits no more than a minute for an attempt. An error is about the events that were not delivered; one
+// of backoff.Permanent says that the first of them is refused.
 func (r *Reporter) ReportBatch(ctx context.Context, events []taskmanager.Event) (n int, err error) {
-	return r.notifier.ReportBatch(ctx, events)
+	return r.reporter.ReportBatch(ctx, events)
 }
 
 // String returns "discordbot.Reporter(CHANNEL)", with the id of the channel.

@@ -3,43 +3,32 @@ package discordbot
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/bwmarrin/discordgo"
 
-	"github.com/go-taskmanager/taskmanager/discord/internal/notify"
+	"github.com/go-taskmanager/taskmanager/discord"
 )
 
 // A sender sends messages to one channel.
 type sender struct {
 	session  Session
 	channel  string
-	salt     string // of nonces
-	notifier *notify.Notifier
-}
-
-// A message is what a bot sends: that of a webhook, and how to recognize it.
-type message struct {
-	*notify.Message
-	Nonce        string `json:"nonce"`
-	EnforceNonce bool   `json:"enforce_nonce"`
+	reporter *discord.Reporter
+	tokens   tokens
 }
 
 // send sends m once.
-func (s *sender) send(ctx context.Context, m *notify.Message) (*notify.Response, error) {
-	nonce, err := s.nonce(m)
-	if err != nil {
-		return nil, err
-	}
-	body, err := json.Marshal(message{m, nonce, true})
+func (s *sender) send(ctx context.Context, m *discord.Message) (*discord.Response, error) {
+	body, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
@@ -47,32 +36,54 @@ func (s *sender) send(ctx context.Context, m *notify.Message) (*notify.Response,
 	// until it isn't. A limiter of its own makes this one neither locked nor exhausted.
 	to := discordgo.EndpointChannelMessages(s.channel)
 	bucket := discordgo.NewRatelimiter().LockBucket(to)
-	var o observer
-	_, err = s.session.RequestWithLockedBucket(http.MethodPost, to, "application/json", body, bucket, 0, o.option(ctx))
+	o := observer{message: m, tokens: &s.tokens}
+	answer, err := s.session.RequestWithLockedBucket(http.MethodPost, to, "application/json", body, bucket, 0, o.option(ctx))
 	if o.response != nil {
 		return o.response, nil // it says all that err does, and more
 	}
-	return responseOf(err)
+	return responseOf(answer, err)
 }
 
-func newSalt() string { return rand.Text() }
+// tokens are those that requests were made with. Whatever the Session is, and whenever its token was set, it is
+// in its request, and only there.
+type tokens struct {
+	mu   sync.Mutex // guards last
+	last []string   // the latest last
+}
 
-// nonce is the same for each attempt to send m, also if the Manager makes it, and different for
-// any other message. Discord takes up to 25 characters.
-func (s *sender) nonce(m *notify.Message) (string, error) {
-	text, err := json.Marshal(m)
-	if err != nil {
-		return "", err
+// add notes the token in the header of a request, and returns whether it was not known.
+func (t *tokens) add(authorization string) bool {
+	parts := strings.Fields(authorization) // "Bot" or "Bearer", and the token; or the token alone
+	if len(parts) == 0 {
+		return false
 	}
-	sum := sha256.Sum256(append([]byte(s.salt), text...))
-	return hex.EncodeToString(sum[:12]), nil
+	token := parts[len(parts)-1]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if slices.Contains(t.last, token) {
+		return false
+	}
+	const most = 8 // what was in use so long ago is of no use any more
+	if t.last = append(t.last, token); len(t.last) > most {
+		t.last = t.last[1:]
+	}
+	return true
 }
 
-// An observer sees the response to one request. What discordgo makes of it, an error, tells less:
+// all returns the tokens.
+func (t *tokens) all() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.last)
+}
+
+// An observer sees one request and the response to it. What discordgo makes of that, an error, tells less:
 // nothing of the headers of a success, and of a status 429 in HTML only that it is no JSON.
 type observer struct {
+	message   *discord.Message
+	tokens    *tokens
 	transport http.RoundTripper
-	response  *notify.Response // nil until there is one
+	response  *discord.Response // nil until there is one
 }
 
 // option has the request observed, and made once, in ctx.
@@ -81,6 +92,9 @@ func (o *observer) option(ctx context.Context) discordgo.RequestOption {
 		c.ShouldRetryOnRateLimit = false
 		c.MaxRestRetries = 0
 		c.Request = c.Request.WithContext(ctx)
+		if o.tokens.add(c.Request.Header.Get("Authorization")) {
+			o.render(c.Request)
+		}
 		client := new(http.Client)
 		if c.Client != nil {
 			*client = *c.Client // it shares connections with the original
@@ -95,36 +109,40 @@ func (o *observer) option(ctx context.Context) discordgo.RequestOption {
 	}
 }
 
+// render makes the body of r anew, without the token that is known only now.
+func (o *observer) render(r *http.Request) {
+	body, _ := json.Marshal(o.message) // as before, when it did not fail
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+}
+
 // RoundTrip implements http.RoundTripper.
 func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := o.transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
+	if err != nil || resp == nil || resp.Body == nil {
+		return resp, err // package http says what is wrong with it
 	}
 	defer resp.Body.Close()
-	// The status says what counts, also if the rest of the body never comes.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, notify.MaxBody))
-	o.response = &notify.Response{Status: resp.StatusCode, Header: resp.Header, Body: body}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
+	o.response = discord.ReadResponse(resp)
+	resp.Body = io.NopCloser(bytes.NewReader(o.response.Body))
 	return resp, nil
 }
 
-// responseOf returns the response that err tells of. A Session that is not discordgo's may return
-// its errors without having made the request as the option wants it.
-func responseOf(err error) (*notify.Response, error) {
+// responseOf returns the response that a Session has returned as answer, or by err. One that is not
+// discordgo's may not have made the request as the option wants it.
+func responseOf(answer []byte, err error) (*discord.Response, error) {
 	var (
 		limited *discordgo.RateLimitError
 		refused *discordgo.RESTError
 	)
 	switch {
 	case err == nil:
-		return &notify.Response{Status: http.StatusOK}, nil
+		return &discord.Response{Status: http.StatusOK, Body: answer}, nil
 	case errors.As(err, &limited) && limited.RateLimit != nil && limited.TooManyRequests != nil:
 		after := strconv.FormatFloat(limited.RetryAfter.Seconds(), 'f', 3, 64)
-		return &notify.Response{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {after}}}, nil
+		return &discord.Response{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {after}}}, nil
 	case errors.As(err, &refused) && refused.Response != nil:
-		body := refused.ResponseBody[:min(len(refused.ResponseBody), notify.MaxBody)]
-		return &notify.Response{Status: refused.Response.StatusCode, Header: refused.Response.Header, Body: body}, nil
+		return &discord.Response{Status: refused.Response.StatusCode, Header: refused.Response.Header, Body: refused.ResponseBody}, nil
 	}
 	// An error of discordgo shows a request with its headers, if it is printed by %+v.
 	var failed *url.Error

@@ -3,6 +3,8 @@ package discordbot_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -162,44 +164,60 @@ func TestLostAnswer(t *testing.T) {
 	})
 }
 
-func TestFinalStatuses(t *testing.T) {
+// What says that the channel is not there, or not for this bot, is asked about rarely; it is not final.
+func TestAbsentChannel(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(d *discordtest.Server)
 		text    string
 	}{
-		"401": {func(d *discordtest.Server) {}, "discord: 401 Unauthorized"},
+		"401": {func(d *discordtest.Server) {}, "discord: 401 Unauthorized: 401: Unauthorized"},
 		"403": {func(d *discordtest.Server) { d.AddBot(token); d.AddChannel(channel) }, "discord: 403 Forbidden: Missing Access (code 50001)"},
 		"404": {func(d *discordtest.Server) { d.AddBot(token) }, "discord: 404 Not Found: Unknown Channel (code 10003)"},
+		"forum": {
+			func(d *discordtest.Server) { d.AddForum(channel); d.AddBot(token, channel) },
+			"discord: 400 Bad Request: Cannot send messages in a non-text channel (code 50008)",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := discordtest.New()
-			c.prepare(d)
-			r, err := discordbot.New(newSession(t, d), channel)
-			require.NoError(t, err)
-			for range 3 {
-				err = r.Report(t.Context(), failed("a"))
-				require.ErrorIs(t, err, taskmanager.ErrReporterClosed)
-				assert.ErrorContains(t, err, c.text)
-			}
-			assert.Len(t, d.Requests(), 1, "no further request")
+			synctest.Test(t, func(t *testing.T) {
+				d := discordtest.New()
+				c.prepare(d)
+				r, err := discordbot.New(newSession(t, d), channel)
+				require.NoError(t, err)
+				for range 3 {
+					err = r.Report(t.Context(), failed("a"))
+					require.EqualError(t, err, c.text)
+					assert.NotErrorIs(t, err, taskmanager.ErrReporterClosed)
+				}
+				assert.Len(t, d.Requests(), 1, "no further request")
+				time.Sleep(time.Minute)
+				d.AddChannel(channel)
+				d.AddBot(token, channel)
+				require.NoError(t, r.Report(t.Context(), failed("a")))
+			})
 		})
 	}
 }
 
-// The Manager says so once, and goes on with the next Reporter.
-func TestFinalStatusEndsReports(t *testing.T) {
+// A day with a token that is none costs few requests, and one line in the log for each. When it is put right, what is left is told.
+func TestAbsentChannelInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
-		d.Fail(100, discordtest.Status(401))
-		m, log := newManager(t, taskmanager.WithReporter(r), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+		d.Fail(1000, discordtest.Status(401))
+		m, log := newManager(t, taskmanager.WithReporter(r), taskmanager.WithBackoff(time.Minute, time.Minute), taskmanager.WithBackoffJitter(0))
 		_, err := m.StartTask("poller", func(context.Context) error { return errors.New("a") })
 		require.NoError(t, err)
-		time.Sleep(100*time.Second + time.Millisecond)
+		time.Sleep(24 * time.Hour)
+		requests := len(d.Requests())
+		assert.LessOrEqual(t, requests, 30)
+		d.Recover()
+		time.Sleep(time.Hour)
+		failures := int(m.Stats().Failures)
 		require.NoError(t, m.Shutdown(t.Context()))
-		assert.Equal(t, []int{401}, statuses(d))
-		assert.Equal(t, 1, strings.Count(log.String(), "401 Unauthorized"), log.String())
+		assert.Equal(t, failures, told(t, d))
+		assert.Zero(t, m.Stats().ReportsLost)
+		assert.Equal(t, requests, strings.Count(log.String(), "401 Unauthorized"))
 		assert.NotContains(t, log.String(), token)
-		assert.Equal(t, uint64(101), m.Stats().ReportsLost)
 	})
 }
 
@@ -294,8 +312,9 @@ func TestDefaultTransport(t *testing.T) {
 
 // A foreign session may do the request in its own way, and return what discordgo does.
 type foreign struct {
-	errs  []error
-	calls int
+	errs   []error
+	answer string // without an error
+	calls  int
 }
 
 func (f *foreign) RequestWithLockedBucket(_, _, _ string, _ []byte, bucket *discordgo.Bucket, _ int, options ...discordgo.RequestOption) ([]byte, error) {
@@ -306,7 +325,10 @@ func (f *foreign) RequestWithLockedBucket(_, _, _ string, _ []byte, bucket *disc
 	}
 	err := f.errs[f.calls]
 	f.calls++
-	return nil, err
+	if err != nil {
+		return nil, err
+	}
+	return []byte(f.answer), nil
 }
 
 func TestForeignSession(t *testing.T) {
@@ -314,7 +336,7 @@ func TestForeignSession(t *testing.T) {
 		limited := &discordgo.RateLimitError{RateLimit: &discordgo.RateLimit{TooManyRequests: &discordgo.TooManyRequests{RetryAfter: 1500 * time.Millisecond}}}
 		unavailable := &discordgo.RESTError{Response: &http.Response{StatusCode: http.StatusServiceUnavailable}}
 		lost := &url.Error{Op: "Post", URL: "https://discord.com/", Err: errors.New("lost")}
-		f := &foreign{errs: []error{limited, unavailable, lost, nil}}
+		f := &foreign{errs: []error{limited, unavailable, lost, nil}, answer: `{"id": "1"}`}
 		r, err := discordbot.New(f, channel)
 		require.NoError(t, err)
 		// The limit's time, then the pauses after the second and the third attempt.
@@ -328,13 +350,145 @@ func TestForeignSession(t *testing.T) {
 		r, err = discordbot.New(&foreign{errs: []error{gone}}, channel)
 		require.NoError(t, err)
 		err = r.Report(t.Context(), failed("a"))
-		require.ErrorIs(t, err, taskmanager.ErrReporterClosed)
-		assert.ErrorContains(t, err, "Unknown Channel (code 10003)")
+		assert.EqualError(t, err, "discord: 404 Not Found: Unknown Channel (code 10003)")
 		assert.NotErrorAs(t, err, new(*discordgo.RESTError), "it shows the token")
 
 		r, err = discordbot.New(&foreign{errs: []error{lost, lost, lost, lost}}, channel)
 		require.NoError(t, err)
 		err = r.Report(t.Context(), failed("a"))
 		assert.EqualError(t, err, "discord: lost")
+
+		// What is no message is no delivery.
+		r, err = discordbot.New(&foreign{errs: []error{nil}}, channel)
+		require.NoError(t, err)
+		assert.EqualError(t, r.Report(t.Context(), failed("a")), "discord: 200 OK, but it is no answer of Discord's")
 	})
+}
+
+// A message that may have been taken goes out again as it was, whatever has come in since.
+func TestLostAnswerOfGrownBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, d := newReporter(t)
+		a, b := failed("a"), failed("b")
+		a.Task, b.Task = "a", "b"
+		d.Fail(4, discordtest.Lose())
+		n, err := r.ReportBatch(t.Context(), []taskmanager.Event{a})
+		require.Error(t, err)
+		assert.Zero(t, n)
+		merged := a
+		merged.Time, merged.Since, merged.Repeats = a.Time.Add(time.Second), a.Time, 2
+		n, err = r.ReportBatch(t.Context(), []taskmanager.Event{merged, b})
+		require.NoError(t, err)
+		assert.Equal(t, 2, n)
+		assert.Equal(t, 4, told(t, d), "three failures of a, one of b")
+		assert.Len(t, d.Messages(), 2)
+	})
+}
+
+// A crash loop in which answers get lost now and then: each failure is told once.
+func TestLostAnswersCountNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, d := newReporter(t)
+		m, _ := newManager(t, taskmanager.WithReporter(r))
+		for i := range 3 {
+			runs := 0
+			_, err := m.StartTask(string(rune('a'+i)), func(context.Context) error {
+				if runs++; runs > 200 {
+					return nil
+				}
+				if i == 0 && runs%90 == 0 {
+					d.Fail(5, discordtest.Lose()) // more than one call of Report tries
+				}
+				time.Sleep(100 * time.Millisecond)
+				return errors.New("a")
+			})
+			require.NoError(t, err)
+		}
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.Zero(t, m.Stats().ReportsLost)
+		assert.Equal(t, 600, told(t, d))
+	})
+}
+
+// After 101 the body is the connection, which no context ends.
+func TestSwitchingProtocols(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, d := newReporter(t)
+		d.Fail(1, discordtest.SwitchingProtocols())
+		took(t, 0, func() { assert.EqualError(t, r.Report(t.Context(), failed("a")), "discord: 101 Switching Protocols") })
+		require.NoError(t, r.Report(t.Context(), failed("a")))
+	})
+}
+
+// A wrapper is a Session as one is that counts requests, or has a log of them.
+type wrapper struct{ *discordgo.Session }
+
+// Whatever form the token has, whatever the session is, and whenever the token was set: it shows neither in the first message nor in a
+// later one, nor in an error or a panic of the transport.
+func TestTokenOfAnySession(t *testing.T) {
+	for name, c := range map[string]struct {
+		token   string
+		session func(*discordgo.Session) discordbot.Session
+		later   string // set after New
+	}{
+		"Bot":             {"Bot " + token, nil, ""},
+		"lower case":      {"bot " + token, nil, ""},
+		"Bearer":          {"Bearer " + token, nil, ""},
+		"raw":             {token, nil, ""},
+		"wrapper":         {"Bot " + token, func(s *discordgo.Session) discordbot.Session { return wrapper{s} }, ""},
+		"set later":       {"", nil, "Bot " + token},
+		"replaced later":  {"Bot old", nil, "Bot " + token},
+		"wrapper's later": {"", func(s *discordgo.Session) discordbot.Session { return wrapper{s} }, "Bot " + token},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var bodies []string
+				var answer roundTripper = func(r *http.Request) (*http.Response, error) {
+					body, err := io.ReadAll(r.Body)
+					require.NoError(t, err)
+					assert.EqualValues(t, len(body), r.ContentLength)
+					bodies = append(bodies, string(body))
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id": "1"}`)), Request: r}, nil
+				}
+				s, err := discordgo.New(c.token)
+				require.NoError(t, err)
+				s.Client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) { return answer(r) }) // the one of the moment
+				s.LogLevel = -1
+				s.Client.Timeout = 0 // or else a client of package http whose transport panics leaves a goroutine until then
+				var session discordbot.Session = s
+				if c.session != nil {
+					session = c.session(s)
+				}
+				r, err := discordbot.New(session, channel, discordbot.WithHost(""))
+				require.NoError(t, err)
+				if c.later != "" {
+					s.Token = c.later
+				}
+				e := failed("GET /?token=" + token)
+				e.Task = token
+				for range 2 {
+					require.NoError(t, r.Report(t.Context(), e))
+				}
+				require.Len(t, bodies, 2)
+				for _, body := range bodies {
+					assert.NotContains(t, body, token)
+					assert.Contains(t, body, "GET /?token=[redacted]")
+				}
+				for _, fails := range []func(*http.Request) (*http.Response, error){
+					func(*http.Request) (*http.Response, error) { return nil, errors.New("no such token: " + token) },
+					func(*http.Request) (*http.Response, error) { panic("no such token: " + token) },
+					func(r *http.Request) (*http.Response, error) {
+						body := `{"message": "no such token: ` + token + `", "code": 0}`
+						return &http.Response{StatusCode: http.StatusUnauthorized, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+					},
+				} {
+					answer = fails
+					err := r.Report(t.Context(), e)
+					require.ErrorContains(t, err, "no such token: [redacted]")
+					assert.NotContains(t, fmt.Sprintf("%v %+v", err, err), token)
+				}
+			})
+		})
+	}
 }

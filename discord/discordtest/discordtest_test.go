@@ -500,9 +500,9 @@ func TestSwitchingProtocols(t *testing.T) {
 		resp, err := transport.RoundTrip(r)
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
-		ended := make(chan error, 1)
+		ended, body := make(chan error, 1), resp.Body
 		go func() {
-			_, err := resp.Body.Read(make([]byte, 1))
+			_, err := body.Read(make([]byte, 1))
 			ended <- err
 		}()
 		require.NoError(t, resp.Body.Close())

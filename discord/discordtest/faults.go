@@ -152,9 +152,9 @@ func switching(w http.ResponseWriter) {
 	if err != nil {
 		panic(http.ErrAbortHandler) // HTTP/2 has no such answer
 	}
-	defer conn.Close()
 	_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: none\r\n\r\n")
 	_, _ = io.Copy(io.Discard, conn) // until it is closed
+	_ = conn.Close()
 }
 
 // reset resets the connection of a request.

@@ -16,6 +16,7 @@ import (
 func (c *Config) check() error {
 	for _, o := range []struct{ option, value, reason string }{
 		{"WithUsername", c.Username, checkUsername(c.Username)},
+		{"WithThreadName", c.ThreadName, checkThreadName(c.ThreadName)},
 		{"WithAvatarURL", c.AvatarURL, checkAvatarURL(c.AvatarURL)},
 		{"WithMentionRole", c.MentionRole, checkOptionalID(c.MentionRole)},
 		{"WithMentionUser", c.MentionUser, checkOptionalID(c.MentionUser)},
@@ -46,8 +47,8 @@ func quote(s string) string {
 }
 
 // checkUsername follows the rules that Discord documents for the names of webhooks and, by
-// reference, for nicknames. Some of them are not always enforced, but a name that breaks one may
-// get every message refused.
+// reference, for nicknames; those for usernames, to which @, # and : belong, are not among them. That
+// everyone and here are refused is not documented for webhooks, but is what happens.
 func checkUsername(s string) string {
 	const most = 80
 	lower := strings.ToLower(s)
@@ -61,10 +62,23 @@ func checkUsername(s string) string {
 	case lower == "everyone" || lower == "here":
 		return "must not be everyone or here"
 	}
-	for _, part := range []string{"@", "#", ":", "```", "discord", "clyde"} {
+	for _, part := range []string{"discord", "clyde"} {
 		if strings.Contains(lower, part) {
 			return "must not contain " + part
 		}
+	}
+	return ""
+}
+
+func checkThreadName(s string) string {
+	const most = 100
+	switch {
+	case s == "":
+		return ""
+	case !utf8.ValidString(s) || clean(s, false) != s:
+		return "must be valid UTF-8 without control characters"
+	case strings.TrimSpace(s) != s || length(s) > most:
+		return fmt.Sprintf("must have 1 to %d characters, without space around them", most)
 	}
 	return ""
 }

@@ -25,7 +25,9 @@ func TestNewRefuses(t *testing.T) {
 		{Config{Username: "everyone"}, "WithUsername", "must not be everyone or here"},
 		{Config{Username: "My DisCord bot"}, "WithUsername", "must not contain discord"},
 		{Config{Username: "clyde2"}, "WithUsername", "must not contain clyde"},
-		{Config{Username: "a@b"}, "WithUsername", "must not contain @"},
+		{Config{ThreadName: strings.Repeat("x", 101)}, "WithThreadName", "must have 1 to 100 characters"},
+		{Config{ThreadName: " a"}, "WithThreadName", "without space around them"},
+		{Config{ThreadName: "a\nb"}, "WithThreadName", "without control characters"},
 		{Config{AvatarURL: "a.png"}, "WithAvatarURL", "must be an http or https URL"},
 		{Config{AvatarURL: "ftp://example.com/a.png"}, "WithAvatarURL", "must be an http or https URL"},
 		{Config{AvatarURL: "https:///a.png"}, "WithAvatarURL", "must be an http or https URL"},
@@ -58,6 +60,10 @@ func TestNewAccepts(t *testing.T) {
 		{},
 		NewConfig(),
 		{Username: strings.Repeat("🧨", 40), AvatarURL: "https://example.com/a.png?size=64"},
+		// What Discord documents for the names of users is not for those of webhooks.
+		{Username: "svc: prod"},
+		{Username: "web@eu-1 #2 ```"},
+		{ThreadName: "failures: prod"},
 		{MentionRole: "18446744073709551615", MentionUser: "1"},
 		{Events: []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventStuck}},
 	} {

@@ -2,13 +2,17 @@ package notify
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -18,9 +22,17 @@ import (
 // A script answers requests, one after the other; those after the last are taken.
 type script struct {
 	answers []answer
-	sent    []time.Duration // when each request was made, since the beginning
+	refuses string                 // whatever has this text
+	refusal answer                 // is the answer to that; by default that of the filter for harmful links
+	fail    func(body string) bool // has no answer; nil for none
+	sent    []time.Duration        // when each request was made, since the beginning
 	began   time.Time
+	bodies  []string // of the requests
+	taken   []string // of them
 }
+
+// message is the body of the answer to a message that was taken.
+const message = `{"id": "1"}`
 
 type answer struct {
 	status int
@@ -30,11 +42,26 @@ type answer struct {
 	hangs  bool
 }
 
-func (s *script) send(ctx context.Context, _ *Message) (*Response, error) {
+func (s *script) send(ctx context.Context, m *Message) (*Response, error) {
+	body, err := json.Marshal(m.Body())
+	if err != nil {
+		return nil, err
+	}
+	s.bodies = append(s.bodies, string(body))
 	s.sent = append(s.sent, time.Since(s.began))
-	a := answer{status: http.StatusOK}
+	a := answer{status: http.StatusOK, body: message}
 	if n := len(s.sent); n <= len(s.answers) {
 		a = s.answers[n-1]
+	}
+	switch {
+	case s.refuses != "" && strings.Contains(string(body), s.refuses):
+		if a = s.refusal; a.status == 0 {
+			a = answer{status: 400, body: `{"message": "Message blocked by harmful links filter", "code": 240000}`}
+		}
+	case s.fail != nil && s.fail(string(body)):
+		a = answer{err: errors.New("reset")}
+	case a.status == http.StatusOK:
+		s.taken = append(s.taken, string(body))
 	}
 	if a.hangs {
 		<-ctx.Done()
@@ -55,7 +82,7 @@ func deliveries(t *testing.T, answers []answer, test func(t *testing.T, n *Notif
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{answers: answers, began: time.Now()}
-		n, err := New(Config{Secret: "the-token"}, s.send)
+		n, err := New(Config{Secrets: func() []string { return []string{"the-token"} }}, s.send)
 		require.NoError(t, err)
 		test(t, n, s)
 	})
@@ -67,6 +94,14 @@ func report(t *testing.T, n *Notifier) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return n.Report(ctx, failed())
+}
+
+// asks returns how long err asks to be left alone.
+func asks(t *testing.T, err error) time.Duration {
+	t.Helper()
+	var pause interface{ RetryAfter() time.Duration }
+	require.ErrorAs(t, err, &pause)
+	return pause.RetryAfter()
 }
 
 func ms(numbers ...int) (ds []time.Duration) {
@@ -108,7 +143,7 @@ func TestRateLimitIsWaitedFor(t *testing.T) {
 func TestExhaustedRateLimitIsNotExceeded(t *testing.T) {
 	last := map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "1.25"}
 	more := map[string]string{"X-RateLimit-Remaining": "3", "X-RateLimit-Reset-After": "1.25"}
-	deliveries(t, []answer{{status: 200, header: more}, {status: 204, header: last}}, func(t *testing.T, n *Notifier, s *script) {
+	deliveries(t, []answer{{status: 200, header: more, body: message}, {status: 200, header: last, body: message}}, func(t *testing.T, n *Notifier, s *script) {
 		for range 3 {
 			require.NoError(t, report(t, n))
 		}
@@ -200,11 +235,6 @@ func TestWaitBeyondDeadlineReturnsAtOnce(t *testing.T) {
 // The Manager is told when the next request is allowed, so that it neither comes earlier nor counts the
 // attempt.
 func TestRateLimitIsToldToTheManager(t *testing.T) {
-	asks := func(t *testing.T, err error) time.Duration {
-		var busy interface{ RetryAfter() time.Duration }
-		require.ErrorAs(t, err, &busy)
-		return busy.RetryAfter()
-	}
 	long, short := answer{status: 429, body: `{"retry_after": 30.5}`}, answer{status: 429, body: `{"retry_after": 2}`}
 	deliveries(t, []answer{long}, func(t *testing.T, n *Notifier, _ *script) {
 		assert.Equal(t, 30500*time.Millisecond, asks(t, report(t, n)))
@@ -264,36 +294,199 @@ func TestCanceledContext(t *testing.T) {
 	})
 }
 
-// These say that no later request will be taken either, and Discord bars those who go on.
-func TestFinalStatuses(t *testing.T) {
-	for status, c := range map[int]struct{ body, text string }{
-		401: {`{"message": "Invalid Webhook Token", "code": 50027}`, "discord: 401 Unauthorized: Invalid Webhook Token (code 50027)"},
-		403: {`{"message": "Missing Access", "code": 50001}`, "discord: 403 Forbidden: Missing Access (code 50001)"},
-		404: {`{"message": "Unknown Webhook", "code": 10015}`, "discord: 404 Not Found: Unknown Webhook (code 10015)"},
+// TestCodes sees what each answer does to an event: is it told in the end, and when, or is it refused for good?
+func TestCodes(t *testing.T) {
+	const (
+		later      = "later"    // the error asks for a minute
+		again      = "again"    // the error asks for nothing: in the Manager's time
+		textless   = "textless" // it is told without its text, at once
+		barred     = "barred"   // likewise; if that is answered so, too: in the Manager\'s time
+		portal     = "<html>Accept the terms of our wireless</html>"
+		cloudflare = "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>"
+	)
+	for _, c := range []struct {
+		name   string
+		status int
+		body   string
+		want   string
+	}{
+		{"unknown webhook", 404, `{"message": "Unknown Webhook", "code": 10015}`, later},
+		{"invalid webhook token", 401, `{"message": "Invalid Webhook Token", "code": 50027}`, later},
+		{"unknown channel", 404, `{"message": "Unknown Channel", "code": 10003}`, later},
+		{"missing access", 403, `{"message": "Missing Access", "code": 50001}`, later},
+		{"missing permissions", 403, `{"message": "Missing Permissions", "code": 50013}`, later},
+		{"a bot's token", 401, `{"message": "401: Unauthorized", "code": 0}`, later},
+		{"a forum", 400, `{"message": "Webhooks posted to forum channels must have a thread_name or thread_id", "code": 220001}`, later},
+		{"an archived thread", 400, `{"message": "Thread is archived", "code": 50083}`, later},
+
+		{"Cloudflare's page", 403, cloudflare, barred},
+		{"Cloudflare's code", 403, `{"message": "internal network error", "code": 40333}`, barred},
+		{"disabled", 403, `{"message": "Send messages has been temporarily disabled", "code": 40004}`, again},
+		{"401 of a proxy", 401, portal, barred},
+		{"404 of a proxy", 404, ``, barred},
+		{"403 of another API", 403, `{"message": "Forbidden"}`, barred},
+		{"403 without a code", 403, `{"message": "403: Forbidden", "code": 0}`, barred},
+		{"405", 405, `{"message": "405: Method Not Allowed", "code": 0}`, barred},
+		{"407", 407, ``, barred},
+		{"400 of a proxy", 400, `<html>nginx</html>`, barred},
+		{"a redirect", 307, ``, again},
+		{"101", 101, ``, again},
+		{"a captive portal", 200, portal, again},
+		{"success of another API", 200, `{"ok": true}`, again},
+		{"an id that is none", 200, `{"id": 7}`, again},
+		{"a list", 200, `[{"id": "7"}]`, again},
+		{"no content", 204, ``, again},
+		{"an empty body", 200, ``, again},
+
+		{"harmful links", 400, `{"message": "Message blocked by harmful links filter", "code": 240000}`, textless},
+		{"AutoMod", 400, `{"message": "Message was blocked by automatic moderation", "code": 200000}`, textless},
+		{"AutoMod, by another status", 403, `{"message": "Message was blocked by automatic moderation", "code": 200000}`, textless},
+		{"form", 400, `{"message": "Invalid Form Body", "code": 50035, "errors": {}}`, textless},
+		{"without a code", 400, `{"message": "400: Bad Request", "code": 0}`, textless},
+		{"too large", 413, `{"message": "Request entity too large", "code": 40005}`, textless},
 	} {
-		deliveries(t, []answer{{status: status, body: c.body}}, func(t *testing.T, n *Notifier, s *script) {
-			for range 3 {
-				count, err := n.ReportBatch(context.Background(), []taskmanager.Event{failed(), failed()})
-				assert.Zero(t, count)
-				assert.ErrorIs(t, err, taskmanager.ErrReporterClosed)
-				assert.EqualError(t, err, c.text)
+		t.Run(c.name, func(t *testing.T) {
+			deliveries(t, []answer{{status: c.status, body: c.body}}, func(t *testing.T, n *Notifier, s *script) {
+				err := report(t, n)
+				assert.NotErrorIs(t, err, taskmanager.ErrReporterClosed)
+				assert.NotErrorAs(t, err, new(*backoff.PermanentError))
+				switch c.want {
+				case textless, barred:
+					require.NoError(t, err)
+					assert.Equal(t, ms(0, 0), s.sent)
+					require.Len(t, s.bodies, 2)
+					assert.Contains(t, s.bodies[0], "connection refused")
+					assert.NotContains(t, s.bodies[1], "connection refused")
+				case later:
+					assert.Equal(t, time.Minute, asks(t, err))
+				case again:
+					require.Error(t, err)
+					assert.NotErrorAs(t, err, new(*pauseError))
+				}
+				if c.want == again || c.want == later {
+					assert.Equal(t, ms(0), s.sent, "one request")
+					assert.ErrorContains(t, err, fmt.Sprintf("discord: %d", c.status))
+				}
+			})
+			if c.want != barred {
+				return
 			}
-			assert.Equal(t, ms(0), s.sent)
+			no := answer{status: c.status, body: c.body}
+			deliveries(t, []answer{no, no, no}, func(t *testing.T, n *Notifier, s *script) {
+				events := []taskmanager.Event{failed(), failed(), failed()}
+				count, err := n.ReportBatch(context.Background(), events)
+				assert.Zero(t, count)
+				require.ErrorContains(t, err, fmt.Sprintf("discord: %d", c.status))
+				assert.NotErrorAs(t, err, new(*backoff.PermanentError))
+				assert.NotErrorAs(t, err, new(*pauseError))
+				assert.Equal(t, ms(0, 0, 0), s.sent, "all, the first, and the first without its text: it is not about what is in them")
+				count, err = n.ReportBatch(context.Background(), events)
+				assert.Equal(t, 3, count)
+				require.NoError(t, err)
+				assert.NotContains(t, s.taken[0], "The error is not shown")
+			})
 		})
 	}
 }
 
-// Other refusals are of this message alone.
-func TestRefusedMessageIsNotRetried(t *testing.T) {
-	for _, status := range []int{301, 307, 400, 405, 413} {
-		deliveries(t, []answer{{status: status}}, func(t *testing.T, n *Notifier, s *script) {
+// A wrong answer of that kind must not silence the reporter for ever, and asking again and again is barred.
+func TestAbsenceIsAskedAboutRarely(t *testing.T) {
+	gone := answer{status: 404, body: `{"message": "Unknown Webhook", "code": 10015}`}
+	deliveries(t, slices.Repeat([]answer{gone}, 9), func(t *testing.T, n *Notifier, s *script) {
+		for range 9 {
 			err := report(t, n)
-			assert.ErrorContains(t, err, http.StatusText(status))
-			assert.NotErrorIs(t, err, taskmanager.ErrReporterClosed)
-			assert.Len(t, s.sent, 1)
-			assert.NoError(t, report(t, n))
+			assert.EqualError(t, err, "discord: 404 Not Found: Unknown Webhook (code 10015)")
+			wait := asks(t, err)
+			time.Sleep(wait / 2)
+			assert.Equal(t, wait-wait/2, asks(t, report(t, n)), "meanwhile, no request is made")
+			time.Sleep(wait - wait/2)
+		}
+		require.NoError(t, report(t, n))
+		const m = 60_000
+		assert.Equal(t, ms(0, 1*m, 3*m, 7*m, 15*m, 31*m, 63*m, 123*m, 183*m, 243*m), s.sent)
+
+		s.answers = append(s.answers, answer{status: 200, body: message}, gone)
+		assert.Equal(t, time.Minute, asks(t, report(t, n)), "it begins anew")
+	})
+}
+
+// However soon a server says that the time has come: the next request comes later and later.
+func TestRateLimitWithoutTimeIsNoStorm(t *testing.T) {
+	for _, body := range []string{`{"message": "You are being rate limited.", "retry_after": 0, "global": false}`, `{"retry_after": 0.001}`} {
+		deliveries(t, slices.Repeat([]answer{{status: 429, body: body}}, 1000), func(t *testing.T, n *Notifier, s *script) {
+			for time.Since(s.began) < 10*time.Minute {
+				time.Sleep(max(asks(t, report(t, n)), 1)) // as a Manager does
+			}
+			assert.Less(t, len(s.sent), 20)
+			assert.Greater(t, len(s.sent), 10)
 		})
 	}
+}
+
+// A single event among others that Discord refuses costs the others nothing.
+func TestRefusedAmongOthers(t *testing.T) {
+	events := make([]taskmanager.Event, 5)
+	for i := range events {
+		events[i] = failed()
+		events[i].Task = fmt.Sprintf("task-%d", i)
+	}
+	events[2].Err = errors.New("see https://free.example/")
+	deliveries(t, nil, func(t *testing.T, n *Notifier, s *script) {
+		s.refuses = "free.example"
+		count, err := n.ReportBatch(context.Background(), events)
+		require.NoError(t, err)
+		assert.Equal(t, 5, count)
+		assert.Len(t, s.bodies, 1+5+1, "all, each, and one without its text")
+		told := s.taken
+		require.Len(t, told, 5)
+		for i := range told {
+			assert.Contains(t, told[i], events[i].Task)
+			assert.Equal(t, i != 2, strings.Contains(told[i], "connection refused"))
+			assert.Equal(t, i == 2, strings.Contains(told[i], "The error is not shown: its text was refused."))
+		}
+	})
+	// So does one that something on the way dislikes.
+	deliveries(t, nil, func(t *testing.T, n *Notifier, s *script) {
+		s.refuses, s.refusal = "free.example", answer{status: 403, body: "<!DOCTYPE html>"}
+		count, err := n.ReportBatch(context.Background(), events)
+		require.NoError(t, err)
+		assert.Equal(t, 5, count)
+		assert.Len(t, s.taken, 5)
+	})
+	// It is the name of the task that is refused: it alone is lost.
+	events[2].Task = "free.example"
+	deliveries(t, nil, func(t *testing.T, n *Notifier, s *script) {
+		s.refuses = "free.example"
+		count, err := n.ReportBatch(context.Background(), events)
+		assert.Equal(t, 2, count, "the first ones are delivered")
+		require.ErrorAs(t, err, new(*backoff.PermanentError))
+		assert.EqualError(t, err, "discord: 400 Bad Request: Message blocked by harmful links filter (code 240000)")
+
+		count, err = n.ReportBatch(context.Background(), events[2:3]) // as a Manager does then
+		assert.Zero(t, count)
+		require.ErrorAs(t, err, new(*backoff.PermanentError))
+		count, err = n.ReportBatch(context.Background(), events[3:])
+		require.NoError(t, err)
+		assert.Equal(t, 2, count)
+		assert.Len(t, s.taken, 3)
+	})
+	// An event that has no text is not sent a second time.
+	deliveries(t, nil, func(t *testing.T, n *Notifier, s *script) {
+		s.refuses = "free.example"
+		require.ErrorAs(t, n.Report(context.Background(), taskmanager.Event{Task: "free.example", Kind: taskmanager.EventStuck}), new(*backoff.PermanentError))
+		assert.Len(t, s.bodies, 1)
+	})
+	// A failure that comes between is no refusal of those that are left.
+	deliveries(t, nil, func(t *testing.T, n *Notifier, s *script) {
+		s.refuses = "free.example"
+		first := failed()
+		first.Task, first.Err = "task-0", errors.New("free.example")
+		s.fail = func(body string) bool { return strings.Contains(body, "task-1") && !strings.Contains(body, "task-0") }
+		count, err := n.ReportBatch(context.Background(), []taskmanager.Event{first, events[1]})
+		assert.Equal(t, 1, count)
+		require.EqualError(t, err, "discord: reset")
+		assert.NotErrorAs(t, err, new(*backoff.PermanentError))
+	})
 }
 
 func TestReportBatch(t *testing.T) {
@@ -307,7 +500,7 @@ func TestReportBatch(t *testing.T) {
 		assert.Equal(t, 10, count)
 		assert.Len(t, s.sent, 1)
 	})
-	deliveries(t, []answer{{status: 400}}, func(t *testing.T, n *Notifier, s *script) {
+	deliveries(t, []answer{{status: 307}}, func(t *testing.T, n *Notifier, s *script) {
 		count, err := n.ReportBatch(context.Background(), events)
 		assert.Error(t, err)
 		assert.Zero(t, count)
@@ -348,7 +541,8 @@ func TestErrorsSayWhatWasRefused(t *testing.T) {
 		{"secret", `{"message": "the-token is not known"}`, "discord: 400 Bad Request: [redacted] is not known"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			deliveries(t, []answer{{status: 400, body: c.body}}, func(t *testing.T, n *Notifier, _ *script) {
+			refusal := answer{status: 400, body: c.body}
+			deliveries(t, []answer{refusal, refusal}, func(t *testing.T, n *Notifier, _ *script) {
 				assert.EqualError(t, report(t, n), c.text)
 			})
 		})
@@ -364,9 +558,24 @@ func TestSecretIsHidden(t *testing.T) {
 		assert.NotErrorIs(t, err, leak)
 		assert.NotErrorIs(t, err, taskmanager.ErrReporterClosed)
 	})
-	deliveries(t, []answer{{status: 404, body: `{"message": "no the-token"}`}}, func(t *testing.T, n *Notifier, _ *script) {
+	for _, c := range []struct {
+		body, text string
+		is         any
+	}{
+		{`{"message": "no the-token", "code": 10015}`, "no [redacted] (code 10015)", new(*pauseError)},
+		{`{"message": "no the-token", "code": 50035}`, "no [redacted] (code 50035)", new(*backoff.PermanentError)},
+	} {
+		no := answer{status: 400, body: c.body}
+		deliveries(t, []answer{no, no}, func(t *testing.T, n *Notifier, _ *script) {
+			err := report(t, n)
+			assert.EqualError(t, err, "discord: 400 Bad Request: "+c.text)
+			assert.ErrorAs(t, err, c.is)
+		})
+	}
+	limited := answer{status: 429, body: `{"message": "the-token", "retry_after": 30}`}
+	deliveries(t, []answer{limited}, func(t *testing.T, n *Notifier, _ *script) {
 		err := report(t, n)
-		assert.EqualError(t, err, "discord: 404 Not Found: no [redacted]")
-		assert.ErrorIs(t, err, taskmanager.ErrReporterClosed)
+		assert.ErrorContains(t, err, "429 Too Many Requests: [redacted]")
+		assert.Equal(t, 30*time.Second, asks(t, err))
 	})
 }

@@ -41,7 +41,7 @@ func FuzzRender(f *testing.F) {
 		text, stack = text[:min(len(text), longest)], stack[:min(len(stack), longest)]
 		c := Config{
 			Username: username, Host: strings.ToValidUTF8(strings.Map(printable, manager), ""),
-			MentionRole: roleID, MentionUser: userID, Secret: secret,
+			MentionRole: roleID, MentionUser: userID, Secrets: func() []string { return []string{secret} },
 		}
 		if checkUsername(username) != "" || strings.Contains(username, secret) {
 			c.Username = ""
@@ -134,8 +134,8 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 	if stuck, ok := err.(*taskmanager.StopTimeoutError); ok { //nolint:errorlint // likewise
 		stack = firstFrames(readable(string(stuck.Stack)))
 	}
-	rest := checkBlock(t, err.Error(), embed.Description, 1000, "The error has no text.")
-	rest = checkBlock(t, stack, rest, 1500, "")
+	rest := checkBlock(t, err.Error(), embed.Description, 1000, true, "The error has no text.")
+	rest = checkBlock(t, stack, rest, 1500, false, "")
 	assert.Empty(t, rest)
 
 	var names []string
@@ -173,7 +173,7 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 
 // checkBlock asserts that description begins with a code block of text that takes up at most most, or with none if there is nothing to
 // see in text. It returns what follows.
-func checkBlock(t *testing.T, text, description string, most int, none string) string {
+func checkBlock(t *testing.T, text, description string, most int, cutInMiddle bool, none string) string {
 	t.Helper()
 	const begin, end = "```\n", "\n```"
 	if strings.TrimSpace(visible(text, true)) == "" {
@@ -184,8 +184,32 @@ func checkBlock(t *testing.T, text, description string, most int, none string) s
 	block, begins := strings.CutPrefix(description, begin)
 	block, rest, ends := strings.Cut(block, end)
 	require.True(t, begins && ends, "%q", description)
-	checkShown(t, text, block, true, most-len(begin)-len(end))
+	if shortened := most - len(begin) - len(end); cutInMiddle {
+		checkMiddleCut(t, text, block, shortened)
+	} else {
+		checkShown(t, text, block, true, shortened)
+	}
 	return rest
+}
+
+// checkMiddleCut asserts that shown is text, or if that takes up more than most, as much of its beginning and of its end as fits.
+func checkMiddleCut(t *testing.T, text, shown string, most int) {
+	t.Helper()
+	want, got := visible(text, true), lookalikes.Replace(shown)
+	if want == got {
+		return
+	}
+	assert.Greater(t, length(want), most, "%q fits in", text)
+	assert.GreaterOrEqual(t, length(got), most-2, "%q leaves room for more than one character", got)
+	beginning, end := 0, 0
+	for strings.HasPrefix(want, got[:beginning]) && beginning < len(got) {
+		beginning++
+	}
+	for strings.HasSuffix(want, got[len(got)-end:]) && end < len(got) {
+		end++
+	}
+	const gap = len(" … ")
+	assert.LessOrEqual(t, len(got)-(beginning-1)-(end-1), gap, "%q is shown as %q", text, shown)
 }
 
 // checkShown asserts that shown is text, or if that takes up more than most, as much of it as fits and an ellipsis.
@@ -246,7 +270,7 @@ var (
 	valueForms    = map[string]*regexp.Regexp{
 		"Run":          regexp.MustCompile(`^[0-9]+$`),
 		"Restarts":     regexp.MustCompile(`^-?[0-9]+ of (-?[0-9]+|unlimited) within [0-9.µa-z]+$`),
-		"Next attempt": regexp.MustCompile(`^(none|at once|<t:-?[0-9]+:R>)$`),
+		"Next attempt": regexp.MustCompile(`^(none|at once|<t:[0-9]+:R>|in -?[0-9.µa-z]+)$`),
 		"Uptime":       regexp.MustCompile(`^[0-9.µa-z]+$`),
 		"Host":         regexp.MustCompile("^`[^`]+`$"),
 		"Manager":      regexp.MustCompile("^`[^`]+`$"),
@@ -265,7 +289,7 @@ func hidden(r rune) bool {
 
 // checkMessage asserts that m is within all limits of Discord, and that everything in it that comes
 // from elsewhere is inert.
-func checkMessage(t *testing.T, m *Message) {
+func checkMessage(t *testing.T, m *Body) {
 	t.Helper()
 	within := func(what, s string, least, most int) {
 		assert.True(t, utf8.ValidString(s), "%s: %q", what, s)
@@ -310,7 +334,7 @@ func checkMessage(t *testing.T, m *Message) {
 	text, err := json.Marshal(m)
 	require.NoError(t, err)
 	assert.Contains(t, string(text), `"parse":[]`)
-	var again Message
+	var again Body
 	require.NoError(t, json.Unmarshal(text, &again))
 	assert.Equal(t, *m, again)
 	assert.Equal(t, allowed, again.AllowedMentions)

@@ -32,64 +32,80 @@ func known(k taskmanager.EventKind) bool {
 	return ok
 }
 
-// Render returns a message that shows events from the first one on, as many as fit, and how many
-// these are, those included that are not to be sent. It returns nil if none of them is.
-func (n *Notifier) Render(events []taskmanager.Event) (m *Message, taken int) {
+// pack returns a message about events from the first one on, as many as fit, and how many these are,
+// those included that are not to be sent. It returns nil if none of them is.
+func (n *Notifier) pack(events []taskmanager.Event) (m *Message, taken int) {
+	r := renderer{config: &n.config, redact: n.redactor()}
 	var (
-		embeds []Embed
+		packed []taskmanager.Event
 		total  int
-		final  bool
 	)
 	for i := range events {
 		e := &events[i]
 		if n.wants(e.Kind) {
-			embed := n.embed(e)
+			embed := r.embed(e)
 			total += embed.size()
-			if len(embeds) == maxEmbeds || total > maxTotal {
+			if len(packed) == maxEmbeds || total > maxTotal {
 				break
 			}
-			embeds = append(embeds, embed)
-			final = final || e.Kind == taskmanager.EventGaveUp
+			packed = append(packed, *e)
 		}
 		taken++
 	}
-	if len(embeds) == 0 {
+	if len(packed) == 0 {
 		return nil, taken
 	}
-	m = &Message{
-		Username:        n.config.Username,
-		AvatarURL:       n.config.AvatarURL,
-		Embeds:          embeds,
-		AllowedMentions: AllowedMentions{Parse: []string{}},
-	}
-	if final {
-		n.mention(m)
-	}
-	return m, taken
+	return n.newMessage(packed), taken
 }
 
 func (n *Notifier) wants(k taskmanager.EventKind) bool {
 	return known(k) && (n.config.Events == nil || slices.Contains(n.config.Events, k))
 }
 
+// A renderer renders events.
+type renderer struct {
+	config *Config
+	redact func(string) string // takes the secrets out of a text
+	bare   bool                // without the texts of errors
+}
+
+// body renders the message that shows events.
+func (r *renderer) body(events []taskmanager.Event) *Body {
+	b := &Body{
+		Username:        r.config.Username,
+		AvatarURL:       r.config.AvatarURL,
+		ThreadName:      r.config.ThreadName,
+		AllowedMentions: AllowedMentions{Parse: []string{}},
+	}
+	final := false
+	for i := range events {
+		b.Embeds = append(b.Embeds, r.embed(&events[i]))
+		final = final || events[i].Kind == taskmanager.EventGaveUp
+	}
+	if final {
+		r.mention(b)
+	}
+	return b
+}
+
 // mention makes the message notify those who are to know of tasks that were given up. Only the
 // content notifies; embeds never do.
-func (n *Notifier) mention(m *Message) {
+func (r *renderer) mention(b *Body) {
 	var mentions []string
-	if id := n.config.MentionRole; id != "" {
+	if id := r.config.MentionRole; id != "" {
 		mentions = append(mentions, "<@&"+id+">")
-		m.AllowedMentions.Roles = []string{id}
+		b.AllowedMentions.Roles = []string{id}
 	}
-	if id := n.config.MentionUser; id != "" {
+	if id := r.config.MentionUser; id != "" {
 		mentions = append(mentions, "<@"+id+">")
-		m.AllowedMentions.Users = []string{id}
+		b.AllowedMentions.Users = []string{id}
 	}
-	m.Content = strings.Join(mentions, " ")
+	b.Content = strings.Join(mentions, " ")
 }
 
 // embed renders one event. Each of its parts is bounded so that all of them together fit in a
 // message, and that usually several events do.
-func (n *Notifier) embed(e *taskmanager.Event) Embed {
+func (r *renderer) embed(e *taskmanager.Event) Embed {
 	kind := kinds[e.Kind]
 	what := " " + kind.what
 	if e.Repeats > 0 {
@@ -97,14 +113,14 @@ func (n *Notifier) embed(e *taskmanager.Event) Embed {
 	}
 	task := "several tasks"
 	if e.Task != "" {
-		task = plain(n.redact(e.Task), maxTitle-length(kind.symbol+" "+what))
+		task = plain(r.redact(e.Task), maxTitle-length(kind.symbol+" "+what))
 	}
 	return Embed{
 		Title:       kind.symbol + " " + task + what,
-		Description: n.description(e),
+		Description: r.description(e),
 		Timestamp:   timestamp(e.Time),
 		Color:       kind.color,
-		Fields:      n.fields(e),
+		Fields:      r.fields(e),
 	}
 }
 
@@ -112,7 +128,7 @@ func (n *Notifier) embed(e *taskmanager.Event) Embed {
 func stands(e *taskmanager.Event) uint64 { return 1 + uint64(e.Repeats) }
 
 // description is the error, and the beginning of its stack.
-func (n *Notifier) description(e *taskmanager.Event) string {
+func (r *renderer) description(e *taskmanager.Event) string {
 	const maxError, maxStack = 1000, 1500
 	err := e.Err
 	if gaveUp, ok := err.(*taskmanager.GiveUpError); ok && gaveUp != nil { //nolint:errorlint // the event's own
@@ -124,14 +140,17 @@ func (n *Notifier) description(e *taskmanager.Event) string {
 	if err == nil {
 		return ""
 	}
-	text := block(n.redact(errorText(err)), maxError)
+	if r.bare {
+		return "The error is not shown: its text was refused."
+	}
+	text := block(r.redact(errorText(err)), maxError, cutMiddle)
 	if text == "" {
 		text = "The error has no text."
 	}
-	return text + block(n.redact(stackOf(err)), maxStack)
+	return text + block(r.redact(stackOf(err)), maxStack, cut)
 }
 
-func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
+func (r *renderer) fields(e *taskmanager.Event) (fields []Field) {
 	add := func(name, value string) {
 		fields = append(fields, Field{Name: name, Value: value, Inline: true})
 	}
@@ -149,20 +168,18 @@ func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
 		case e.Kind == taskmanager.EventFailed && e.Delay == 0:
 			add("Next attempt", "at once")
 		case e.Kind == taskmanager.EventFailed:
-			// Rounded up: what is to come must not show as a second ago.
-			next := e.Time.Add(e.Delay + time.Second - 1).Unix()
-			add("Next attempt", fmt.Sprintf("<t:%d:R>", next))
+			add("Next attempt", nextAttempt(e))
 		}
 		if e.Uptime > 0 {
 			add("Uptime", duration(e.Uptime))
 		}
 	}
 	const maxName = 256
-	if n.config.Host != "" {
-		add("Host", code(n.redact(n.config.Host), maxName))
+	if r.config.Host != "" {
+		add("Host", code(r.redact(r.config.Host), maxName))
 	}
 	if e.Manager != "" {
-		add("Manager", code(n.redact(e.Manager), maxName))
+		add("Manager", code(r.redact(e.Manager), maxName))
 	}
 	if e.Repeats > 0 {
 		since := ""
@@ -175,6 +192,16 @@ func (n *Notifier) fields(e *taskmanager.Event) (fields []Field) {
 		})
 	}
 	return fields
+}
+
+// nextAttempt is when the next run begins.
+func nextAttempt(e *taskmanager.Event) string {
+	// Rounded up: what is to come must not show as a second ago.
+	next := e.Time.Add(e.Delay).Add(time.Second - 1)
+	if timestamp(e.Time) == "" || timestamp(next) == "" || next.Before(e.Time) {
+		return "in " + duration(e.Delay)
+	}
+	return fmt.Sprintf("<t:%d:R>", next.Unix())
 }
 
 func restarts(e *taskmanager.Event) string {

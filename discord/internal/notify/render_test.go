@@ -34,6 +34,15 @@ func newRenderer(t testing.TB, c Config) *Notifier {
 	return n
 }
 
+// Render renders the message of those of the events that fit, and returns how many these are.
+func (n *Notifier) Render(events []taskmanager.Event) (*Body, int) {
+	m, taken := n.pack(events)
+	if m == nil {
+		return nil, taken
+	}
+	return m.Body(), taken
+}
+
 // shown is what the message for events is in JSON, all of which must fit in it.
 func shown(t *testing.T, c Config, events ...taskmanager.Event) string {
 	t.Helper()
@@ -292,7 +301,13 @@ func TestDuration(t *testing.T) {
 func TestRenderWithoutTime(t *testing.T) {
 	e := failed()
 	e.Time = time.Time{}
-	assert.NotContains(t, shown(t, Config{}, e), "timestamp")
+	text := shown(t, Config{}, e)
+	assert.NotContains(t, text, "timestamp")
+	assert.NotContains(t, text, "<t:")
+	assert.Contains(t, text, `"in 4.5s"`)
+
+	e.Time, e.Delay = noon, math.MaxInt64
+	assert.NotContains(t, shown(t, Config{}, e), "<t:", "nobody will see that day")
 }
 
 // Each kind is told in words, a symbol and a color of its own, and none is forgotten.

@@ -1,7 +1,9 @@
 package notify
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -10,19 +12,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/go-taskmanager/taskmanager"
 )
 
 // A Response is what Discord has answered, or something on the way to it.
 type Response struct {
 	Status int
 	Header http.Header // may be nil
-	Body   []byte      // of a longer one, the first MaxBody bytes are enough
+	Body   []byte      // or its beginning
 }
-
-// MaxBody is how much of a response's body is looked at.
-const MaxBody = 64 << 10
 
 const (
 	// unstatedWait is for a 429 that doesn't say how long to wait.
@@ -74,50 +71,153 @@ func seconds(s string) (time.Duration, bool) {
 	return time.Duration(math.Ceil(min(f, mostStated.Seconds()) * float64(time.Second))), true
 }
 
-// A statusError is a response that refuses the message.
-type statusError struct {
-	status int
-	text   string // what Discord says, or ""
+// A verdict says what has become of a message.
+type verdict int
+
+const (
+	taken   verdict = iota // Discord has made a message of it
+	limited                // not now: the rate limit is exceeded
+	fault                  // the server has failed, or the network: the next attempt may succeed
+	blocked                // whatever has answered does not let us through now, or is not Discord
+	barred                 // something on the way lets nothing of ours through, or not this message: a firewall, say
+	absent                 // the channel is not there, or not for us
+	refused                // Discord does not take this message
+)
+
+const unknownChannel = 10003
+
+// codes are Discord's error codes that are not about the message.
+var codes = map[int]verdict{
+	unknownChannel: absent,
+	10015:          absent, // unknown webhook
+	50001:          absent, // missing access
+	50013:          absent, // missing permissions
+	50027:          absent, // invalid webhook token
+
+	// The channel is there, and takes no message of ours, whatever is in it, until somebody changes its settings.
+	40067:  absent, // posts need a tag
+	50008:  absent, // not a text channel
+	50083:  absent, // the thread is archived
+	160005: absent, // the thread is locked
+	160006: absent, // too many threads
+	220001: absent, // posts need a thread
+	220003: absent, // threads can be begun in forums alone
+
+	// It will be over, or it has nothing to do with the channel.
+	20016:  blocked, // slow mode
+	20028:  blocked, // too much is written to the channel
+	20029:  blocked, // too much is written to the server
+	40004:  blocked, // messages are disabled for a while
+	40333:  barred,  // Cloudflare, in the place of its page
+	130000: blocked, // overloaded
 }
 
-func newStatusError(r *Response) *statusError {
-	return &statusError{r.Status, explanation(r.Body)}
+// judge returns what r says of the message, with an error unless it was taken.
+func (r *Response) judge() (verdict, error) {
+	if r.isSuccess() {
+		if r.isMessage() {
+			return taken, nil
+		}
+		return blocked, fmt.Errorf("discord: %s, but it is no answer of Discord's", status(r.Status))
+	}
+	e := apiErrorOf(r.Body)
+	return r.verdict(e), e.at(r.Status)
 }
 
-func (e *statusError) Error() string {
-	s := fmt.Sprintf("discord: %d %s", e.status, http.StatusText(e.status))
-	s = strings.TrimSpace(s)
+func (r *Response) verdict(e *apiError) verdict {
+	switch {
+	case r.Status == http.StatusTooManyRequests:
+		return limited
+	case r.Status >= 500:
+		return fault
+	case r.Status < 400: // a redirect, which is not Discord's
+		return blocked
+	case !e.isDiscords:
+		return barred
+	}
+	if v, known := codes[e.code]; known {
+		return v
+	}
+	switch {
+	case r.Status == http.StatusUnauthorized: // the token of a bot
+		return absent
+	case e.code != 0, r.Status == http.StatusBadRequest, r.Status == http.StatusRequestEntityTooLarge:
+		return refused
+	}
+	return barred // without a code it says little
+}
+
+func (r *Response) isSuccess() bool { return r.Status >= 200 && r.Status < 300 }
+
+// isMessage reports whether the body is a message of Discord's, an object with an id, or the beginning
+// of one, if the rest has not come.
+func (r *Response) isMessage() bool {
+	var message struct {
+		ID string `json:"id"`
+	}
+	err := json.Unmarshal(r.Body, &message)
+	var incomplete *json.SyntaxError
+	if errors.As(err, &incomplete) {
+		return incomplete.Offset >= int64(len(r.Body)) && bytes.HasPrefix(bytes.TrimSpace(r.Body), []byte("{"))
+	}
+	return err == nil && message.ID != ""
+}
+
+// Channel returns the id of the channel, or of the thread, of the message that r is; empty if it is none.
+func (r *Response) Channel() string {
+	var message struct {
+		Channel string `json:"channel_id"`
+	}
+	if r.isSuccess() {
+		_ = json.Unmarshal(r.Body, &message) // what is no message names no channel
+	}
+	return message.Channel
+}
+
+// NoChannel reports whether r says that the channel, or the thread, does not exist.
+func (r *Response) NoChannel() bool {
+	return r.Status == http.StatusNotFound && apiErrorOf(r.Body).code == unknownChannel
+}
+
+// status is a status in words.
+func status(code int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
+}
+
+// An apiError is the body of an answer that is an error.
+type apiError struct {
+	isDiscords bool // it has a code, as all of Discord's have
+	code       int
+	text       string // what it says, in one line fit for a log; empty if it isn't of Discord's form
+}
+
+// at returns the error with its status.
+func (e *apiError) at(code int) error {
+	text := "discord: " + status(code)
 	if e.text != "" {
-		s += ": " + e.text
+		text += ": " + e.text
 	}
-	return s
+	return errors.New(text)
 }
 
-// Is makes those statuses final that say that no later request will be taken either. Discord bars
-// an address that goes on all the same.
-func (e *statusError) Is(target error) bool {
-	switch e.status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
-		return target == taskmanager.ErrReporterClosed
-	}
-	return false
-}
-
-// explanation returns what the body of an error response says, in one line fit for a log; "" if it
-// isn't one of Discord's.
-func explanation(body []byte) string {
+// apiErrorOf returns what the body of an error response says.
+func apiErrorOf(body []byte) *apiError {
 	const most = 300
 	var e struct {
 		Message string          `json:"message"`
-		Code    json.Number     `json:"code"`
+		Code    *int            `json:"code"`
 		Errors  json.RawMessage `json:"errors"`
 	}
 	if json.Unmarshal(body, &e) != nil || e.Message == "" {
-		return ""
+		return &apiError{}
+	}
+	a := apiError{isDiscords: e.Code != nil}
+	if a.isDiscords {
+		a.code = *e.Code
 	}
 	text := e.Message
-	if code := e.Code.String(); code != "" && code != "0" {
-		text += " (code " + code + ")"
+	if a.code != 0 {
+		text += fmt.Sprintf(" (code %d)", a.code)
 	}
 	if len(e.Errors) > 0 {
 		var tree any
@@ -127,7 +227,8 @@ func explanation(body []byte) string {
 			}
 		}
 	}
-	return cut(clean(text, false), most)
+	a.text = cut(clean(text, false), most)
+	return &a
 }
 
 // flatten returns "embeds.0.title: Must be 256 or fewer in length." for each error in the tree that

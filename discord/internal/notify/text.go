@@ -29,30 +29,58 @@ func units(r rune) int {
 // cut shortens s to a length of at most most, which is at least 1. What is left ends in an ellipsis
 // then.
 func cut(s string, most int) string {
+	if head := beginning(s, most); head == s {
+		return s
+	}
+	return beginning(s, most-1) + "…"
+}
+
+// cutMiddle shortens s to a length of at most most, which is at least 5. What is left are its
+// beginning and its end: an error has its cause there.
+func cutMiddle(s string, most int) string {
+	const gap = " … "
+	if beginning(s, most) == s {
+		return s
+	}
+	head := beginning(s, (most-length(gap))/2)
+	return head + gap + ending(s, most-length(gap)-length(head))
+}
+
+// beginning returns as much of s, from its beginning, as has a length of at most most.
+func beginning(s string, most int) string {
 	if len(s) <= most {
 		return s // no text is longer than its bytes
 	}
-	var n, end int // end is where s is cut if it is too long
+	n := 0
 	for i, r := range s {
-		n += units(r)
-		if n <= most-1 {
-			end = i + utf8.RuneLen(r)
-		}
-		if n > most {
-			return s[:end] + "…"
+		if n += units(r); n > most {
+			return s[:i]
 		}
 	}
 	return s
+}
+
+// ending returns as much of s, up to its end, as has a length of at most most.
+func ending(s string, most int) string {
+	i := len(s)
+	for n := 0; i > 0; {
+		r, size := utf8.DecodeLastRuneInString(s[:i])
+		if n += units(r); n > most {
+			break
+		}
+		i -= size
+	}
+	return s[i:]
 }
 
 // clean makes s valid UTF-8 that shows as it is. Control characters and invisible ones, among them
 // those that change the direction of what follows, become U+FFFD. Line breaks and tabs of any kind
 // stay only if s may have several lines, and are spaces otherwise.
 func clean(s string, lines bool) string {
-	// All that is shown of s is far shorter.
+	// All that is shown of s is far shorter, and is its beginning and its end.
 	const most = 32 << 10
 	if len(s) > most {
-		s = s[:most]
+		s = s[:most/2] + s[len(s)-most/2:]
 	}
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\r\n", "\n")
 	return strings.Map(func(r rune) rune {
@@ -82,15 +110,15 @@ func clean(s string, lines bool) string {
 var noBackticks = strings.NewReplacer("`", "ˋ")
 
 // block returns s as a code block, in which nothing is markdown or a mention. It takes up at most
-// most, or is empty if there is nothing to see in s.
-func block(s string, most int) string {
+// most, shortened by shorten, or is empty if there is nothing to see in s.
+func block(s string, most int, shorten func(string, int) string) string {
 	// The language of a block would be on its first line, so that is empty.
 	const begin, end = "```\n", "\n```"
 	s = strings.Trim(clean(s, true), "\n")
 	if strings.TrimSpace(s) == "" {
 		return ""
 	}
-	return begin + cut(noBackticks.Replace(s), most-len(begin)-len(end)) + end
+	return begin + shorten(noBackticks.Replace(s), most-len(begin)-len(end)) + end
 }
 
 // code returns s as code within a line, in which nothing is markdown or a mention either.

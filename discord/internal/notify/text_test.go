@@ -40,6 +40,28 @@ func TestCut(t *testing.T) {
 	}
 }
 
+func TestCutMiddle(t *testing.T) {
+	for _, c := range []struct {
+		s    string
+		most int
+		want string
+	}{
+		{"", 5, ""},
+		{"abcde", 5, "abcde"},
+		{"abcdef", 5, "a … f"},
+		{"abcdefgh", 6, "a … gh"},
+		{"parse AAAAAAAAAAAA: refused", 20, "parse AA … : refused"},
+		{"世界和平万岁", 5, "世 … 岁"},
+		{"🧨🧨🧨🧨", 8, "🧨🧨🧨🧨"},
+		{"🧨🧨🧨🧨🧨", 8, "🧨 … 🧨"},
+		{"🧨🧨🧨🧨🧨", 5, " … 🧨"}, // nothing has one unit
+	} {
+		got := cutMiddle(c.s, c.most)
+		assert.Equal(t, c.want, got)
+		assert.LessOrEqual(t, length(got), c.most)
+	}
+}
+
 func TestClean(t *testing.T) {
 	for _, c := range []struct{ name, s, line, lines string }{
 		{"text", "naïve 世界 🧨", "naïve 世界 🧨", "naïve 世界 🧨"},
@@ -63,7 +85,8 @@ func TestClean(t *testing.T) {
 
 // A text of any size is looked at no further than it can be shown.
 func TestCleanIsBounded(t *testing.T) {
-	assert.LessOrEqual(t, len(clean(strings.Repeat("世", 1<<20), true)), 32<<10+len("\uFFFD"))
+	assert.LessOrEqual(t, len(clean(strings.Repeat("世", 1<<20), true)), 32<<10+2*len("\uFFFD"))
+	assert.Equal(t, "the cause", strings.TrimSpace(clean(strings.Repeat("\n", 1<<20)+"the cause", true)), "its end is part of it")
 }
 
 func TestBlockCannotBeLeft(t *testing.T) {
@@ -71,10 +94,12 @@ func TestBlockCannotBeLeft(t *testing.T) {
 		"```\n@everyone", "``````", "a```", "`\u200B`\u200B`", "`\x00``", "`\uFFFF`\U000E0001`",
 		strings.Repeat("`", 5000), "```ansi\n\x1b[2;31mred", "\n```\n",
 	} {
-		got := block(s, 100)
-		assert.LessOrEqual(t, length(got), 100)
-		assert.True(t, strings.HasPrefix(got, "```\n") && strings.HasSuffix(got, "\n```"), got)
-		assert.Equal(t, 6, strings.Count(got, "`"), got)
+		for _, shorten := range []func(string, int) string{cut, cutMiddle} {
+			got := block(s, 100, shorten)
+			assert.LessOrEqual(t, length(got), 100)
+			assert.True(t, strings.HasPrefix(got, "```\n") && strings.HasSuffix(got, "\n```"), got)
+			assert.Equal(t, 6, strings.Count(got, "`"), got)
+		}
 	}
 }
 
