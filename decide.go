@@ -43,6 +43,8 @@ type decision struct {
 	cause  error // of that
 	told   occurrence
 	stuck  *occurrence // to be told when it is known where the body is
+
+	takesDown, holdsUp *dependents // for the events; see findDependents
 }
 
 // A verdict is what user code, or its absence, says of a run that has ended.
@@ -65,6 +67,7 @@ type occurrence struct {
 	delay    time.Duration
 	uptime   time.Duration
 	restarts int
+	waiting  *dependents // those that it takes down or holds up; nil if there are none
 }
 
 // decide has step decide about n, and carries out what it says. What is ours and can't block is done with the lock held: so
@@ -76,7 +79,16 @@ func (t *Task) decide(n *decision) {
 	m := t.config.manager
 	n.parentDone = m.parent.isDone()
 	t.mu.Lock()
-	if t.concernsManagerLocked(n) {
+	concerns := t.concernsManagerLocked(n)
+	if m.dependentCount.Load() > 0 {
+		if _, do, _ := table.step(t.machine, n.input, n.request, n.outlook); do&(publishRunEnd|publishGaveUp|noLongerStuck) != 0 {
+			t.mu.Unlock()
+			n.findDependents(t, do)
+			t.mu.Lock()
+			concerns = t.concernsManagerLocked(n) // it may be in another phase by now
+		}
+	}
+	if concerns {
 		t.mu.Unlock()
 		m.mu.Lock()
 		t.mu.Lock()
@@ -331,7 +343,7 @@ func (t *Task) countLocked(n *decision) {
 func (t *Task) unstickLocked(n *decision) {
 	p := t.record
 	if o := p.stuckEvent; o != nil {
-		p.stuckEvent = nil
+		p.stuckEvent, o.waiting = nil, n.takesDown
 		if t.machine.phase == judging {
 			t.tellLocked(&decision{}, o) // its line comes after the judgement, for which others wait
 		} else {
@@ -383,6 +395,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	case publishGaveUp:
 		p := t.record
 		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config.window)
+		o.waiting = n.takesDown
 	case publishDone:
 		o.kind = EventCompleted
 	}
@@ -401,9 +414,9 @@ func (t *Task) publishRunEndLocked(n *decision) {
 	p, o := t.record, n.occurrence()
 	o.kind, o.now, o.run, o.err, o.uptime = EventFailed, p.judgedAt, p.judged.run, p.judged.err, p.judged.uptime
 	p.restarts.Forget(p.judgedAt, t.config.window) // it may not have been judged
-	o.delay, o.restarts = p.delay, p.restarts.Len()
+	o.delay, o.restarts, o.waiting = p.delay, p.restarts.Len(), n.holdsUp
 	if o.err == nil {
-		o.kind = EventCompleted
+		o.kind, o.waiting = EventCompleted, nil
 	}
 	t.tellLocked(n, o)
 }
@@ -509,10 +522,14 @@ func (t *Task) beginLifeLocked(n *decision) {
 // event makes the event of an occurrence.
 func (t *Task) event(o *occurrence) Event {
 	c := t.config
-	return Event{
+	e := Event{
 		Time: o.now, Manager: c.manager.config.name, Task: t.path(), Kind: o.kind, Run: o.run, Err: o.err, Cause: o.cause,
 		Delay: o.delay, Restarts: o.restarts, MaxRestarts: c.maxRestarts, Window: c.window, Uptime: o.uptime,
 	}
+	if o.waiting != nil {
+		e.Dependents, e.DependentCount = o.waiting.names, o.waiting.count
+	}
+	return e
 }
 
 // runNumberLocked is that of the latest run in this life.

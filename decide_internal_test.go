@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -165,4 +166,46 @@ func TestDecideLeavesTheLineOfAStuckTaskThatIsJudged(t *testing.T) {
 		assert.Equal(t, !judged, n.line, name)
 		assert.Len(t, task.lazy.lines, 1, "%s: the other is that of the failure", name)
 	}
+}
+
+// One that was stuck, of which that is told when its body returns, names those that it takes down, and its failure those that wait.
+func TestDecideNamesTheDependentsOfAStuckTask(t *testing.T) {
+	m := quiet()
+	for _, name := range []string{"waits", "runs"} {
+		d, err := newTask(m, name, nil, &taskConfig{manager: m, dependsOn: []string{"a"}})
+		require.NoError(t, err)
+		m.addDependentLocked(d)
+		if name == "runs" {
+			d.state.Store(uint32(StateRunning))
+		}
+	}
+	m.watchReadiness("a")
+	task := undriven(t, m, overdueStuck)
+	task.record = &record{stuckEvent: &occurrence{kind: EventStuck}}
+	events := m.Subscribe(t.Context())
+	task.decide(&decision{input: returnedAgain, driver: firstDriver, now: time.Now(), end: runEnd{err: errors.New("boom")}, verdict: verdict{known: true}})
+	var got []string
+	for range 2 {
+		e := <-events
+		got = append(got, fmt.Sprint(e.Kind, e.Dependents, e.DependentCount))
+	}
+	assert.Equal(t, []string{"stuck [runs waits] 2", "failed [waits] 1"}, got)
+}
+
+// A task that fails again and again does not look at all of those that depend on it, and run meanwhile.
+func TestDecideLooksForNobodyThatRuns(t *testing.T) {
+	m := quiet()
+	for i := range 1000 {
+		d, err := newTask(m, fmt.Sprint(i), nil, &taskConfig{manager: m, dependsOn: []string{"a"}})
+		require.NoError(t, err)
+		m.addDependentLocked(d)
+		d.state.Store(uint32(StateRunning))
+	}
+	task := undriven(t, m, running)
+	n := decision{input: returnedAgain, driver: firstDriver, now: time.Now(), end: runEnd{err: errors.New("boom")}, verdict: verdict{known: true}}
+	task.decide(&n)
+	require.Equal(t, inBackoff, task.machine.phase)
+	assert.Zero(t, testing.AllocsPerRun(10, func() { n.findDependents(task, publishRunEnd) }))
+	assert.Nil(t, n.holdsUp)
+	assert.Nil(t, n.takesDown)
 }

@@ -331,34 +331,102 @@ func (t *Task) readyLocked() bool {
 		(t.config.readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready)
 }
 
-// warnOfDependents warns that t was stopped alone, if others that have not ended depend on it.
-func (m *Manager) warnOfDependents(t *Task) {
-	if m.dependentCount.Load() == 0 {
+// dependents are the tasks that an event names because they need the one that it is about.
+type dependents struct {
+	names []string // the paths of the first mostNamed of them
+	count int
+}
+
+// mostNamed is how many dependents are named. All are counted.
+const mostNamed = 10
+
+func (d *dependents) add(name string) {
+	d.count++
+	at, _ := slices.BinarySearch(d.names, name)
+	if at == mostNamed {
 		return
 	}
-	const most = 20 // names in the line
-	var names []string
-	n := 0
-	for dependents := range m.dependentsOf(t.name) {
-		for _, d := range dependents {
-			if d.State().Ended() {
-				continue
-			}
-			if n++; len(names) < most {
-				names = append(names, strconv.Quote(d.name))
+	if len(d.names) == mostNamed {
+		d.names = d.names[:mostNamed-1]
+	}
+	d.names = slices.Insert(d.names, at, name)
+}
+
+func (d *dependents) String() string {
+	text := strings.Join(d.names, ", ")
+	if more := d.count - len(d.names); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// findDependents finds out what events of t will say of those who depend on it, for the effects that n is about to have. It is
+// called without locks.
+func (n *decision) findDependents(t *Task, do effect) {
+	m := t.config.manager
+	if do&publishRunEnd != 0 && t.isAwaited() { // one that fails again and again does not look at all of those that run meanwhile
+		n.holdsUp = m.dependentsIn(t, StateWaiting)
+	}
+	if do&(publishGaveUp|noLongerStuck) != 0 {
+		n.takesDown = m.takenDownBy(t)
+	}
+}
+
+// isAwaited reports whether somebody waits for t to be ready.
+func (t *Task) isAwaited() bool {
+	m := t.config.manager
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changes[t.name] != nil
+}
+
+// takenDownBy returns those whose next run can't begin as long as t is not ready; nil if there are none. It is called without locks.
+func (m *Manager) takenDownBy(t *Task) *dependents {
+	return m.dependentsIn(t, StateWaiting, StateBackoff, StateRunning)
+}
+
+// dependentsIn returns the tasks in those states that depend on t, or on one of them that doesn't run.
+func (m *Manager) dependentsIn(t *Task, states ...State) *dependents {
+	if m.dependentCount.Load() == 0 {
+		return nil
+	}
+	var (
+		found dependents
+		seen  map[*Task]struct{}
+		names = []string{t.name} // of those whose dependents are to be found
+	)
+	for len(names) > 0 {
+		name := names[0]
+		names = names[1:]
+		for piece := range m.dependentsOf(name) {
+			for _, d := range piece {
+				s := d.State()
+				if _, known := seen[d]; known || !slices.Contains(states, s) {
+					continue
+				}
+				if seen == nil {
+					seen = make(map[*Task]struct{})
+				}
+				seen[d] = struct{}{}
+				found.add(d.path())
+				if s != StateRunning {
+					names = append(names, d.name)
+				}
 			}
 		}
 	}
-	if n == 0 {
-		return
+	if found.count == 0 {
+		return nil
 	}
-	slices.Sort(names)
-	text := strings.Join(names, ", ")
-	if n > most {
-		text += fmt.Sprintf(" and %d more", n-most)
+	return &found
+}
+
+// warnOfDependents warns that t was stopped alone, if others depend on it.
+func (m *Manager) warnOfDependents(t *Task) {
+	if d := m.takenDownBy(t); d != nil {
+		m.bus.log(slog.LevelWarn, "task was stopped, though others depend on it",
+			slog.String("task", t.path()), slog.String("dependents", d.String()))
 	}
-	m.bus.log(slog.LevelWarn, "task was stopped, though others depend on it",
-		slog.String("task", t.path()), slog.String("dependents", text))
 }
 
 // addDependentLocked notes what t, which is about to be known, depends on.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -601,7 +602,7 @@ func TestDependenciesAreCopied(t *testing.T) {
 // Between a failure and the verdict of a policy either may come first, a stop or the end by giving up, and the log warns of
 // dependents only if it was the stop.
 func TestDependentsAreNamedWhenATaskFails(t *testing.T) {
-	warned := []string{`WARN task was stopped, though others depend on it | task=db dependents="a"`}
+	warned := []string{`WARN task was stopped, though others depend on it | task=db dependents=a`}
 	for name, test := range map[string]struct {
 		stop  bool // while the policy is asked
 		state taskmanager.State
@@ -629,7 +630,7 @@ func TestDependentsAreNamedWhenATaskFails(t *testing.T) {
 				require.Equal(t, test.state, settled(db))
 				require.ErrorIs(t, m.StopTask(stopped, "db"), taskmanager.ErrTaskNotRunning)
 				synctest.Wait()
-				assert.ElementsMatch(t, test.lines, lines.about("depend"))
+				assert.ElementsMatch(t, test.lines, lines.about("others depend"))
 				end := []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventGaveUp}
 				if test.stop {
 					end = []taskmanager.EventKind{taskmanager.EventStarted, taskmanager.EventFailed, taskmanager.EventStopped}
@@ -706,7 +707,7 @@ func TestDependencyNamedTwiceIsOne(t *testing.T) {
 		synctest.Wait()
 		lines := log.lines(t, "task was stopped, though others depend on it")
 		require.Len(t, lines, 1)
-		assert.Equal(t, `"a"`, lines[0]["dependents"])
+		assert.Equal(t, "a", lines[0]["dependents"])
 	})
 }
 
@@ -721,7 +722,7 @@ func TestDependentsAreNamedInTheLog(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, m.StopTask(t.Context(), "a"))
 		synctest.Wait()
-		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=a dependents="b", "c"`}, lines.got())
+		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=a dependents=b, c`}, lines.got())
 		require.NoError(t, m.StopTask(t.Context(), "b"))
 		require.NoError(t, m.StopAll(t.Context()))
 		synctest.Wait()
@@ -740,7 +741,7 @@ func TestDependentsOfATaskWhoseRestartTimesOutAreNamedInTheLog(t *testing.T) {
 		asStuck(t, db.Restart(t.Context()), "db", 5*time.Second)
 		<-db.Done()
 		synctest.Wait()
-		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=db dependents="a"`}, lines.about("depend"))
+		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=db dependents=a`}, lines.about("others depend"))
 		require.NoError(t, m.StopAll(t.Context()))
 	})
 }
@@ -760,9 +761,9 @@ func TestDependentsAreNamedInALogThatExits(t *testing.T) {
 	})
 }
 
-// A line does not name more than twenty.
+// A line does not name more than ten.
 func TestDependentsOfWhichThereAreManyAreCounted(t *testing.T) {
-	for n, rest := range map[int]string{19: "", 20: "", 21: "1 more", 22: "2 more"} {
+	for n, rest := range map[int]string{9: "", 10: "", 11: "1 more", 22: "12 more"} {
 		synctest.Test(t, func(t *testing.T) {
 			lines := newLines(slog.LevelWarn)
 			m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
@@ -775,11 +776,127 @@ func TestDependentsOfWhichThereAreManyAreCounted(t *testing.T) {
 			synctest.Wait()
 			got := lines.about("depend")
 			require.Len(t, got, 1)
-			assert.Equal(t, min(n, 20), strings.Count(got[0], `"b`))
-			_, after, _ := strings.Cut(got[0], " and ")
+			_, text, _ := strings.Cut(got[0], " dependents=")
+			before, after, _ := strings.Cut(text, " and ")
+			assert.Equal(t, min(n, 10), strings.Count(before, "b"))
 			assert.Equal(t, rest, after)
 		})
 	}
+}
+
+// An event says what waits for its task, and the log says so, too: a failure names those that wait, by way of others as well; a
+// giving-up and a stuck task those, besides, whose next run will.
+func TestDependentsInEvents(t *testing.T) {
+	type dependents struct {
+		names []string
+		count int
+	}
+	neverReady := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	for name, test := range map[string]struct {
+		begin func(t *testing.T, m *taskmanager.Manager)
+		kind  taskmanager.EventKind
+		want  dependents
+		log   string // the attribute
+	}{
+		"not ready in time, as some wait": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", neverReady, taskmanager.WithReadiness(time.Second))
+			start(t, m, "b", untilStopped, dependsOn("db"))
+			start(t, m, "a", untilStopped, dependsOn("b"))
+			start(t, m, "other", untilStopped)
+			start(t, m, "else", untilStopped, dependsOn("other"))
+		}, taskmanager.EventFailed, dependents{[]string{"a", "b"}, 2}, "a, b"},
+		"a failure that nobody waits for": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", failAt(time.Second))
+			start(t, m, "a", untilStopped, dependsOn("db"))
+		}, taskmanager.EventFailed, dependents{}, ""},
+		"a failure, as some wait and others run": {func(t *testing.T, m *taskmanager.Manager) {
+			run := 0
+			start(t, m, "db", func(ctx context.Context) error {
+				if run++; run == 1 {
+					taskmanager.Ready(ctx)
+				}
+				return failAfter(time.Second / 2)(ctx)
+			}, taskmanager.WithReadiness(time.Minute), taskmanager.WithBackoff(time.Second/2, time.Second/2))
+			start(t, m, "a", untilStopped, dependsOn("db"))
+			start(t, m, "b", failAt(0, 600*time.Millisecond), dependsOn("db"), taskmanager.WithBackoff(time.Millisecond, time.Millisecond))
+		}, taskmanager.EventFailed, dependents{[]string{"b"}, 1}, "b"},
+		"a run that returns nil is no failure": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", func(context.Context) error { time.Sleep(time.Second); return nil },
+				taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithReadiness(time.Minute))
+			start(t, m, "a", untilStopped, dependsOn("db"))
+		}, taskmanager.EventCompleted, dependents{}, ""},
+		"given up": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", failAt(time.Second), once())
+			start(t, m, "runs", untilStopped, dependsOn("db"))
+			start(t, m, "not through one that runs", untilStopped, dependsOn("runs"))
+			start(t, m, "in backoff", failAt(999*time.Millisecond), dependsOn("db"))
+			start(t, m, "through one that doesn't", failAt(999*time.Millisecond), dependsOn("in backoff"))
+			start(t, m, "twice", untilStopped, dependsOn("db", "in backoff"))
+			start(t, m, "gone", boom, once(), dependsOn("db"))
+		}, taskmanager.EventGaveUp, dependents{[]string{"in backoff", "runs", "through one that doesn't", "twice"}, 4},
+			"in backoff, runs, through one that doesn't, twice"},
+		"given up by a policy": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", failAt(time.Second), (&script{delays: []time.Duration{backoff.Stop}}).option())
+			start(t, m, "a", untilStopped, dependsOn("db"))
+		}, taskmanager.EventGaveUp, dependents{[]string{"a"}, 1}, "a"},
+		"many": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", failAt(time.Second), once())
+			for i := range 1000 {
+				start(t, m, fmt.Sprintf("t%03d", 999-i), untilStopped, dependsOn("db"))
+			}
+		}, taskmanager.EventGaveUp, dependents{[]string{"t000", "t001", "t002", "t003", "t004", "t005", "t006", "t007", "t008", "t009"}, 1000},
+			"t000, t001, t002, t003, t004, t005, t006, t007, t008, t009 and 990 more"},
+		"stuck": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "db", slowToStop(time.Minute))
+			start(t, m, "a", untilStopped, dependsOn("db"))
+			start(t, m, "stops, too", slowToStop(time.Minute), dependsOn("db"))
+			synctest.Wait()
+			go func() { _ = m.StopTask(context.Background(), "stops, too") }()
+			asStuck(t, m.StopTask(t.Context(), "db"), "db", 5*time.Second)
+		}, taskmanager.EventStuck, dependents{[]string{"a"}, 1}, "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				reports := newInbox(nil)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithReporter(reports))
+				events := m.Subscribe(t.Context())
+				test.begin(t, m)
+				time.Sleep(2 * time.Second)
+				found := slices.DeleteFunc(ofKind(test.kind, pending(events)), func(e taskmanager.Event) bool { return e.Task != "db" })
+				require.NotEmpty(t, found)
+				e := found[len(found)-1]
+				assert.Equal(t, test.want, dependents{e.Dependents, e.DependentCount})
+				for _, r := range ofKind(test.kind, reports.events()) {
+					if r.Task == "db" && r.Run == e.Run {
+						assert.Equal(t, test.want, dependents{r.Dependents, r.DependentCount}, "the report")
+					}
+				}
+				of := slices.DeleteFunc(lines.about("task=db"), func(l string) bool { return !strings.HasPrefix(l, e.Kind.Level().String()) })
+				line, _, _ := strings.Cut(of[len(of)-1], " stack=")
+				_, named, _ := strings.Cut(line, " dependents=")
+				assert.Equal(t, test.log, named)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
+// Within a group they are named by their paths.
+func TestDependentsInEventsOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		events := m.Subscribe(t.Context())
+		start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			start(t, g, "db", failAt(time.Second), once())
+			start(t, g, "a", untilStopped, dependsOn("db"))
+			return nil
+		}))
+		time.Sleep(2 * time.Second)
+		gaveUp := ofKind(taskmanager.EventGaveUp, pending(events))
+		require.Len(t, gaveUp, 1)
+		assert.Equal(t, []string{"g/a"}, gaveUp[0].Dependents)
+	})
 }
 
 // Counterexamples that the model has found, each in its shortest form.

@@ -76,6 +76,12 @@ type Event struct {
 	TaskCount   int           // reports: for how many tasks this one stands, counted up to 65,536; 0 for one
 	Tasks       []string      // reports: up to ten of their names; nil for one
 	Missed      int           // subscribers: events lost before this one
+
+	// Failed: the tasks that wait for this one to be ready (see WithDependsOn), be it by way of others. Gave up, stuck: also those
+	// whose next run will, because they run or are in backoff now. They are named by their paths, the first ten in
+	// alphabetical order, in a slice that is shared by all who get the event.
+	Dependents     []string
+	DependentCount int // of all of them
 }
 
 // firstTime is when the first of the events happened that e stands for.
@@ -111,6 +117,9 @@ func (e *Event) attrs() []slog.Attr {
 			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, limitText(e.MaxRestarts))),
 			slog.Duration("window", e.Window))
 	}
+	if e.DependentCount > 0 {
+		attrs = append(attrs, slog.String("dependents", e.dependentsText()))
+	}
 	if stack := stackOf(e.Err); len(stack) > 0 {
 		attrs = append(attrs, slog.String("stack", strings.TrimSpace(string(stack))))
 	}
@@ -133,6 +142,11 @@ func (e *Event) bodyError() error {
 		}
 	}
 	return e.Err
+}
+
+// dependentsText names the dependents: "a, b and 3 more".
+func (e *Event) dependentsText() string {
+	return (&dependents{e.Dependents, e.DependentCount}).String()
 }
 
 // limitText is a limit of restarts in words.

@@ -64,7 +64,7 @@ func TestScaleWarningOfDependents(t *testing.T) {
 		require.Len(t, lines, 1)
 		text := fmt.Sprint(lines[0]["dependents"])
 		assert.Less(t, len(text), 1000)
-		named := strings.Count(text, `"worker `)
+		named := strings.Count(text, "worker ")
 		assert.Positive(t, named)
 		assert.True(t, strings.HasSuffix(text, fmt.Sprintf(" and %d more", n-named)), text)
 	})

@@ -237,12 +237,13 @@ func (s *stopOp) expire() {
 // publishStuck tells that a task is stuck, unless its body has returned meanwhile, and this has been told already.
 func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 	m := s.manager
+	takesDown := m.takenDownBy(t)
 	m.mu.Lock()
 	t.mu.Lock()
 	told := t.record == nil || t.record.stuckEvent != o
 	if !told {
 		t.record.stuckEvent = nil
-		o.err = err
+		o.err, o.waiting = err, takesDown
 		t.tellLocked(&decision{}, o)
 		// One that is to be restarted by hand has until the deadline of that.
 		if s.overdue != nil && t.config.critical && t.machine.phase != restartingStuck {
