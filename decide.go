@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -291,7 +292,7 @@ func (t *Task) beginRunLocked(n *decision) {
 	t.runs++
 	if x := t.lazy; x != nil {
 		n.undoomed = x.doomed != nil
-		x.status, x.watched, x.nextPassAt, x.group, x.doomed = "", nil, 0, nil, nil
+		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed = "", nil, 0, false, nil, nil
 	}
 	if t.config.critical {
 		t.config.manager.clearCriticalExitLocked(t)
@@ -311,6 +312,9 @@ func (t *Task) endRunLocked(n *decision) {
 	p := t.record
 	if p != nil {
 		p.healthy = p.healthy || n.end.uptime >= t.config.healthy()
+		if p.inARow > 0 && (t.machine.phase == completed || t.hasRecoveredLocked(n.end.uptime)) {
+			p.inARow = 0
+		}
 		if p.overdue != nil {
 			n.end.err = p.overdue.joinBodyError(n.end.err)
 			p.overdue, n.canceledBy = nil, nil // the error says both
@@ -330,13 +334,38 @@ func (t *Task) countLocked(n *decision) {
 	}
 	p.judged, p.judgedAt, p.delay = n.end, n.now, 0
 	if n.end.err == nil {
+		p.inARow = 0
 		return
 	}
 	p.failures++
+	if p.inARow == 0 {
+		p.failingSince = n.now.UnixNano()
+	}
+	if p.inARow < math.MaxInt32 {
+		p.inARow++
+	}
 	if n.end.panicked {
 		p.panics++
 	}
 	p.lastErr, p.lastErrAt = n.end.err, n.now
+}
+
+// hasRecoveredLocked reports whether the latest run, which has lasted that long, ends a row of failures by that.
+func (t *Task) hasRecoveredLocked(uptime time.Duration) bool {
+	if uptime < t.config.healthy() {
+		return false
+	}
+	x := t.lazy
+	return (x == nil || !x.inPasses) && (t.config.readiness == 0 || x != nil && x.watched != nil && x.watched.ready)
+}
+
+// failingLocked returns how many failures in a row there have been, and when the first of them was.
+func (t *Task) failingLocked(now time.Time) (failures int, since time.Time) {
+	p := t.record
+	if p == nil || p.inARow == 0 || t.run != nil && t.hasRecoveredLocked(now.Sub(t.run.started)) {
+		return 0, time.Time{}
+	}
+	return int(p.inARow), time.Unix(0, p.failingSince)
 }
 
 // unstickLocked tells that the task was stuck, if that is still to be told, and that it is not any more.

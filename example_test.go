@@ -380,7 +380,7 @@ func ExampleManager_Stats() {
 
 	// A snapshot is a plain value. The times are taken out, for an output that is the same each time.
 	t := s.Tasks["sync"]
-	t.StartedAt, t.EndedAt, t.LastErrorAt = time.Time{}, time.Time{}, time.Time{}
+	t.StartedAt, t.EndedAt, t.LastErrorAt, t.FailingSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	text, _ := json.MarshalIndent(t, "", "  ")
 	fmt.Println(string(text))
 	// Output:
@@ -394,6 +394,7 @@ func ExampleManager_Stats() {
 	//   "failures": 3,
 	//   "panics": 0,
 	//   "restarts_in_window": 2,
+	//   "consecutive_failures": 3,
 	//   "last_error": "database is down"
 	// }
 }

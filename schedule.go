@@ -30,11 +30,13 @@ func Every(interval time.Duration, body TaskFunc) TaskFunc {
 		if body == nil {
 			return permanentOptionError("body", nil, "must not be nil")
 		}
+		beginPasses(ctx)
 		start := time.Now()
 		for ctx.Err() == nil {
 			if err := body(ctx); err != nil {
 				return err
 			}
+			passSucceeded(ctx)
 			now := time.Now()
 			wait := interval - now.Sub(start)%interval
 			waitForPass(ctx, wait, now.Add(wait))
@@ -78,6 +80,7 @@ func onSchedule(s Schedule, body TaskFunc, clock func() time.Time) TaskFunc {
 		if body == nil {
 			return permanentOptionError("body", nil, "must not be nil")
 		}
+		beginPasses(ctx)
 		const recheck = time.Minute // timers don't follow the wall clock
 		var (
 			last time.Time // of the latest pass
@@ -102,6 +105,7 @@ func onSchedule(s Schedule, body TaskFunc, clock func() time.Time) TaskFunc {
 			if err := body(ctx); err != nil {
 				return err
 			}
+			passSucceeded(ctx)
 			last, next = next, time.Time{}
 		}
 		return nil
@@ -165,9 +169,28 @@ func waitForPass(ctx context.Context, d time.Duration, due time.Time) {
 	}
 }
 
-// setNextPass sets when the next pass is due in the run whose body was given ctx, in Unix
-// nanoseconds; 0 for none. It does nothing for a run that is over, and for any other context.
+// beginPasses notes that the run whose body was given ctx makes passes: to wait for one is not yet to be healthy.
+func beginPasses(ctx context.Context) {
+	updateRun(ctx, func(t *Task) { t.lazyLocked().inPasses = true })
+}
+
+// passSucceeded notes that a pass of the run whose body was given ctx has: a row of failures is over.
+func passSucceeded(ctx context.Context) {
+	updateRun(ctx, func(t *Task) {
+		if t.record != nil {
+			t.record.inARow = 0
+		}
+	})
+}
+
+// setNextPass sets when the next pass is due in the run whose body was given ctx, in Unix nanoseconds; 0 for none.
 func setNextPass(ctx context.Context, due int64) {
+	updateRun(ctx, func(t *Task) { t.lazyLocked().nextPassAt = due })
+}
+
+// updateRun calls update, with the mu locked, for the task whose body was given ctx. It does nothing for a run that is over, and for
+// any other context.
+func updateRun(ctx context.Context, update func(t *Task)) {
 	r := runOf(ctx)
 	if r == nil {
 		return
@@ -176,6 +199,6 @@ func setNextPass(ctx context.Context, due int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.run == r {
-		t.lazyLocked().nextPassAt = due
+		update(t)
 	}
 }

@@ -23,6 +23,12 @@ type TaskStats struct {
 	Panics           uint64 // failures that were panics
 	RestartsInWindow int    // that count against the limit; with Unlimited, counted up to 1,000
 
+	// Failures in a row, and when the first of them happened; zero if there are none. What ends them is a run that has lasted
+	// for WithHealthyAfter, and is ready, as soon as it has; a run that returns nil; and a pass of Every or OnSchedule that
+	// succeeds, which alone does where there are passes. To be stopped or restarted by hand does not, unless the task had ended.
+	ConsecutiveFailures int
+	FailingSince        time.Time
+
 	StartedAt    time.Time     // of the task
 	RunStartedAt time.Time     // of the run that executes now; zero if none does
 	Uptime       time.Duration // of the run that executes now; zero if none does
@@ -89,6 +95,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 		s.Failures = p.failures - p.earlierLives.failures
 		s.Panics = p.panics - p.earlierLives.panics
 		s.RestartsInWindow = p.restarts.Count(now, t.config.window)
+		s.ConsecutiveFailures, s.FailingSince = t.failingLocked(now)
 		s.LastError, s.LastErrorAt = p.lastErr, p.lastErrAt
 	}
 	if s.Runs > 0 {
@@ -106,30 +113,32 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		lastError = &text
 	}
 	return json.Marshal(struct {
-		Name             string    `json:"name"`
-		State            State     `json:"state"`
-		Status           string    `json:"status,omitempty"`
-		Ready            bool      `json:"ready"`
-		Critical         bool      `json:"critical,omitempty"`
-		DependsOn        []string  `json:"depends_on,omitempty"`
-		Runs             uint64    `json:"runs"`
-		Restarts         uint64    `json:"restarts"`
-		Failures         uint64    `json:"failures"`
-		Panics           uint64    `json:"panics"`
-		RestartsInWindow int       `json:"restarts_in_window"`
-		StartedAt        time.Time `json:"started_at,omitzero"`
-		RunStartedAt     time.Time `json:"run_started_at,omitzero"`
-		UptimeSeconds    float64   `json:"uptime_seconds,omitempty"`
-		NextRunAt        time.Time `json:"next_run_at,omitzero"`
-		NextPassAt       time.Time `json:"next_pass_at,omitzero"`
-		EndedAt          time.Time `json:"ended_at,omitzero"`
-		LastError        *string   `json:"last_error,omitempty"`
-		LastErrorAt      time.Time `json:"last_error_at,omitzero"`
+		Name                string    `json:"name"`
+		State               State     `json:"state"`
+		Status              string    `json:"status,omitempty"`
+		Ready               bool      `json:"ready"`
+		Critical            bool      `json:"critical,omitempty"`
+		DependsOn           []string  `json:"depends_on,omitempty"`
+		Runs                uint64    `json:"runs"`
+		Restarts            uint64    `json:"restarts"`
+		Failures            uint64    `json:"failures"`
+		Panics              uint64    `json:"panics"`
+		RestartsInWindow    int       `json:"restarts_in_window"`
+		ConsecutiveFailures int       `json:"consecutive_failures,omitempty"`
+		FailingSince        time.Time `json:"failing_since,omitzero"`
+		StartedAt           time.Time `json:"started_at,omitzero"`
+		RunStartedAt        time.Time `json:"run_started_at,omitzero"`
+		UptimeSeconds       float64   `json:"uptime_seconds,omitempty"`
+		NextRunAt           time.Time `json:"next_run_at,omitzero"`
+		NextPassAt          time.Time `json:"next_pass_at,omitzero"`
+		EndedAt             time.Time `json:"ended_at,omitzero"`
+		LastError           *string   `json:"last_error,omitempty"`
+		LastErrorAt         time.Time `json:"last_error_at,omitzero"`
 
 		Group *ManagerStats `json:"group,omitempty"`
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
-		s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt, s.Group,
+		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt, s.Group,
 	})
 }
 

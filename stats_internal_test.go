@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -50,4 +52,21 @@ func TestStatsAfterAJumpOfTheWallClock(t *testing.T) {
 	w.Add(wallClockSet(now.Add(time.Minute-1), -time.Hour), 5)
 	assert.Equal(t, 2, w.Count(wallClockSet(now.Add(time.Minute-1), time.Hour), time.Minute))
 	assert.Equal(t, 1, w.Count(wallClockSet(now.Add(time.Minute), -time.Hour), time.Minute))
+}
+
+// What a task takes that has failed, beside its Task.
+func TestStatsOfFailuresAreSmall(t *testing.T) {
+	assert.LessOrEqual(t, unsafe.Sizeof(record{}), uintptr(320))
+}
+
+// The count of failures in a row ends where an int may.
+func TestStatsConsecutiveFailuresDoNotOverflow(t *testing.T) {
+	task := undriven(t, quiet(), judging)
+	task.record = &record{inARow: math.MaxInt32 - 1, failingSince: 1}
+	for range 2 {
+		task.countLocked(&decision{now: time.Now(), end: runEnd{err: errors.New("boom"), run: 1}})
+		task.record.judged.run = 0
+		assert.Equal(t, math.MaxInt32, task.Stats().ConsecutiveFailures)
+	}
+	assert.Equal(t, time.Unix(0, 1), task.Stats().FailingSince)
 }

@@ -66,6 +66,8 @@ func TestStatsJSON(t *testing.T) {
    "failures": 1,
    "panics": 0,
    "restarts_in_window": 0,
+   "consecutive_failures": 1,
+   "failing_since": "2000-01-01T00:00:00Z",
    "started_at": "2000-01-01T00:00:00Z",
    "ended_at": "2000-01-01T00:00:00Z",
    "last_error": "taskmanager_test.brokenError, whose Error method panicked",
@@ -81,6 +83,8 @@ func TestStatsJSON(t *testing.T) {
    "failures": 1,
    "panics": 1,
    "restarts_in_window": 1,
+   "consecutive_failures": 1,
+   "failing_since": "2000-01-01T00:00:00Z",
    "started_at": "2000-01-01T00:00:00Z",
    "run_started_at": "2000-01-01T00:00:02Z",
    "uptime_seconds": 1.5,
@@ -96,6 +100,8 @@ func TestStatsJSON(t *testing.T) {
    "failures": 1,
    "panics": 0,
    "restarts_in_window": 1,
+   "consecutive_failures": 1,
+   "failing_since": "2000-01-01T00:00:00Z",
    "started_at": "2000-01-01T00:00:00Z",
    "next_run_at": "2000-01-01T00:01:00Z",
    "last_error": "boom",
@@ -430,4 +436,143 @@ func TestStatsDoNotChangeAVerdict(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Failures in a row are counted until the task is healthy, and it is told since when they go on. Restarts come after 1 s, and
+// healthy is what has run for 10 s.
+func TestStatsConsecutiveFailures(t *testing.T) {
+	const s = time.Second
+	type row struct {
+		at       time.Duration
+		failures int
+		since    time.Duration // when the first was
+	}
+	ready := func(after time.Duration, body taskmanager.TaskFunc) taskmanager.TaskFunc {
+		return func(ctx context.Context) error {
+			time.Sleep(after)
+			taskmanager.Ready(ctx)
+			return body(ctx)
+		}
+	}
+	pass := func(results ...error) taskmanager.TaskFunc { // nil is a success
+		return func(context.Context) error {
+			err := results[0]
+			results = results[1:]
+			return err
+		}
+	}
+	always := taskmanager.WithRestart(taskmanager.RestartAlways)
+	for name, test := range map[string]struct {
+		body func() taskmanager.TaskFunc // made in the bubble
+		opts []taskmanager.TaskOption
+		want []row
+	}{
+		"a run that is healthy ends them while it lasts": {
+			func() taskmanager.TaskFunc { return failAt(2*s, 4*s) }, nil,
+			[]row{{2*s - 1, 0, 0}, {2 * s, 1, 2 * s}, {3 * s, 1, 2 * s}, {4 * s, 2, 2 * s}, {15*s - 1, 2, 2 * s}, {15 * s, 0, 0}},
+		},
+		"and when it fails": {
+			func() taskmanager.TaskFunc { return failAt(2*s, 13*s, 23*s) }, nil,
+			[]row{{2 * s, 1, 2 * s}, {13 * s, 1, 13 * s}, {23 * s, 2, 13 * s}},
+		},
+		"one that is not ready is not healthy": {
+			func() taskmanager.TaskFunc { return ready(15*s, failAfter(time.Hour)) },
+			[]taskmanager.TaskOption{taskmanager.WithReadiness(12 * s)},
+			[]row{{12 * s, 0, 0}, {15 * s, 1, 15 * s}, {31 * s, 2, 15 * s}},
+		},
+		"one that is ready late is": {
+			func() taskmanager.TaskFunc {
+				fail := failAt(0, 0)
+				return func(ctx context.Context) error { return ready(15*s, fail)(ctx) }
+			},
+			[]taskmanager.TaskOption{taskmanager.WithReadiness(time.Minute)},
+			[]row{{15 * s, 1, 15 * s}, {31 * s, 1, 31 * s}, {47*s - 1, 1, 31 * s}, {47 * s, 0, 0}},
+		},
+		"a run that returns nil": {
+			func() taskmanager.TaskFunc { return pass(errBoom, errBoom, nil, errBoom, errBoom, errBoom) },
+			[]taskmanager.TaskOption{always},
+			[]row{{0, 1, 0}, {1 * s, 2, 0}, {2 * s, 0, 0}, {3 * s, 1, 3 * s}, {4 * s, 2, 3 * s}},
+		},
+		"the last one that returns nil": {
+			func() taskmanager.TaskFunc { return pass(errBoom, errBoom, nil) }, nil, []row{{1 * s, 2, 0}, {2 * s, 0, 0}, {time.Minute, 0, 0}},
+		},
+		"given up": {
+			func() taskmanager.TaskFunc { return boom },
+			[]taskmanager.TaskOption{taskmanager.WithMaxRestarts(2)},
+			[]row{{2 * s, 3, 0}, {time.Minute, 3, 0}},
+		},
+		"a pass that succeeds": {
+			func() taskmanager.TaskFunc {
+				return taskmanager.Every(5*s, pass(errBoom, errBoom, nil, errBoom, nil, nil))
+			}, nil,
+			[]row{{0, 1, 0}, {1 * s, 2, 0}, {2 * s, 0, 0}, {7 * s, 1, 7 * s}, {8 * s, 0, 0}},
+		},
+		"a pass that fails, however long it took": {
+			func() taskmanager.TaskFunc {
+				return taskmanager.Every(time.Minute, func(context.Context) error { time.Sleep(20 * s); return errBoom })
+			}, nil,
+			[]row{{20 * s, 1, 20 * s}, {41 * s, 2, 20 * s}, {62 * s, 3, 20 * s}},
+		},
+		"a run without passes, after one that made some": {
+			func() taskmanager.TaskFunc {
+				runs := 0
+				return func(ctx context.Context) error {
+					if runs++; runs <= 2 {
+						return taskmanager.Every(time.Hour, boom)(ctx)
+					}
+					return untilStopped(ctx)
+				}
+			}, nil,
+			[]row{{1 * s, 2, 0}, {12*s - 1, 2, 0}, {12 * s, 0, 0}},
+		},
+		"to wait for a pass is not to be healthy": {
+			func() taskmanager.TaskFunc {
+				return taskmanager.OnSchedule(eachMinute{}, pass(errBoom, errBoom, nil, nil))
+			}, nil,
+			[]row{{60 * s, 1, 60 * s}, {119 * s, 1, 60 * s}, {120 * s, 2, 60 * s}, {179 * s, 2, 60 * s}, {180 * s, 0, 0}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact(taskmanager.WithHealthyAfter(10*s))...)
+				began := time.Now()
+				task := start(t, m, "a", test.body(), test.opts...)
+				var got []row
+				for _, want := range test.want {
+					time.Sleep(time.Until(began.Add(want.at)))
+					synctest.Wait()
+					stats := task.Stats()
+					r := row{at: want.at, failures: stats.ConsecutiveFailures}
+					if !stats.FailingSince.IsZero() {
+						r.since = stats.FailingSince.Sub(began)
+					}
+					assert.Equal(t, r.failures == 0, stats.FailingSince.IsZero())
+					got = append(got, r)
+				}
+				assert.Equal(t, test.want, got)
+			})
+		})
+	}
+}
+
+// A schedule of whole minutes.
+type eachMinute struct{}
+
+func (eachMinute) Next(t time.Time) time.Time { return t.Truncate(time.Minute).Add(time.Minute) }
+
+// A stop by hand and a restart of what has not ended leave the count as it is; a new life begins a new one.
+func TestStatsConsecutiveFailuresByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		task := start(t, m, "a", failAt(0, time.Second, time.Hour))
+		time.Sleep(5 * time.Second)
+		require.Equal(t, 2, task.Stats().ConsecutiveFailures)
+		require.NoError(t, task.Restart(t.Context()))
+		assert.Equal(t, 2, task.Stats().ConsecutiveFailures, "nobody knows yet whether that has helped")
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, 2, task.Stats().ConsecutiveFailures)
+		require.NoError(t, task.Restart(t.Context()))
+		assert.Zero(t, task.Stats().ConsecutiveFailures)
+		assert.Zero(t, task.Stats().FailingSince)
+	})
 }

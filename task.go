@@ -80,6 +80,7 @@ type lazyFields struct {
 	lines      []occurrence // to be logged by whoever is with the log's handler, or comes there next
 	wake       chan struct{}
 	parked     bool // the driver waits for wake, and maybe for other things
+	inPasses   bool // the latest run makes passes, by which it is judged whether it is healthy
 	clogged    bool // it waits, or will when its delay is over, because too many lines do
 }
 
@@ -108,14 +109,17 @@ type record struct {
 	backedOff bool // delays has been asked in this life: before its first use it is reset, for it may have a clock of its own
 	healthy   bool // a run has been, since delays was asked last: it is to be reset
 
-	overdue      *OverdueError // why the run was canceled, until it has returned
-	stuckEvent   *occurrence   // that the task is stuck, until that has been published
-	stuckAfter   time.Duration // how long its latest run had been waited for when it was stuck
-	judged       runEnd        // the run that is judged, and until the next one begins
-	judgedAt     time.Time     // when that was over
-	unsure       *runEnd       // of the run before: whether its error says that something still executes takes user code to know; nil if it is known
-	askingUnsure bool          // that user code is being called
-	leftRunning  error         // what the body has left executing when it was stopped
+	askingUnsure bool   // user code is being called about unsure
+	inARow       uint32 // failures, in this life, since a run was healthy
+	failingSince int64  // when the first of them happened, in Unix nanoseconds
+
+	overdue     *OverdueError // why the run was canceled, until it has returned
+	stuckEvent  *occurrence   // that the task is stuck, until that has been published
+	stuckAfter  time.Duration // how long its latest run had been waited for when it was stuck
+	judged      runEnd        // the run that is judged, and until the next one begins
+	judgedAt    time.Time     // when that was over
+	unsure      *runEnd       // of the run before: whether its error says that something still executes takes user code to know; nil if it is known
+	leftRunning error         // what the body has left executing when it was stopped
 }
 
 // A runEnd is how a run has ended.
