@@ -287,9 +287,10 @@ func (m *Manager) firstUnready(names []string) string {
 	return ""
 }
 
-// describeUnready lists those of names that are no task which is ready: `"a" (not started), "b" (backoff)`.
+// describeUnready lists those of names that are no task which is ready: `"a" (not started), "b" (backoff)`; ten at most.
 func (m *Manager) describeUnready(names []string) string {
 	var unready []string
+	more := 0
 	for _, name := range names {
 		why := "not started"
 		if t, ok := m.Lookup(name); ok {
@@ -298,9 +299,17 @@ func (m *Manager) describeUnready(names []string) string {
 				continue
 			}
 		}
+		if len(unready) == mostNamed {
+			more++
+			continue
+		}
 		unready = append(unready, fmt.Sprintf("%q (%s)", name, why))
 	}
-	return strings.Join(unready, ", ")
+	text := strings.Join(unready, ", ")
+	if more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // checkReady reports whether those that depend on t may run, or else why not. It is called without locks.
@@ -337,7 +346,7 @@ type dependents struct {
 	count int
 }
 
-// mostNamed is how many dependents are named. All are counted.
+// mostNamed is how many dependents, or dependencies, are named where there may be any number. All are counted.
 const mostNamed = 10
 
 func (d *dependents) add(name string) {

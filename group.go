@@ -127,7 +127,9 @@ func (m *Manager) groupReady() bool {
 			return false
 		}
 	}
-	return !m.isClosed() // asked last, for what a critical task has closed meanwhile has been looked at in vain
+	m.mu.Lock() // at last, for what a critical task has closed meanwhile has been looked at in vain
+	defer m.mu.Unlock()
+	return !m.closedLocked() && len(m.criticalExits) == 0 // whether Run has begun or not
 }
 
 // groupReadinessChanged has the group, and those who depend on it, look whether its tasks are ready.

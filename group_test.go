@@ -422,6 +422,7 @@ func TestGroupIsSeenFromOutside(t *testing.T) {
 		assert.Equal(t, taskmanager.StateFailed, inner.Tasks["b"].State, "of the latest run, until the next")
 		assert.Equal(t, []taskmanager.HealthProblem{
 			{Task: "group/b", Critical: true, State: taskmanager.StateFailed, Reason: taskmanager.HealthGivenUp},
+			{Task: "group", State: taskmanager.StateBackoff, Reason: taskmanager.HealthTaskFailing, Detail: "1 failure, at 2000-01-01T00:00:10Z"},
 		}, m.Health().Problems)
 		assert.Equal(t, taskmanager.HealthDegraded, m.Health().State, "the group will be restarted")
 

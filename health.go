@@ -3,7 +3,6 @@ package taskmanager
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -19,7 +18,9 @@ const (
 	// HealthFailing says that a critical task is gone or stuck: only another process can help, or
 	// somebody who restarts the task. Gone is one that was given up or has completed, or that waits
 	// for one that was given up. Run has ended or would end, unless the task is stuck and was asked
-	// to stop by hand, or is stuck by a restart by hand alone.
+	// to stop by hand, or is stuck by a restart by hand alone. It stays so after Run has ended for a
+	// task, whatever becomes of that. A critical task of a Group ends the run of the group, which may
+	// be restarted: it is one problem among others.
 	HealthFailing
 )
 
@@ -56,24 +57,38 @@ const (
 	// HealthCrashLoop is for a task that has used up half of the restarts that it is allowed within
 	// the window, or three if it has no limit.
 	HealthCrashLoop HealthReason = "crash loop"
+	// HealthTaskFailing is for a task that is in backoff; and, once it has failed twice in a row, also
+	// for one that runs again, until it is healthy: see [TaskStats.ConsecutiveFailures]. So one that
+	// fails every 30 s is failing all the time, and a single failure is over with the next run.
+	HealthTaskFailing HealthReason = "failing"
 	// HealthNotReady is for a task that is not ready, or waits for one that isn't. A task without
-	// WithReadiness, WithDependsOn and WithCritical is not asked.
+	// WithReadiness, WithDependsOn and WithCritical is asked by HealthOf alone.
 	HealthNotReady HealthReason = "not ready"
 )
 
-var healthReasons = []HealthReason{HealthGivenUp, HealthCompleted, HealthStuck, HealthHeartbeatOverdue, HealthCrashLoop, HealthNotReady}
+var healthReasons = []HealthReason{
+	HealthGivenUp, HealthCompleted, HealthStuck, HealthHeartbeatOverdue, HealthCrashLoop, HealthTaskFailing, HealthNotReady,
+}
 
 // Health says how the tasks of a Manager are. It makes readable JSON.
 type Health struct {
 	State HealthState `json:"state"`
 
-	// Ready reports whether the Manager is open, and all tasks with WithReadiness or WithCritical
-	// that have not completed or been stopped are ready.
+	// Ready reports whether the Manager is open, no critical task is gone, and all tasks with
+	// WithReadiness or WithCritical that have not completed or been stopped are ready.
 	Ready bool `json:"ready"`
 
-	// Problems has one entry for each task with a problem, the worst first. It is nil without any.
+	// Problems has one entry for each task with a problem, the worst first: those that make the state
+	// HealthFailing, and then by reason; and one for those that are forgotten, without a name. There
+	// are 100 at most; it is nil without any.
 	Problems []HealthProblem `json:"problems,omitempty"`
+
+	// ProblemsOmitted is how many further ones there are.
+	ProblemsOmitted int `json:"problems_omitted,omitempty"`
 }
+
+// mostProblems bounds the memory of a Health, and the answer to a probe.
+const mostProblems = 100
 
 // A HealthProblem is what is wrong with one task. It does not quote errors, which may be nothing
 // for the public: they are in [TaskStats].
@@ -82,107 +97,253 @@ type HealthProblem struct {
 	Critical bool         `json:"critical,omitempty"`
 	State    State        `json:"state"`
 	Reason   HealthReason `json:"reason"`
-	Detail   string       `json:"detail,omitempty"` // for whom it waits, or how many restarts it has used up
+	Detail   string       `json:"detail,omitempty"` // for whom it waits, or how many restarts it has used up, or since when it fails
 }
 
 // Health returns how the tasks are now. Like Stats, it takes time in proportion to their number, and
 // holds up none of them.
 func (m *Manager) Health() Health {
 	m.mu.Lock()
-	h := Health{Ready: !m.closedLocked()}
-	exits := maps.Clone(m.criticalExits)
-	forgotten, critical := m.history.failedForgotten, m.history.criticalForgotten
+	h := m.history
+	s := survey{manager: m, now: time.Now(), health: Health{Ready: !m.closedLocked() && h.criticalForgotten == 0}}
 	m.mu.Unlock()
-	now := time.Now()
 	for t := range m.Tasks() {
-		p, ready, group := t.problem(now)
-		if group != nil && !p.State.Ended() {
-			inner := group.Health()
-			h.Problems = append(h.Problems, inner.Problems...)
-			if len(inner.Problems) > 0 {
-				h.State = max(h.State, HealthDegraded)
-			}
-			ready = ready && (inner.Ready || !t.config.mustBeReady() && p.State != StateRunning)
+		s.look(t, false)
+	}
+	more := func(n int, reason HealthReason, state State, critical bool) {
+		if n > 0 {
+			p := HealthProblem{Critical: critical, State: state, Reason: reason, Detail: fmt.Sprintf("%d more tasks, which have been forgotten", n)}
+			s.add(finding{HealthProblem: p, fatal: critical})
 		}
-		if t.isGroup && p.State == StateRunning && t.config.isAskedWhetherReady() && !group.groupReady() {
-			ready = ready && !t.config.mustBeReady()
-			p.Reason = cmp.Or(p.Reason, HealthNotReady)
+	}
+	more(h.criticalFailed, HealthGivenUp, StateFailed, true)
+	more(h.criticalForgotten-h.criticalFailed, HealthCompleted, StateCompleted, true)
+	more(h.failedForgotten-h.criticalFailed, HealthGivenUp, StateFailed, false)
+	return s.result()
+}
+
+// HealthOf is Health of the tasks of those names alone, and takes time in proportion to their number. A task of a Group is named
+// "group/task". It is stricter: Ready reports whether the Manager is open, and each of them runs and is ready, or has completed, if
+// it is not critical. One that was stopped is not ready, nor is a name that no task has; each that isn't is a problem.
+func (m *Manager) HealthOf(names ...string) Health {
+	s := survey{manager: m, now: time.Now(), health: Health{Ready: !m.isClosed()}}
+	for i, name := range names {
+		switch t := m.lookupPath(name); {
+		case slices.Contains(names[:i], name):
+		case t == nil:
+			s.health.Ready = false
+			s.add(finding{HealthProblem: HealthProblem{Task: name, Reason: HealthNotReady, Detail: "no task has this name"}})
+		default:
+			s.look(t, true)
 		}
-		h.Ready = h.Ready && ready
-		_, gone := exits[t.name]
-		// What Run has ended for is kept for Run, though the task has stopped since; and it may have been restarted since.
-		gone = gone && p.State != StateStopped && m.isGone(t.name)
-		if p.Reason == "" && gone {
-			p.Reason = HealthCompleted
-		}
-		if p.Reason == "" {
+	}
+	return s.result()
+}
+
+// lookupPath is Lookup also for tasks of groups; nil if there is none. A name may have a slash, too.
+func (m *Manager) lookupPath(path string) *Task {
+	if t, ok := m.Lookup(path); ok {
+		return t
+	}
+	for i := range path {
+		if path[i] != '/' {
 			continue
 		}
-		h.Problems = append(h.Problems, p)
-		h.State = max(h.State, HealthDegraded)
-		if gone || p.Critical && p.Reason == HealthStuck {
-			h.State = HealthFailing
+		g, ok := m.Lookup(path[:i])
+		if !ok {
+			continue
+		}
+		g.mu.Lock()
+		group := g.groupLocked()
+		g.mu.Unlock()
+		if group == nil {
+			continue
+		}
+		if t := group.lookupPath(path[i+1:]); t != nil {
+			return t
 		}
 	}
-	if forgotten > 0 {
-		h.Problems = append(h.Problems, HealthProblem{
-			State: StateFailed, Reason: HealthGivenUp, Detail: fmt.Sprintf("%d more tasks, which have been forgotten", forgotten),
-		})
-		h.State = max(h.State, HealthDegraded)
+	return nil
+}
+
+// A finding is what is found of one task.
+type finding struct {
+	HealthProblem          // without a Reason if there is none, and without the Detail that task is yet to say
+	task          *Task    // nil: the Detail is complete
+	group         *Manager // of the latest run, if the task is a group
+	ready         bool     // it does not stand in the way of Health.Ready
+	gone          bool     // it is critical, and Run has ended or would end because of it
+	fatal         bool     // it is gone, or critical and stuck
+}
+
+// A survey makes a Health.
+type survey struct {
+	manager *Manager
+	now     time.Time
+	health  Health
+	found   []finding // no more than twice mostProblems
+}
+
+// look adds what there is to say of t. strict is for HealthOf.
+func (s *survey) look(t *Task, strict bool) {
+	f := t.examine(s.now)
+	if f.group != nil && !f.State.Ended() {
+		inner := f.group.Health()
+		for _, p := range inner.Problems {
+			s.add(finding{HealthProblem: p})
+		}
+		s.health.ProblemsOmitted += inner.ProblemsOmitted
+		f.ready = f.ready && (inner.Ready || !t.config.mustBeReady() && f.State != StateRunning)
 	}
-	if critical > 0 {
-		h.State = HealthFailing
+	asked := t.config.isAskedWhetherReady()
+	if asked && t.isGroup && f.State == StateRunning && !f.group.groupReady() {
+		f.ready = f.ready && !t.config.mustBeReady()
+		f.Reason = cmp.Or(f.Reason, HealthNotReady)
 	}
-	slices.SortFunc(h.Problems, func(a, b HealthProblem) int {
+	if strict {
+		if _, f.ready = t.checkReady(); f.gone || t.config.manager.isClosed() {
+			f.ready = false
+		}
+		if !f.ready {
+			f.Reason = cmp.Or(f.Reason, HealthNotReady)
+		}
+	}
+	s.health.Ready = s.health.Ready && f.ready
+	f.fatal = f.fatal && t.config.manager == s.manager // otherwise it is for its group
+	if f.Reason != "" {
+		s.add(f)
+	}
+}
+
+// add adds a problem.
+func (s *survey) add(f finding) {
+	s.health.State = max(s.health.State, HealthDegraded)
+	if f.fatal {
+		s.health.State = HealthFailing
+	}
+	if s.found = append(s.found, f); len(s.found) == 2*mostProblems {
+		s.keepWorst()
+	}
+}
+
+// keepWorst sorts what was found, and drops what is beyond mostProblems.
+func (s *survey) keepWorst() {
+	slices.SortFunc(s.found, func(a, b finding) int {
+		switch {
+		case a.fatal != b.fatal && a.fatal:
+			return -1
+		case a.fatal != b.fatal:
+			return 1
+		}
 		return cmp.Or(
 			cmp.Compare(slices.Index(healthReasons, a.Reason), slices.Index(healthReasons, b.Reason)),
 			cmp.Compare(a.Task, b.Task))
 	})
-	return h
+	if more := len(s.found) - mostProblems; more > 0 {
+		s.health.ProblemsOmitted += more
+		clear(s.found[mostProblems:])
+		s.found = s.found[:mostProblems]
+	}
 }
 
-// problem returns what is wrong with t, without a Reason if nothing is; whether t does not stand in the
-// way of Health.Ready; and the Manager of the latest run, if t is a group.
-func (t *Task) problem(now time.Time) (p HealthProblem, ready bool, group *Manager) {
-	waitingStatus := t.waitingStatus()
+// result returns the Health. Only what is shown is put into words.
+func (s *survey) result() Health {
+	s.keepWorst()
+	for _, f := range s.found {
+		if f.task != nil {
+			f.Detail = f.task.healthDetail(f.Reason, s.now)
+		}
+		s.health.Problems = append(s.health.Problems, f.HealthProblem)
+	}
+	return s.health
+}
+
+// examine returns what is wrong with t, but for the tasks of a group.
+func (t *Task) examine(now time.Time) finding {
+	m, c := t.config.manager, t.config
+	var exit criticalExit
+	gone := false
+	if c.critical { // what Run goes by and the state are of the same moment
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.tasks.find(t.name) != t {
+			return finding{ready: true} // another one has its name by now, or nobody
+		}
+		exit, gone = m.criticalExits[t.name]
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.config
-	p = HealthProblem{Task: t.path(), Critical: c.critical, State: t.State()}
+	f := finding{
+		HealthProblem: HealthProblem{Task: t.path(), Critical: c.critical, State: t.State()},
+		task:          t, group: t.groupLocked(), gone: gone,
+	}
+	f.ready = !gone && (!c.mustBeReady() || t.readyLocked() || f.State == StateCompleted || f.State == StateStopped)
+	f.fatal = gone || c.critical && f.State == StateStuck
 	restarts := 0
 	if t.record != nil {
 		restarts = t.record.restarts.Count(now, c.window)
 	}
-	ready = !c.mustBeReady() || t.readyLocked() || p.State == StateCompleted || p.State == StateStopped
+	failures, _ := t.failingLocked(now)
 	switch {
-	case p.State == StateFailed:
-		p.Reason = HealthGivenUp
-	case p.State == StateStuck:
-		p.Reason = HealthStuck
+	case f.State == StateFailed:
+		f.Reason = HealthGivenUp
+	case f.State == StateStuck:
+		f.Reason = HealthStuck
+	case f.State.Ended():
+		if gone {
+			f.Reason = exit.reason()
+		}
 	case (t.machine.phase == overdue || t.machine.phase == restarting) && t.record != nil && t.record.overdue != nil:
-		p.Reason = HealthNotReady
+		f.Reason = HealthNotReady
 		if t.record.overdue.Err == ErrWatchdog { //nolint:errorlint // it is one of two
-			p.Reason = HealthHeartbeatOverdue
+			f.Reason = HealthHeartbeatOverdue
 		}
-	case p.State == StateStopping, p.State.Ended():
+	case f.State == StateStopping:
 	case crashLoop(restarts, c.maxRestarts):
-		p.Reason = HealthCrashLoop
-		p.Detail = fmt.Sprintf("%d of %s restarts within %v", restarts, limitText(c.maxRestarts), c.window)
+		f.Reason = HealthCrashLoop
+	case failures >= 1 && f.State == StateBackoff, failures >= 2 && f.State == StateRunning:
+		f.Reason = HealthTaskFailing
 	case c.isAskedWhetherReady() && !t.readyLocked():
-		p.Reason = HealthNotReady
-		if p.State == StateWaiting {
-			p.Detail = waitingStatus
-		}
+		f.Reason = HealthNotReady
 	}
-	return p, ready, t.groupLocked()
+	return f
 }
 
-// isGone reports whether the critical task of that name is gone by now.
-func (m *Manager) isGone(name string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, gone := m.criticalExits[name]
-	return gone
+// reason is what was wrong with the task, which may have been stopped since.
+func (x criticalExit) reason() HealthReason {
+	switch x.err.(type) { //nolint:errorlint // it is one of ours, and not wrapped
+	case *GiveUpError:
+		return HealthGivenUp
+	case *StopTimeoutError:
+		return HealthStuck
+	case *doomError:
+		return HealthNotReady
+	default:
+		return HealthCompleted
+	}
+}
+
+// healthDetail says more of a problem of that reason.
+func (t *Task) healthDetail(reason HealthReason, now time.Time) string {
+	if reason == HealthNotReady {
+		return t.waitingStatus()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch p, c := t.record, t.config; {
+	case p == nil:
+	case reason == HealthCrashLoop:
+		return fmt.Sprintf("%d of %s restarts within %v", p.restarts.Count(now, c.window), limitText(c.maxRestarts), c.window)
+	case reason == HealthTaskFailing:
+		switch n, since := t.failingLocked(now); n {
+		case 0: // by now
+		case 1:
+			return "1 failure, at " + since.UTC().Format(time.RFC3339)
+		default:
+			return fmt.Sprintf("%d failures in a row since %s", n, since.UTC().Format(time.RFC3339))
+		}
+	}
+	return ""
 }
 
 // crashLoop is explained with HealthCrashLoop.

@@ -158,6 +158,8 @@ type modelTask struct {
 	nextRun                   time.Duration
 	lastErr, err              errorSet
 	lastErrAt                 time.Duration
+	inARow                    int // failures
+	failingSince              time.Duration
 	errRestarts               int
 }
 
@@ -331,7 +333,7 @@ func (m *model) healthView() healthView {
 		mustBeReady := t.o.critical || t.o.readiness > 0
 		ready := t.isReady()
 		_, gone := m.gone[name]
-		gone = gone && t.state != taskmanager.StateStopped
+		failures, _ := t.failing()
 		restarts := t.inWindow(m.now)
 		reason := taskmanager.HealthReason("")
 		switch {
@@ -344,18 +346,23 @@ func (m *model) healthView() healthView {
 			if t.late == isWatchdog {
 				reason = taskmanager.HealthHeartbeatOverdue
 			}
+		case t.state == taskmanager.StateCompleted && gone:
+			reason = taskmanager.HealthCompleted
+		case t.state == taskmanager.StateStopped && gone && m.gone[name]&isGiveUp != 0:
+			v.State = taskmanager.HealthFailing // it has waited for one that was given up: see compareHealth
+		case t.state == taskmanager.StateStopped && gone:
+			reason = taskmanager.HealthStuck
 		case t.state == taskmanager.StateStopping, t.state.Ended():
 		case restarts >= 3 && t.o.most == taskmanager.Unlimited,
 			restarts > 0 && t.o.most != taskmanager.Unlimited && 2*restarts >= t.o.most:
 			reason = taskmanager.HealthCrashLoop
+		case t.state == taskmanager.StateBackoff && failures > 0, t.state == taskmanager.StateRunning && failures > 1:
+			reason = taskmanager.HealthTaskFailing
 		case !ready && (mustBeReady || len(t.o.dependsOn) > 0):
 			reason = taskmanager.HealthNotReady
 		}
-		if reason == "" && gone {
-			reason = taskmanager.HealthCompleted
-		}
 		ended := t.state == taskmanager.StateCompleted || t.state == taskmanager.StateStopped
-		v.Ready = v.Ready && (!mustBeReady || ready || ended)
+		v.Ready = v.Ready && !gone && (!mustBeReady || ready || ended)
 		v.add(t)
 		if reason == "" {
 			continue
@@ -679,6 +686,9 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		m.back(t.name)
 	}
 	t.healthy = t.healthy || m.now >= m.health(t.name)
+	if t.hasRecovered() {
+		t.inARow = 0
+	}
 	asked := m.request(t)
 	switch {
 	case t.late != 0:
@@ -713,6 +723,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		m.endContext(t, err)
 	}
 	if err == 0 && t.o.policy != taskmanager.RestartAlways {
+		t.inARow = 0
 		m.end(t, taskmanager.StateCompleted, e)
 		return
 	}
@@ -758,7 +769,11 @@ func (m *model) judge(t *modelTask, e eventView) {
 
 func (t *modelTask) fails(now time.Duration, err errorSet) {
 	if err == 0 {
+		t.inARow = 0
 		return
+	}
+	if t.inARow++; t.inARow == 1 {
+		t.failingSince = now
 	}
 	t.counts.failures++
 	t.total.failures++
@@ -767,6 +782,17 @@ func (t *modelTask) fails(now time.Duration, err errorSet) {
 		t.total.panics++
 	}
 	t.lastErr, t.lastErrAt = err, now
+}
+
+// hasRecovered reports whether the latest run ends a row of failures.
+func (t *modelTask) hasRecovered() bool { return t.ready && t.model.now >= t.model.health(t.name) }
+
+// failing returns how many failures in a row there have been, and since when.
+func (t *modelTask) failing() (failures int, since time.Duration) {
+	if t.inARow == 0 || t.executing && t.hasRecovered() {
+		return 0, never
+	}
+	return t.inARow, t.failingSince
 }
 
 func (t *modelTask) inWindow(now time.Duration) int {
@@ -1117,6 +1143,7 @@ func (m *model) view(name string) (taskView, bool) {
 		InWindow: t.inWindow(m.now), Started: t.started, RunStarted: never, Next: never, Over: t.over,
 		LastErr: t.lastErr, LastErrAt: t.lastErrAt, Err: t.err, ErrRestarts: t.errRestarts,
 	}
+	v.InARow, v.FailingSince = t.failing()
 	if t.executing {
 		v.Executing, v.RunStarted, v.Uptime = 1, t.runStarted, m.now-t.runStarted
 	}

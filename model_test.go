@@ -70,7 +70,8 @@ func sightsAfter(examples int) []string {
 		sights = append(sights, state.String())
 	}
 	for _, reason := range []taskmanager.HealthReason{
-		taskmanager.HealthGivenUp, taskmanager.HealthCompleted, taskmanager.HealthStuck, taskmanager.HealthCrashLoop, taskmanager.HealthNotReady,
+		taskmanager.HealthGivenUp, taskmanager.HealthCompleted, taskmanager.HealthStuck, taskmanager.HealthCrashLoop,
+		taskmanager.HealthTaskFailing, taskmanager.HealthNotReady,
 	} {
 		sights = append(sights, "health "+string(reason))
 	}
@@ -651,10 +652,10 @@ type taskView struct {
 	State                                   taskmanager.State
 	Running, Ready, Done, Waits             bool
 	Runs, Restarts, Failures, Panics        uint64
-	InWindow, Executing                     int
+	InWindow, InARow, Executing             int
 	Started, RunStarted, Uptime, Next, Over time.Duration
 	LastErr                                 errorSet
-	LastErrAt                               time.Duration
+	LastErrAt, FailingSince                 time.Duration
 	Err                                     errorSet
 	ErrRestarts                             int
 	Causes                                  []errorSet // of the contexts of all runs
@@ -748,6 +749,9 @@ func (w *world) compareHealth(seen map[string]int) {
 	h := w.manager.Health()
 	got := healthView{State: h.State, Ready: h.Ready}
 	for _, p := range h.Problems {
+		if p.State == taskmanager.StateStopped && p.Reason == taskmanager.HealthNotReady {
+			continue // if the other one was critical, too, it may have been stopped before it has found whom it waits for in vain
+		}
 		got.Problems = append(got.Problems, fmt.Sprintf("%s %v: %s, critical: %v", p.Task, p.State, p.Reason, p.Critical))
 		seen["health "+string(p.Reason)]++
 	}
@@ -768,6 +772,7 @@ func (w *world) view(model *modelTask, m *taskmanager.Manager, t *taskmanager.Ta
 		State: s.State, Running: m.IsRunning(s.Name), Ready: s.Ready, Waits: strings.HasPrefix(s.Status, "waiting for "),
 		Runs: s.Runs, Restarts: s.Restarts, Failures: s.Failures, Panics: s.Panics, InWindow: s.RestartsInWindow,
 		Started: w.since(s.StartedAt), RunStarted: w.since(s.RunStartedAt), Uptime: s.Uptime, Next: w.since(s.NextRunAt), Over: w.since(s.EndedAt),
+		InARow: s.ConsecutiveFailures, FailingSince: w.since(s.FailingSince),
 		LastErr: errorsIn(s.LastError), LastErrAt: w.since(s.LastErrorAt), Err: errorsIn(t.Err()),
 	}
 	var gaveUp *taskmanager.GiveUpError

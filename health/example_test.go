@@ -36,3 +36,28 @@ func Example() {
 	// 200 {"state":"degraded","ready":false,"problems":[{"task":"gateway","state":"running","reason":"not ready"}]}
 	// 503 {"state":"degraded","ready":false,"problems":[{"task":"gateway","state":"running","reason":"not ready"}]}
 }
+
+// Readiness is asked of what requests need, and not of each consumer.
+func ExampleOnly() {
+	m, _ := taskmanager.New()
+	ready := health.Ready(m, health.Only("http"))
+
+	entered := make(chan struct{})
+	_, _ = m.StartTask("http", func(ctx context.Context) error {
+		close(entered)
+		<-ctx.Done()
+		return nil
+	})
+	_, _ = m.StartTask("partition 7", func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	}, taskmanager.WithReadiness(time.Minute)) // and it is not ready
+	<-entered
+
+	w := httptest.NewRecorder()
+	ready.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/readyz", http.NoBody))
+	fmt.Print(w.Code, " ", w.Body)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// 200 {"state":"ok","ready":true}
+}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -88,9 +90,99 @@ func TestMethods(t *testing.T) {
 
 func TestDefaultManager(t *testing.T) {
 	m := newManager(t)
-	h := health.Live(nil)
+	live, ready, only := health.Live(nil), health.Ready(nil), health.Ready(nil, health.Only("a"))
 	taskmanager.SetDefault(m)
 	defer taskmanager.SetDefault(nil)
 	end(t, m, "a", taskmanager.WithCritical())
-	assert.Equal(t, 503, request(h, http.MethodGet).Code)
+	for _, h := range []http.Handler{live, ready, only} {
+		w := request(h, http.MethodGet)
+		assert.Equal(t, 503, w.Code)
+		assert.Contains(t, w.Body.String(), "given up")
+	}
+}
+
+func park(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func TestOnly(t *testing.T) {
+	m := newManager(t)
+	for name, opts := range map[string][]taskmanager.TaskOption{"http": nil, "partition": {taskmanager.WithReadiness(1 << 62)}} {
+		entered := make(chan struct{})
+		_, err := m.StartTask(name, func(ctx context.Context) error { close(entered); return park(ctx) }, opts...)
+		require.NoError(t, err)
+		<-entered
+	}
+	inner := make(chan struct{})
+	group, err := m.StartTask("g", taskmanager.Group(func(g *taskmanager.Manager) error {
+		_, err := g.StartTask("consumer", func(ctx context.Context) error { close(inner); return park(ctx) })
+		return err
+	}))
+	require.NoError(t, err)
+	<-inner
+	for _, test := range []struct {
+		opts []health.Option
+		code int
+		body string
+	}{
+		{nil, 503, `{"state":"degraded","ready":false,"problems":[{"task":"partition","state":"running","reason":"not ready"}]}`},
+		{[]health.Option{health.Only("http")}, 200, `{"state":"ok","ready":true}`},
+		{[]health.Option{nil, health.Only("http"), health.Only("g/consumer")}, 200, `{"state":"ok","ready":true}`},
+		{[]health.Option{health.Only()}, 200, `{"state":"ok","ready":true}`},
+		{
+			[]health.Option{health.Only("http"), health.Only("partition")},
+			503,
+			`{"state":"degraded","ready":false,"problems":[{"task":"partition","state":"running","reason":"not ready"}]}`,
+		},
+		{
+			[]health.Option{health.Only("htpp")},
+			503,
+			`{"state":"degraded","ready":false,"problems":[{"task":"htpp","state":"waiting","reason":"not ready","detail":"no task has this name"}]}`,
+		},
+	} {
+		w := request(health.Ready(m, test.opts...), http.MethodGet)
+		assert.Equal(t, test.code, w.Code)
+		assert.JSONEq(t, test.body, w.Body.String())
+	}
+	require.NoError(t, group.Stop(t.Context()))
+	assert.Equal(t, 503, request(health.Ready(m, health.Only("g/consumer")), http.MethodGet).Code)
+	require.NoError(t, m.Shutdown(t.Context()))
+	assert.Equal(t, 503, request(health.Ready(m, health.Only()), http.MethodGet).Code)
+	assert.Equal(t, 200, request(health.Live(m), http.MethodGet).Code)
+}
+
+// The names are those at the call.
+func TestOnlyCopiesItsNames(t *testing.T) {
+	m := newManager(t)
+	names := []string{"nobody"}
+	h := health.Ready(m, health.Only(names...))
+	end(t, m, "a")
+	names[0] = "a"
+	assert.Contains(t, request(h, http.MethodGet).Body.String(), "nobody")
+}
+
+// However many tasks are not ready, an answer is short.
+func TestAnswersAreBounded(t *testing.T) {
+	m := newManager(t)
+	const n = 5000
+	var entered sync.WaitGroup
+	entered.Add(n)
+	for i := range n {
+		_, err := m.StartTask("consumer of partition "+strconv.Itoa(i), func(ctx context.Context) error {
+			entered.Done()
+			return park(ctx)
+		}, taskmanager.WithReadiness(1<<62))
+		require.NoError(t, err)
+	}
+	entered.Wait()
+	for _, h := range []http.Handler{health.Live(m), health.Ready(m)} {
+		body := request(h, http.MethodGet).Body
+		assert.Less(t, body.Len(), 10_000)
+		var counts struct {
+			Omitted int `json:"problems_omitted"`
+		}
+		require.NoError(t, json.Unmarshal(body.Bytes(), &counts))
+		assert.Equal(t, n-100, counts.Omitted)
+	}
 }
