@@ -29,8 +29,10 @@ type run struct {
 
 	// stage tells what the two fields after it hold. All three change with the task's mu held, stage
 	// last: whoever has loaded it may read them without mu.
-	stage  atomic.Uint32
-	cancel context.CancelCauseFunc // of the inner context
+	stage atomic.Uint32
+	// ineffectiveCalls are those of which the log has been warned already, be it in an earlier run: a sum of readyCall and heartbeatCall.
+	ineffectiveCalls atomic.Uint32
+	cancel           context.CancelCauseFunc // of the inner context
 	// inner is the inner context, or the cause of the end of a run that has none. One field for both
 	// keeps the Task small.
 	inner any
@@ -167,10 +169,8 @@ func (r *run) cause() error {
 // given to [WithContext], on the goroutine of whoever asks.
 func (r *run) Value(key any) any {
 	switch key {
-	case runKey{}:
+	case runKey{}, watchedRunKey{}: // it is not watched, and one of a task around the Manager is not asked
 		return r
-	case watchedRunKey{}:
-		return nil // and not that of a task around the Manager
 	}
 	if r.stage.Load() == withoutInner {
 		return (*taskContext)(r.task).Value(key)

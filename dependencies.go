@@ -54,9 +54,56 @@ func (d *driver) hold(c *readinessChange) {
 	t.mu.Unlock()
 	defer d.unpark()
 	d.checkDoomed()
+	if timer := t.watchUnstarted(); timer != nil {
+		defer timer.Stop()
+	}
 	select {
 	case <-c.happened:
 	case <-wake:
+	}
+}
+
+// unstartedAfter is how long a task waits for one that has not been started before the log says so. It may have a wrong name.
+const unstartedAfter = 10 * time.Second
+
+// watchUnstarted returns the timer of a warning that t, which begins to wait, waits for a task that has not been started; nil if all
+// have been.
+func (t *Task) watchUnstarted() *time.Timer {
+	if len(t.unstarted()) == 0 {
+		return nil
+	}
+	return time.AfterFunc(unstartedAfter, t.warnOfUnstarted)
+}
+
+// unstarted returns those of the names that t depends on which no task has.
+func (t *Task) unstarted() (names []string) {
+	for _, name := range t.config.dependsOn {
+		if _, ok := t.config.manager.Lookup(name); !ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// warnOfUnstarted warns of each task that t waits for, and that has not been started: of each once in a life of t.
+func (t *Task) warnOfUnstarted() {
+	names := t.unstarted()
+	t.mu.Lock()
+	if t.machine.phase != waiting {
+		names = nil // by now
+	}
+	x := t.lazyLocked()
+	names = slices.DeleteFunc(names, func(name string) bool { return x.warnedOf[name] })
+	for _, name := range names {
+		if x.warnedOf == nil {
+			x.warnedOf = make(map[string]bool)
+		}
+		x.warnedOf[name] = true
+	}
+	t.mu.Unlock()
+	for _, name := range names {
+		t.config.manager.bus.logAtLevelLater(slog.LevelWarn, "task waits for a task that has not been started",
+			slog.String("task", t.path()), slog.String("waits_for", name))
 	}
 }
 

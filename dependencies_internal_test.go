@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"runtime"
 	"sync/atomic"
@@ -391,3 +392,34 @@ func TestDependentThatBeginsIsNotDoomed(t *testing.T) {
 		assert.NoError(t, task.doomedLocked())
 	}
 }
+
+// A wait that has ended just as its timer fires is not warned of, and one that is warned of is so once.
+func TestDependenciesWarnOfAWaitThatHasEnded(t *testing.T) {
+	for p, want := range map[phase]int{waiting: 1, running: 0, stopped: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			lines := 0
+			m := quiet(WithLogger(slog.New(countingHandler{&lines})))
+			task := undriven(t, m, p)
+			task.config = &taskConfig{manager: m, dependsOn: []string{"nobody"}}
+			for range 2 {
+				task.warnOfUnstarted()
+				synctest.Wait()
+			}
+			assert.Equal(t, want, lines)
+		})
+	}
+}
+
+// A countingHandler counts the lines of a log.
+type countingHandler struct{ n *int }
+
+func (countingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h countingHandler) Handle(context.Context, slog.Record) error {
+	*h.n++
+	return nil
+}
+
+func (h countingHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h countingHandler) WithGroup(string) slog.Handler { return h }

@@ -825,27 +825,33 @@ func TestDependentsInEvents(t *testing.T) {
 				taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithReadiness(time.Minute))
 			start(t, m, "a", untilStopped, dependsOn("db"))
 		}, taskmanager.EventCompleted, dependents{}, ""},
-		"given up": {func(t *testing.T, m *taskmanager.Manager) {
-			start(t, m, "db", failAt(time.Second), once())
-			start(t, m, "runs", untilStopped, dependsOn("db"))
-			start(t, m, "not through one that runs", untilStopped, dependsOn("runs"))
-			start(t, m, "in backoff", failAt(999*time.Millisecond), dependsOn("db"))
-			start(t, m, "through one that doesn't", failAt(999*time.Millisecond), dependsOn("in backoff"))
-			start(t, m, "twice", untilStopped, dependsOn("db", "in backoff"))
-			start(t, m, "gone", boom, once(), dependsOn("db"))
-		}, taskmanager.EventGaveUp, dependents{[]string{"in backoff", "runs", "through one that doesn't", "twice"}, 4},
-			"in backoff, runs, through one that doesn't, twice"},
+		"given up": {
+			func(t *testing.T, m *taskmanager.Manager) {
+				start(t, m, "db", failAt(time.Second), once())
+				start(t, m, "runs", untilStopped, dependsOn("db"))
+				start(t, m, "not through one that runs", untilStopped, dependsOn("runs"))
+				start(t, m, "in backoff", failAt(999*time.Millisecond), dependsOn("db"))
+				start(t, m, "through one that doesn't", failAt(999*time.Millisecond), dependsOn("in backoff"))
+				start(t, m, "twice", untilStopped, dependsOn("db", "in backoff"))
+				start(t, m, "gone", boom, once(), dependsOn("db"))
+			}, taskmanager.EventGaveUp,
+			dependents{[]string{"in backoff", "runs", "through one that doesn't", "twice"}, 4},
+			"in backoff, runs, through one that doesn't, twice",
+		},
 		"given up by a policy": {func(t *testing.T, m *taskmanager.Manager) {
 			start(t, m, "db", failAt(time.Second), (&script{delays: []time.Duration{backoff.Stop}}).option())
 			start(t, m, "a", untilStopped, dependsOn("db"))
 		}, taskmanager.EventGaveUp, dependents{[]string{"a"}, 1}, "a"},
-		"many": {func(t *testing.T, m *taskmanager.Manager) {
-			start(t, m, "db", failAt(time.Second), once())
-			for i := range 1000 {
-				start(t, m, fmt.Sprintf("t%03d", 999-i), untilStopped, dependsOn("db"))
-			}
-		}, taskmanager.EventGaveUp, dependents{[]string{"t000", "t001", "t002", "t003", "t004", "t005", "t006", "t007", "t008", "t009"}, 1000},
-			"t000, t001, t002, t003, t004, t005, t006, t007, t008, t009 and 990 more"},
+		"many": {
+			func(t *testing.T, m *taskmanager.Manager) {
+				start(t, m, "db", failAt(time.Second), once())
+				for i := range 1000 {
+					start(t, m, fmt.Sprintf("t%03d", 999-i), untilStopped, dependsOn("db"))
+				}
+			}, taskmanager.EventGaveUp,
+			dependents{[]string{"t000", "t001", "t002", "t003", "t004", "t005", "t006", "t007", "t008", "t009"}, 1000},
+			"t000, t001, t002, t003, t004, t005, t006, t007, t008, t009 and 990 more",
+		},
 		"stuck": {func(t *testing.T, m *taskmanager.Manager) {
 			start(t, m, "db", slowToStop(time.Minute))
 			start(t, m, "a", untilStopped, dependsOn("db"))
@@ -897,6 +903,66 @@ func TestDependentsInEventsOfAGroup(t *testing.T) {
 		require.Len(t, gaveUp, 1)
 		assert.Equal(t, []string{"g/a"}, gaveUp[0].Dependents)
 	})
+}
+
+// One that waits for a task that nobody has started, whose name may be wrong, says so after ten seconds: once for each name.
+func TestDependencyThatIsNotStartedIsNamedInTheLog(t *testing.T) {
+	const text = "WARN task waits for a task that has not been started | "
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+		before := goroutines()
+		a := start(t, m, "a", untilStopped, dependsOn("late", "dbb", "databse"))
+		start(t, m, "late", readyAfter(time.Hour), taskmanager.WithReadiness(2*time.Hour))
+		start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			start(t, g, "b", untilStopped, dependsOn("a")) // which is not in its group
+			return nil
+		}))
+		assert.Equal(t, before+4, goroutines(), "one for each task")
+		time.Sleep(10*time.Second - 1)
+		synctest.Wait()
+		require.Empty(t, lines.got())
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		want := []string{text + "task=a waits_for=dbb", text + "task=a waits_for=databse", text + "task=g/b waits_for=a"}
+		assert.ElementsMatch(t, want, lines.got())
+		assert.Equal(t, before+4, goroutines())
+		time.Sleep(time.Hour) // late is ready, and a begins to wait for another one
+		require.NoError(t, a.Restart(t.Context()))
+		time.Sleep(time.Hour)
+		assert.Len(t, lines.got(), 3, "once")
+	})
+	// Nothing of that if they have been started by then, be it that they fail, or if the task does not wait any more.
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+		for _, name := range []string{"on time", "failed", "not ready"} {
+			start(t, m, "waits for "+name, untilStopped, dependsOn(name))
+		}
+		stopped := start(t, m, "is stopped", untilStopped, dependsOn("nobody"))
+		time.Sleep(10*time.Second - 1)
+		start(t, m, "on time", untilStopped)
+		start(t, m, "failed", boom, taskmanager.WithReadiness(time.Minute), once())
+		start(t, m, "not ready", untilStopped, taskmanager.WithReadiness(time.Hour))
+		require.NoError(t, stopped.Stop(t.Context()))
+		time.Sleep(time.Minute)
+		assert.Empty(t, lines.about("has not been started"))
+	})
+}
+
+// A task that has waited for one that nobody has started leaves no timer, by which its memory would be kept for a while.
+func TestDependenciesLeaveNoTimers_Promise2(t *testing.T) {
+	oneThread(t)
+	m := newManager(t, taskmanager.WithHistory(0))
+	round := func() {
+		for range 10_000 {
+			task := start(t, m, "a", untilStopped, dependsOn("nobody"))
+			runtime.Gosched() // until it waits
+			require.NoError(t, task.Stop(t.Context()))
+		}
+	}
+	round()
+	assert.Less(t, heapOf(round), int64(1<<20), "bytes after 10,000 waits")
 }
 
 // Counterexamples that the model has found, each in its shortest form.

@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,28 +12,37 @@ import (
 
 // Ready says that the run whose body was given ctx is ready (see [WithReadiness]). It does nothing
 // when said twice, for a run that is over or about to end, for a task without WithReadiness, which
-// is ready as soon as it runs, and for any other context, nil included.
+// is ready as soon as it runs, and of which the log warns once, and for any other context, nil
+// included.
 func Ready(ctx context.Context) {
-	if w := watchedRunOf(ctx); w != nil {
-		w.setReady()
+	w, r := watchedOrRunOf(ctx)
+	if w == nil || w.task.config.readiness == 0 {
+		r.warnOfNoEffect(readyCall)
+		return
 	}
+	w.setReady()
 }
 
 // Heartbeat says that the run whose body was given ctx makes progress (see [WithWatchdog]). It may
 // be called from any goroutine of the body, and is cheap enough for an inner loop. It does nothing
-// for a run that is over, for a task without WithWatchdog, and for any other context, nil included.
+// for a run that is over, for a task without WithWatchdog, of which the log warns once, and for any
+// other context, nil included.
 func Heartbeat(ctx context.Context) {
-	if w := watchedRunOf(ctx); w != nil {
-		w.due.Store(int64(time.Since(w.started) + w.watchdogPeriod()))
+	w, r := watchedOrRunOf(ctx)
+	if w == nil || w.task.config.watchdog == 0 {
+		r.warnOfNoEffect(heartbeatCall)
+		return
 	}
+	w.due.Store(int64(time.Since(w.started) + w.watchdogPeriod()))
 }
 
 // HeartbeatWithin is a Heartbeat that announces the next one within d, in place of the time that was
 // given to [WithWatchdog]: for a step that may take longer. That one then counts as any other; of
 // several goroutines, the last to call decides. A d that is not positive makes it a Heartbeat.
 func HeartbeatWithin(ctx context.Context, d time.Duration) {
-	w := watchedRunOf(ctx)
-	if w == nil {
+	w, r := watchedOrRunOf(ctx)
+	if w == nil || w.task.config.watchdog == 0 {
+		r.warnOfNoEffect(heartbeatCall)
 		return
 	}
 	if d <= 0 {
@@ -46,6 +56,35 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 		w.expected = time.Since(w.started) + wait
 		w.watchdog.Reset(wait)
 	}
+}
+
+// What a body may call in vain.
+const (
+	readyCall     uint32 = 1 << iota // Ready without WithReadiness
+	heartbeatCall                    // Heartbeat without WithWatchdog
+)
+
+// warnOfNoEffect has the log warn, once in a life of the task, that its body has called something in vain. r is nil if it was not the
+// body of a task.
+func (r *run) warnOfNoEffect(call uint32) {
+	if r == nil || r.ineffectiveCalls.Load()&call != 0 {
+		return
+	}
+	r.ineffectiveCalls.Or(call)
+	t := r.task
+	t.mu.Lock()
+	x := t.lazyLocked()
+	warned := x.ineffectiveCalls&call != 0
+	x.ineffectiveCalls |= call
+	t.mu.Unlock()
+	if warned {
+		return
+	}
+	message := "Ready has no effect: the task has no WithReadiness"
+	if call == heartbeatCall {
+		message = "Heartbeat has no effect: the task has no WithWatchdog"
+	}
+	t.config.manager.bus.logAtLevelLater(slog.LevelWarn, message, slog.String("task", t.path()))
 }
 
 // An OverdueError is the failure of a run that was canceled because its body had not called
@@ -90,14 +129,27 @@ func (w *watchedRun) Value(key any) any {
 }
 
 func watchedRunOf(ctx context.Context) *watchedRun {
+	w, _ := watchedOrRunOf(ctx)
+	return w
+}
+
+// watchedOrRunOf returns the run whose body was given ctx, and, if it is watched, what watches it. It asks ctx once.
+func watchedOrRunOf(ctx context.Context) (*watchedRun, *run) {
 	switch c := ctx.(type) {
 	case nil:
-		return nil
+		return nil, nil
 	case *watchedRun:
-		return c
+		return c, c.run
+	case *run:
+		return nil, c
 	}
-	w, _ := ctx.Value(watchedRunKey{}).(*watchedRun)
-	return w
+	switch v := ctx.Value(watchedRunKey{}).(type) {
+	case *watchedRun:
+		return v, v.run
+	case *run:
+		return nil, v
+	}
+	return nil, nil
 }
 
 // watched returns a body that watches over body.
@@ -153,7 +205,7 @@ func (w *watchedRun) setReady() {
 	t := w.task
 	n := decision{now: time.Now()}
 	t.mu.Lock()
-	if w.ready || t.config.readiness == 0 || t.run != w.run || t.machine.phase != running {
+	if w.ready || t.run != w.run || t.machine.phase != running {
 		t.mu.Unlock()
 		return
 	}

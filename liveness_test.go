@@ -907,3 +907,77 @@ func TestWatchdogOfABodyThatPanicsWithTheCause(t *testing.T) {
 		assert.EqualValues(t, 1, task.Stats().Panics)
 	})
 }
+
+// What a body calls in vain is in the log: once for a task, however often it is called and in however many runs.
+func TestLivenessCallsThatHaveNoEffect(t *testing.T) {
+	const (
+		ready     = "WARN Ready has no effect: the task has no WithReadiness | task=a"
+		heartbeat = "WARN Heartbeat has no effect: the task has no WithWatchdog | task=a"
+	)
+	readiness, watchdog := taskmanager.WithReadiness(time.Hour), taskmanager.WithWatchdog(time.Hour)
+	within := func(ctx context.Context) { taskmanager.HeartbeatWithin(ctx, time.Minute) }
+	for name, test := range map[string]struct {
+		call func(ctx context.Context)
+		opts []taskmanager.TaskOption
+		want []string
+	}{
+		"Ready":                        {taskmanager.Ready, nil, []string{ready}},
+		"Ready, with a watchdog":       {taskmanager.Ready, []taskmanager.TaskOption{watchdog}, []string{ready}},
+		"Ready, as it is meant":        {taskmanager.Ready, []taskmanager.TaskOption{readiness}, nil},
+		"Heartbeat":                    {taskmanager.Heartbeat, nil, []string{heartbeat}},
+		"Heartbeat, with readiness":    {taskmanager.Heartbeat, []taskmanager.TaskOption{readiness}, []string{heartbeat}},
+		"Heartbeat, as it is meant":    {taskmanager.Heartbeat, []taskmanager.TaskOption{watchdog}, nil},
+		"HeartbeatWithin":              {within, nil, []string{heartbeat}},
+		"HeartbeatWithin, with ready":  {within, []taskmanager.TaskOption{readiness}, []string{heartbeat}},
+		"HeartbeatWithin, as it meant": {within, []taskmanager.TaskOption{watchdog}, nil},
+		"all": {func(ctx context.Context) {
+			taskmanager.Ready(ctx)
+			taskmanager.Heartbeat(withValue(ctx))
+			within(ctx)
+		}, nil, []string{ready, heartbeat}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, exact(taskmanager.WithLogger(slog.New(lines)))...)
+				start(t, m, "a", func(ctx context.Context) error {
+					for range 1000 {
+						test.call(ctx)
+					}
+					return failAfter(time.Second)(ctx)
+				}, test.opts...)
+				time.Sleep(5 * time.Second)
+				assert.ElementsMatch(t, test.want, lines.about("no effect"))
+			})
+		})
+	}
+	t.Run("of a task in a group, and of nobody", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			lines := newLines(slog.LevelInfo)
+			m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+			taskmanager.Ready(t.Context())
+			taskmanager.Heartbeat(t.Context())
+			start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+				start(t, g, "a", func(ctx context.Context) error { taskmanager.Heartbeat(ctx); return untilStopped(ctx) })
+				return nil
+			}), watchdog)
+			start(t, m, "each minute", taskmanager.Every(time.Minute, func(context.Context) error { return nil }), readiness)
+			time.Sleep(time.Hour - 1)
+			assert.Equal(t, []string{"WARN Heartbeat has no effect: the task has no WithWatchdog | task=g/a"}, lines.about("no effect"))
+		})
+	})
+}
+
+// The log's handler may hang with such a line: the body goes on, and so does everybody else.
+func TestLivenessCallsThatHaveNoEffectWaitForNobody_Promise4(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		m := mustNew(t, slowLog("Ready has no effect: the task has no WithReadiness", func() { <-hang }))
+		other := start(t, m, "other", untilStopped)
+		task := start(t, m, "a", func(ctx context.Context) error { taskmanager.Ready(ctx); return nil })
+		require.NoError(t, task.Wait(t.Context()))
+		require.NoError(t, other.Stop(t.Context()))
+		close(hang)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}

@@ -157,9 +157,10 @@ func WithWatchdog(d time.Duration) TaskOption {
 }
 
 // WithDependsOn has each run of the task, be it the first or a restart, wait until the tasks of
-// those names are ready (see [WithReadiness]) or have completed. They may be started later; one
-// that has completed before the task was started counts if it is remembered (see [WithHistory]), and
-// is remembered from then on for as long as the task is.
+// those names are ready (see [WithReadiness]) or have completed. They may be started later: of one
+// that has not been when the task has waited for 10 s the log warns once. One that has completed
+// before the task was started counts if it is remembered (see [WithHistory]), and is remembered from
+// then on for as long as the task is.
 // StopAll, Shutdown and the end of the parent context stop the task before them; [Manager.StopAll]
 // says how they share a deadline.
 //

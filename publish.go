@@ -166,6 +166,11 @@ type line struct {
 
 // logLater has an error logged, after the lines that wait, and returns at once. It is pending until then.
 func (b *eventBus) logLater(message string, attrs ...slog.Attr) {
+	b.logAtLevelLater(slog.LevelError, message, attrs...)
+}
+
+// logAtLevelLater is logLater for a line of that level.
+func (b *eventBus) logAtLevelLater(level slog.Level, message string, attrs ...slog.Attr) {
 	if b.manager != "" {
 		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
 	}
@@ -177,7 +182,7 @@ func (b *eventBus) logLater(message string, attrs ...slog.Attr) {
 		return
 	}
 	b.pending.Add()
-	q.waiting = append(q.waiting, line{slog.LevelError, message, attrs})
+	q.waiting = append(q.waiting, line{level, message, attrs})
 	if !q.writing {
 		q.writing = true
 		go b.writeLines()

@@ -158,7 +158,7 @@ func waitForPass(ctx context.Context, d time.Duration, due time.Time) {
 	}
 	setNextPass(ctx, due.UnixNano())
 	defer setNextPass(ctx, 0)
-	if w := watchedRunOf(ctx); w != nil {
+	if w := watchedRunOf(ctx); w != nil && w.watchdogPeriod() > 0 {
 		HeartbeatWithin(ctx, min(d, maxDelay)+w.watchdogPeriod()) // to wait is no hang
 	}
 	timer := time.NewTimer(d)

@@ -57,6 +57,7 @@ func TestStatsAfterAJumpOfTheWallClock(t *testing.T) {
 // What a task takes that has failed, beside its Task.
 func TestStatsOfFailuresAreSmall(t *testing.T) {
 	assert.LessOrEqual(t, unsafe.Sizeof(record{}), uintptr(320))
+	assert.LessOrEqual(t, unsafe.Sizeof(lazyFields{}), uintptr(128))
 }
 
 // The count of failures in a row ends where an int may.

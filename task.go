@@ -80,8 +80,11 @@ type lazyFields struct {
 	lines      []occurrence // to be logged by whoever is with the log's handler, or comes there next
 	wake       chan struct{}
 	parked     bool // the driver waits for wake, and maybe for other things
-	inPasses   bool // the latest run makes passes, by which it is judged whether it is healthy
 	clogged    bool // it waits, or will when its delay is over, because too many lines do
+	inPasses   bool // the latest run makes passes, by which it is judged whether it is healthy
+
+	ineffectiveCalls uint32          // of which the log has warned, as in run.ineffectiveCalls
+	warnedOf         map[string]bool // likewise, of those that the task has waited for and that had not been started, by name
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
