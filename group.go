@@ -57,7 +57,9 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 	defer func() {
 		if !ran {
 			// What start has started is stopped, however it has ended; also if somebody else is about to stop it.
-			left := m.shutdownTasks(context.WithoutCancel(ctx))
+			bounded, cancel := m.boundShutdown(context.WithoutCancel(ctx))
+			defer cancel()
+			left := m.shutdownTasks(bounded)
 			err = errors.Join(err, left)
 			leaveBehind(ctx, left) // err is nobody's if start has not returned
 		}

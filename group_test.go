@@ -1333,3 +1333,73 @@ func TestGroupWithoutAManagerReportsWhatWaits(t *testing.T) {
 		assert.EqualValues(t, 3, reporter.sum())
 	})
 }
+
+// The bound of Run's shutdown holds for the stops within a group, however it ends; its own stop has the deadline of whoever asks for it.
+func TestGroupWithAShutdownTimeout(t *testing.T) {
+	const s = time.Second
+	for name, test := range map[string]struct {
+		start   error                                                                     // what the group's start returns
+		end     func(t *testing.T, m *taskmanager.Manager, fail context.CancelFunc) error // ends the group
+		wait    time.Duration
+		outcome taskmanager.State
+	}{
+		"a critical task fails": {nil, func(_ *testing.T, m *taskmanager.Manager, fail context.CancelFunc) error {
+			fail()
+			group, _ := m.Lookup("group")
+			return group.Wait(context.Background())
+		}, 6 * s, taskmanager.StateFailed},
+		"its start fails": {errWhy, func(_ *testing.T, m *taskmanager.Manager, _ context.CancelFunc) error {
+			group, _ := m.Lookup("group")
+			return group.Wait(context.Background())
+		}, 6 * s, taskmanager.StateFailed},
+		"it is stopped": {nil, func(t *testing.T, m *taskmanager.Manager, _ context.CancelFunc) error {
+			return m.StopTask(t.Context(), "group")
+		}, 30 * s, taskmanager.StateStuck},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithStopTimeout(30*s))
+				events := m.Subscribe(t.Context())
+				failing, fail := context.WithCancel(t.Context())
+				release := make(chan struct{})
+				began := time.Now().Add(s)
+				group := start(t, m, "group", taskmanager.Group(func(g *taskmanager.Manager) error {
+					start(t, g, "a", ignoring(release))
+					start(t, g, "b", ignoring(release), dependsOn("a"))
+					start(t, g, "c", ignoring(release), dependsOn("b"))
+					start(t, g, "vital", func(ctx context.Context) error {
+						select {
+						case <-failing.Done():
+							return errBoom
+						case <-ctx.Done():
+							return nil
+						}
+					}, critical, noRestart)
+					time.Sleep(s) // until all run
+					return test.start
+				}, silently(), taskmanager.WithStopTimeout(20*s), taskmanager.WithShutdownTimeout(6*s)))
+				if test.start == nil {
+					time.Sleep(s)
+					synctest.Wait()
+				}
+				err := test.end(t, m, fail)
+				took(t, test.wait, began)
+				assert.Equal(t, test.outcome, group.State())
+				if test.outcome == taskmanager.StateFailed {
+					asStuck(t, err, "c", 2*s)
+				} else {
+					asStuck(t, err, "group", 30*s)
+				}
+				var stuck []string
+				for _, e := range ofKind(taskmanager.EventStuck, pending(events)) {
+					stuck = append(stuck, fmt.Sprint(e.Task, " ", e.Time.Sub(began)))
+				}
+				assert.Subset(t, stuck, []string{"group/c 2s", "group/b 4s", "group/a 6s"})
+				close(release)
+				fail()
+				<-group.Done()
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}

@@ -259,6 +259,25 @@ func WithContext(ctx context.Context) Option {
 	})
 }
 
+// WithShutdownTimeout bounds the shutdown that [Manager.Run] makes, as a deadline of its context bounds [Manager.Shutdown]: the
+// tasks have d to stop, none more than its stop timeout, and those of a chain of dependencies share it; the log and the reports
+// have what is left, and a second at least. So Run returns within d, or little more than a second later where tasks have used
+// up all of it.
+//
+// The default is no such bound, for it would cut a stop timeout short that was asked for by name: the stop timeouts bound the
+// tasks, those of a chain one after the other, and 5 seconds bound the log and the reports. Where somebody else ends the process
+// after a while, as Kubernetes does after 30 seconds, d should be some seconds less than that. To call Shutdown is to choose a
+// deadline, which this option does not change.
+//
+// In a [Group] it bounds how long the tasks have to stop when the run of the group ends. Whether the group itself stops in time
+// is judged by its own stop timeout, and by the deadline of whoever stops it, so d should be less than those.
+func WithShutdownTimeout(d time.Duration) Option {
+	return managerOption("WithShutdownTimeout", d, func(c *config) string {
+		c.shutdownTimeout = d
+		return reasonUnless(d > 0, "must be positive")
+	})
+}
+
 // WithHistory sets how many completed and stopped tasks are remembered, for Lookup, Tasks, Stats and
 // RestartTask. Beyond it, the one that ended first is forgotten.
 //
@@ -308,19 +327,20 @@ type taskConfig struct {
 
 // config is the configuration of a Manager.
 type config struct {
-	task          taskConfig // the default for its tasks
-	restartLimit  rate.Limit
-	restartBurst  int
-	reporter      Reporter
-	reportLimit   rate.Limit
-	reportBurst   int
-	logger        *slog.Logger // nil: slog.Default()
-	ctx           context.Context
-	parentManager *Manager // of a group: the Manager around it; otherwise nil
-	groupTask     *Task    // of a group: the task whose body it is; otherwise nil
-	prefix        string   // of a group: the path of its tasks, up to their names
-	history       int
-	name          string
+	task            taskConfig // the default for its tasks
+	restartLimit    rate.Limit
+	restartBurst    int
+	reporter        Reporter
+	reportLimit     rate.Limit
+	reportBurst     int
+	logger          *slog.Logger // nil: slog.Default()
+	ctx             context.Context
+	parentManager   *Manager // of a group: the Manager around it; otherwise nil
+	groupTask       *Task    // of a group: the task whose body it is; otherwise nil
+	prefix          string   // of a group: the path of its tasks, up to their names
+	history         int
+	name            string
+	shutdownTimeout time.Duration // of Run; 0: none
 }
 
 // newConfig holds every default.

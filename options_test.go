@@ -74,6 +74,8 @@ func refusedManagerOptions() []refusal[taskmanager.Option] {
 		refused(taskmanager.WithLogger(nil), "WithLogger", "nil", "must not be nil", "WithLogger(nil)"),
 		refused(taskmanager.WithContext(noContext), "WithContext", "nil", "must not be nil", "WithContext(nil)"),
 		refused(taskmanager.WithHistory(-1), "WithHistory", -1, "must be 0 or more", "WithHistory(-1)"),
+		refused(taskmanager.WithShutdownTimeout(0), "WithShutdownTimeout", time.Duration(0), "must be positive", "WithShutdownTimeout(0s)"),
+		refused(taskmanager.WithShutdownTimeout(-1), "WithShutdownTimeout", time.Duration(-1), "must be positive", "WithShutdownTimeout(-1ns)"),
 		refused(taskmanager.WithName("a\nb"), "WithName", "a\nb", "must not contain control characters", `WithName("a\nb")`),
 		refused(taskmanager.WithName("a\xff"), "WithName", "a\xff", "must be valid UTF-8", `WithName("a\xff")`),
 		refused(taskmanager.WithName(long), "WithName", long, "must have 1 to 255 bytes, and has 256", `WithName("`+long[:80]+`" and 176 bytes more)`),
@@ -232,6 +234,8 @@ func TestOptionsOfAManagerAreNoTaskOptions(t *testing.T) {
 		"WithContext":      taskmanager.WithContext(context.Background()),
 		"WithHistory":      taskmanager.WithHistory(1),
 		"WithName":         taskmanager.WithName("m"),
+
+		"WithShutdownTimeout": taskmanager.WithShutdownTimeout(time.Second),
 	} {
 		_, is := o.(taskmanager.TaskOption)
 		assert.False(t, is, name)

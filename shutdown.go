@@ -82,7 +82,7 @@ func (m *Manager) onParentDone() {
 // Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until
 // somebody else shuts the Manager down; then it shuts the Manager down itself.
 //
-// It returns what Shutdown returns without a deadline, joined with the [*GiveUpError] of each
+// It returns what Shutdown returns, which has the deadline that [WithShutdownTimeout] sets and otherwise none, joined with the [*GiveUpError] of each
 // critical task that was given up, and the [*StopTimeoutError] of one that is stuck after a missed
 // heartbeat or because it was not ready in time, before or meanwhile. ctx being done is no error,
 // nor is the end of the parent context, whose tasks Run waits for. After Shutdown or the end of a Run
@@ -118,8 +118,18 @@ func (m *Manager) runUntil(ctx context.Context, shutdown func(context.Context) e
 	case <-quit:
 	case <-m.parent.done:
 	}
+	own, cancel := m.boundShutdown(own)
+	defer cancel()
 	err := shutdown(own)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return joinErrors(append(m.criticalErrorsLocked(), err))
+}
+
+// boundShutdown returns ctx with the deadline that a shutdown has which begins now.
+func (m *Manager) boundShutdown(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d := m.config.shutdownTimeout; d > 0 {
+		return context.WithTimeout(ctx, d)
+	}
+	return ctx, func() {}
 }

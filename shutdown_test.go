@@ -358,3 +358,89 @@ func TestRunFromInsideATask(t *testing.T) {
 		assert.Equal(t, taskmanager.StateStopped, caller.State())
 	})
 }
+
+// All of a shutdown that Run makes has the one deadline, which a chain of dependencies shares, whatever Run ends for.
+func TestRunIsBoundedByItsShutdownTimeout(t *testing.T) {
+	const s = time.Second
+	for name, end := range map[string]func(t *testing.T, m *taskmanager.Manager, cancel, cancelParent func()){
+		"context": func(_ *testing.T, _ *taskmanager.Manager, cancel, _ func()) { cancel() },
+		"critical task": func(t *testing.T, m *taskmanager.Manager, _, _ func()) {
+			start(t, m, "vital", boom, critical, noRestart)
+		},
+		"parent": func(_ *testing.T, _ *taskmanager.Manager, _, cancelParent func()) { cancelParent() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancelParent := context.WithCancel(t.Context())
+				m := mustNew(t, taskmanager.WithStopTimeout(20*s), taskmanager.WithShutdownTimeout(6*s), taskmanager.WithContext(parent))
+				release := make(chan struct{})
+				log := newStopLog()
+				chain(t, m, func(string) taskmanager.TaskFunc { return log.deaf(release) })
+				log.begin()
+				r, cancel := goRun(t, m)
+				r.lives(t)
+				end(t, m, cancel, cancelParent)
+				err := r.err(t, 6*s)
+				for _, name := range []string{"a", "b", "c"} {
+					require.ErrorContains(t, err, fmt.Sprintf("task %q did not stop within 2s", name))
+				}
+				assert.Equal(t, times{"c": 0, "b": 2 * s, "a": 4 * s, "e": 0}, log.times())
+				close(release)
+				cancel()
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+	t.Run("none by default", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := mustNew(t, taskmanager.WithStopTimeout(20*s))
+			release := make(chan struct{})
+			log := newStopLog()
+			chain(t, m, func(string) taskmanager.TaskFunc { return log.deaf(release) })
+			log.begin()
+			r, cancel := goRun(t, m)
+			cancel()
+			asStuck(t, r.err(t, 60*s), "c", 20*s)
+			assert.Equal(t, times{"c": 0, "b": 20 * s, "a": 40 * s, "e": 0}, log.times())
+			close(release)
+		})
+	})
+}
+
+// What the tasks leave of it is for the log and the reports, a second at least. It is nothing to who calls Shutdown.
+func TestRunHasTheRestOfItsShutdownTimeoutForReports(t *testing.T) {
+	const s = time.Second
+	for name, test := range map[string]struct {
+		stops    time.Duration // how long the task needs
+		took     time.Duration
+		shutdown bool
+	}{
+		"a task that stops": {2 * s, 8 * s, false},
+		"one that doesn't":  {time.Minute, 9 * s, false},
+		"Shutdown":          {2 * s, 7 * s, true}, // 5 s for what waits, as without the option
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithStopTimeout(20*s), taskmanager.WithShutdownTimeout(8*s),
+					taskmanager.WithReporter(taskmanager.ReporterFunc(func(ctx context.Context, _ taskmanager.Event) error {
+						<-ctx.Done()
+						time.Sleep(time.Hour)
+						return nil
+					})))
+				start(t, m, "bad", boom, once())
+				start(t, m, "slow", slowToStop(test.stops))
+				synctest.Wait()
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				run := m.Run
+				if test.shutdown {
+					run, ctx = m.Shutdown, context.WithoutCancel(ctx)
+				}
+				began := time.Now()
+				_ = run(ctx)
+				took(t, test.took, began)
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}
