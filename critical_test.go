@@ -163,19 +163,85 @@ func TestCriticalTaskIsGoneBeforeRun(t *testing.T) {
 	})
 }
 
+// completesAfter returns a body that is done when it has run for d, whatever is asked of it.
+func completesAfter(d time.Duration) taskmanager.TaskFunc {
+	return func(context.Context) error {
+		time.Sleep(d)
+		return nil
+	}
+}
+
+// A critical task that has completed is gone, and Run says so: a main that exits with 0 would not be started again.
 func TestCriticalTaskCompletes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		start(t, m, "job", func(context.Context) error {
-			time.Sleep(time.Second)
-			return nil
-		}, critical)
-		other := start(t, m, "other", slowToStop(time.Second))
-		r, cancel := goRun(t, m)
-		defer cancel()
-		require.NoError(t, r.err(t, 2*time.Second))
-		assert.Equal(t, taskmanager.StateStopped, other.State())
+	const s = time.Second
+	t.Run("during Run", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			start(t, m, "job", completesAfter(s), critical)
+			other := start(t, m, "other", slowToStop(s))
+			r, cancel := goRun(t, m)
+			defer cancel()
+			err := r.err(t, 2*s)
+			require.EqualError(t, err, `taskmanager: critical task "job" has completed`)
+			require.ErrorIs(t, err, taskmanager.ErrCriticalCompleted)
+			assert.Equal(t, taskmanager.StateStopped, other.State())
+		})
 	})
+	t.Run("before Run", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			start(t, m, "first", completesAfter(s), critical)
+			start(t, m, "second", completesAfter(2*s), critical)
+			time.Sleep(time.Minute)
+			r, cancel := goRun(t, m)
+			defer cancel()
+			require.EqualError(t, r.err(t, 0), "taskmanager: critical task \"first\" has completed\ntaskmanager: critical task \"second\" has completed")
+		})
+	})
+	// A consumer that is done when its producer has stopped completes before its turn to be stopped. Nobody misses it.
+	for name, end := range map[string]func(m *taskmanager.Manager, cancel func()){
+		"during a shutdown":             func(_ *taskmanager.Manager, cancel func()) { cancel() },
+		"during a shutdown by Shutdown": func(m *taskmanager.Manager, _ func()) { _ = m.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				stopped := make(chan struct{})
+				consumer := start(t, m, "consumer", func(context.Context) error {
+					<-stopped
+					return nil
+				}, critical)
+				synctest.Wait()
+				start(t, m, "producer", func(ctx context.Context) error {
+					<-ctx.Done()
+					close(stopped)
+					time.Sleep(s)
+					return nil
+				}, dependsOn("consumer"))
+				r, cancel := goRun(t, m)
+				defer cancel()
+				r.lives(t)
+				end(m, cancel)
+				require.NoError(t, r.err(t, s))
+				assert.Equal(t, taskmanager.StateCompleted, consumer.State())
+			})
+		})
+	}
+}
+
+// Critical tasks beyond those that are remembered are told by their number.
+func TestCriticalTasksThatHaveCompletedAndAreForgotten(t *testing.T) {
+	m := mustNew(t, critical)
+	const remembered, more = 10_000, 3
+	for i := range remembered + more {
+		require.NoError(t, start(t, m, fmt.Sprint(i), completesAfter(0)).Wait(t.Context()))
+	}
+	for i := range remembered {
+		require.NoError(t, m.RestartTask(t.Context(), fmt.Sprint(more+i)))
+	}
+	err := m.Run(t.Context())
+	require.ErrorIs(t, err, taskmanager.ErrCriticalCompleted)
+	require.ErrorContains(t, err, "taskmanager: critical task has completed: 3 more of them, which have been forgotten")
 }
 
 // What somebody has asked for is no reason to end, and neither is a failure that is followed by a restart.

@@ -37,6 +37,10 @@ var (
 	// ErrTooManyRestarts is what a [*GiveUpError] is if the task used up its restarts.
 	ErrTooManyRestarts = errors.New("taskmanager: too many restarts")
 
+	// ErrCriticalCompleted is why Run has ended if a critical task has completed (see [WithCritical]): its body returned nil,
+	// and nobody had asked it to.
+	ErrCriticalCompleted = errors.New("taskmanager: critical task has completed")
+
 	// ErrReporterClosed is returned by a [Reporter] that will never deliver anything again.
 	ErrReporterClosed = errors.New("taskmanager: reporter is closed")
 
@@ -205,6 +209,15 @@ func (e *StopTimeoutError) Error() string {
 	return text
 }
 
+// A criticalCompletedError is ErrCriticalCompleted, of the task of that name.
+type criticalCompletedError struct{ task string }
+
+func (e *criticalCompletedError) Error() string {
+	return fmt.Sprintf("taskmanager: critical task %q has completed", e.task)
+}
+
+func (e *criticalCompletedError) Unwrap() error { return ErrCriticalCompleted }
+
 // errorText is err.Error(), also if that panics.
 func errorText(err error) (text string) {
 	defer func() {
@@ -300,6 +313,8 @@ func inner(err error) (known bool, several []error, one error) {
 		}
 	case *endedError:
 		return true, nil, e.err
+	case *criticalCompletedError:
+		return true, nil, ErrCriticalCompleted
 	case *backoff.PermanentError:
 		if e != nil {
 			return true, nil, e.Err

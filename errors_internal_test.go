@@ -31,6 +31,7 @@ func TestErrorIsClassified(t *testing.T) {
 		"panic":                          {&PanicError{Value: boom}, no, no},
 		"overdue":                        {&OverdueError{Err: boom}, no, no},
 		"given up":                       {&GiveUpError{Err: boom}, no, no},
+		"a critical task has completed":  {&criticalCompletedError{"a"}, no, no},
 		"permanent":                      {backoff.Permanent(boom), yes, no},
 		"permanent within a panic":       {&PanicError{Value: backoff.Permanent(boom)}, yes, no},
 		"permanent within an overdue":    {&OverdueError{Err: backoff.Permanent(boom)}, yes, no},

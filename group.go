@@ -15,9 +15,11 @@ import (
 //
 // The run lasts as [Manager.Run] does: until it is asked to stop, or until a critical task of the
 // group is gone. Then the others are stopped, and the run ends when all have ended; its error is
-// that of Run. With WithCritical and WithRestart(RestartNever) as opts, the failure of one task
-// restarts all (one for all). Where only one task is critical and never restarted by itself, the
-// others are, and with it all are (rest for one).
+// that of Run, except that a critical task that has completed is no failure of the group: with
+// nothing else to tell it returns nil, which completes the group, or under [RestartAlways] restarts
+// it. With WithCritical and WithRestart(RestartNever) as opts, the failure of one task restarts all
+// (one for all). Where only one task is critical and never restarted by itself, the others are, and
+// with it all are (rest for one).
 //
 // No task of a run is alive when the next run begins, unless somebody restarts a group by hand that
 // has failed because of that: one that is stuck fails the group without a restart. If it was the
@@ -81,7 +83,7 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 		w.disarm()
 	}
 	m.groupReadinessChanged()
-	err = m.runUntil(ctx, m.shutdownTasks)
+	err = m.run(ctx, m.shutdownTasks, true)
 	ran = err != ErrManagerClosed //nolint:errorlint // which Run returns at once; in what others return it calls user code to find it
 	if !ran && ctx.Err() != nil {
 		return nil

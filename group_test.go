@@ -2,6 +2,7 @@ package taskmanager_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -1386,7 +1387,9 @@ func TestGroupWithAShutdownTimeout(t *testing.T) {
 				took(t, test.wait, began)
 				assert.Equal(t, test.outcome, group.State())
 				if test.outcome == taskmanager.StateFailed {
-					asStuck(t, err, "c", 2*s)
+					for _, name := range []string{"a", "b", "c"} {
+						require.ErrorContains(t, err, fmt.Sprintf("task %q did not stop within 2s", name))
+					}
 				} else {
 					asStuck(t, err, "group", 30*s)
 				}
@@ -1402,4 +1405,61 @@ func TestGroupWithAShutdownTimeout(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A group completes with its critical task, which is no failure: it is restarted if a task is that completes. What else has failed is one.
+func TestGroupCompletesWithItsCriticalTask(t *testing.T) {
+	const s = time.Second
+	for name, test := range map[string]struct {
+		opts  []taskmanager.TaskOption // of the group's task
+		late  taskmanager.TaskFunc     // of a critical task that is not stopped before another one
+		state taskmanager.State        // when it has ended
+		err   error                    // of the group
+	}{
+		"by default":     {nil, untilStopped, taskmanager.StateCompleted, nil},
+		"RestartNever":   {[]taskmanager.TaskOption{once()}, untilStopped, taskmanager.StateCompleted, nil},
+		"RestartAlways":  {[]taskmanager.TaskOption{taskmanager.WithRestart(taskmanager.RestartAlways)}, untilStopped, taskmanager.StateBackoff, nil},
+		"another fails":  {[]taskmanager.TaskOption{once()}, failAfter(2 * s), taskmanager.StateFailed, errBoom},
+		"it is critical": {[]taskmanager.TaskOption{critical}, untilStopped, taskmanager.StateCompleted, taskmanager.ErrCriticalCompleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, taskmanager.WithBackoff(time.Hour, time.Hour))
+				r, cancel := goRun(t, m)
+				defer cancel()
+				group := start(t, m, "group", taskmanager.Group(func(g *taskmanager.Manager) error {
+					start(t, g, "job", completesAfter(s), critical)
+					start(t, g, "late", test.late, critical, once())
+					time.Sleep(s / 2)
+					start(t, g, "user", slowToStop(2*s), dependsOn("late"))
+					return nil
+				}, silently()), test.opts...)
+				time.Sleep(3*s + s/2)
+				assert.Equal(t, test.state, settled(group))
+				if errors.Is(test.err, taskmanager.ErrCriticalCompleted) {
+					require.EqualError(t, r.err(t, 3*s), `taskmanager: critical task "group" has completed`)
+					return
+				}
+				require.ErrorIs(t, group.Err(), test.err)
+				require.NotErrorIs(t, group.Err(), taskmanager.ErrCriticalCompleted)
+				r.lives(t)
+				cancel()
+				require.NoError(t, <-r.result)
+			})
+		})
+	}
+}
+
+// A body that runs a Manager of its own, and is no group, fails with what Run returns.
+func TestGroupOfOnesOwnFailsWhenItsCriticalTaskHasCompleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "group", func(ctx context.Context) error {
+			inner := mustNew(t)
+			start(t, inner, "job", completesAfter(time.Second), critical)
+			return inner.Run(ctx)
+		}, once())
+		require.ErrorIs(t, task.Wait(t.Context()), taskmanager.ErrCriticalCompleted)
+		assert.EqualError(t, task.Err(), `taskmanager: gave up task "group": taskmanager: critical task "job" has completed`)
+	})
 }

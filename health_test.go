@@ -81,7 +81,7 @@ func TestHealthOfACriticalTaskThatHasCompleted(t *testing.T) {
 		again = false
 		start(t, m, "a2", body, taskmanager.WithCritical())
 		synctest.Wait()
-		require.NoError(t, m.Run(t.Context()))
+		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrCriticalCompleted)
 		assert.Equal(t, taskmanager.HealthFailing, m.Health().State, "it has ended Run")
 	})
 }
@@ -386,7 +386,7 @@ func TestHealthAndRunSayTheSame(t *testing.T) {
 		gone  bool
 		names []string // in what Run returns
 	}{
-		"completed":  {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", done, taskmanager.WithCritical()) }, true, nil},
+		"completed":  {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", done, taskmanager.WithCritical()) }, true, []string{`"c" has completed`}},
 		"given up":   {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", boom, once(), taskmanager.WithCritical()) }, true, []string{`"c"`}},
 		"in backoff": {func(t *testing.T, m *taskmanager.Manager) { start(t, m, "c", boom, taskmanager.WithCritical()) }, false, nil},
 		"waits for one that was given up": {func(t *testing.T, m *taskmanager.Manager) {

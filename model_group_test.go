@@ -265,7 +265,7 @@ func (g *modelGroup) judge() {
 	g.judged = true
 	g.err, g.stuck = g.shutdown.outcome.err, slices.Clone(g.shutdown.outcome.stuck)
 	for name, why := range g.gone {
-		g.err |= why
+		g.err |= why &^ isCompleted                  // that completes the group
 		if why&isTimeout != 0 && why&isGiveUp == 0 { // its watchdog has found it stuck
 			g.stuck = append(g.stuck, localName(name))
 		}

@@ -275,9 +275,13 @@ func (m *model) oldest() (names []string) {
 	return names
 }
 
-// leaves notes that a critical task is gone, and why: 0 if it has completed. With Run under way, nothing begins from now on.
+// leaves notes that a critical task is gone, and why: 0 if it has completed, which says nothing during a shutdown. With Run under
+// way, nothing begins from now on.
 func (m *model) leaves(t *modelTask, why errorSet) {
 	if t.o.critical {
+		if why == 0 && !m.closed {
+			why = isCompleted
+		}
 		m.gone[t.name] = why
 		m.closed = m.closed || m.inRun
 	}

@@ -864,6 +864,7 @@ const (
 	isNotRunning
 	isClosed
 	isRefused
+	isCompleted
 	isOther
 )
 
@@ -891,6 +892,7 @@ var errorKinds = []struct {
 	{isNotRunning, "not running", is(taskmanager.ErrTaskNotRunning)},
 	{isClosed, "closed", is(taskmanager.ErrManagerClosed)},
 	{isRefused, "refused", as[*taskmanager.OptionError]},
+	{isCompleted, "completed", is(taskmanager.ErrCriticalCompleted)},
 }
 
 func is(target error) func(error) bool {

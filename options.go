@@ -191,11 +191,14 @@ func WithDependsOn(names ...string) TaskOption {
 }
 
 // WithCritical makes the task one that the process must not live without: when it is given up or has
-// completed, [Manager.Run] shuts everything down, and returns why. So it does when the task is stuck
-// after a missed heartbeat or because it was not ready in time, and when it waits for one that was
-// given up, be it by way of others. A critical task that is stopped by hand is no reason to end, even
-// if it gets stuck by that. [Manager.Health] says the same, except that it is failing for any
-// critical task that is stuck. The default is not critical.
+// completed, [Manager.Run] shuts everything down, and returns why: for one that has completed, which
+// is one whose body has returned nil, an error that wraps [ErrCriticalCompleted], so that main can
+// exit with a status other than 0. Run does so, too, when the task is stuck after a missed heartbeat
+// or because it was not ready in time, and when it waits for one that was given up, be it by way of
+// others. A critical task that is stopped by hand is no reason to end, even if it gets stuck by that.
+// A [Group] ends likewise, and completes where its critical task has completed. [Manager.Health] says
+// the same as Run, except that it is failing for any critical task that is stuck. The default is not
+// critical.
 func WithCritical() TaskOption {
 	return taskOption("WithCritical", nil, func(c *taskConfig) string {
 		c.critical = true

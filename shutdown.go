@@ -82,20 +82,22 @@ func (m *Manager) onParentDone() {
 // Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until
 // somebody else shuts the Manager down; then it shuts the Manager down itself.
 //
-// It returns what Shutdown returns, which has the deadline that [WithShutdownTimeout] sets and otherwise none, joined with the [*GiveUpError] of each
-// critical task that was given up, and the [*StopTimeoutError] of one that is stuck after a missed
-// heartbeat or because it was not ready in time, before or meanwhile. ctx being done is no error,
-// nor is the end of the parent context, whose tasks Run waits for. After Shutdown or the end of a Run
-// it returns [ErrManagerClosed] at once; so it does if the parent context and all tasks have ended.
+// It returns what Shutdown returns, which has the deadline that [WithShutdownTimeout] sets and
+// otherwise none, joined with the [*GiveUpError] of each critical task that was given up, and the
+// [*StopTimeoutError] of one that is stuck after a missed heartbeat or because it was not ready in
+// time, before or meanwhile; and with an error that wraps [ErrCriticalCompleted] and names the task,
+// for each that had completed before the shutdown began. ctx being done is no error, nor is the end of
+// the parent context, whose tasks Run waits for. After Shutdown or the end of a Run it returns
+// [ErrManagerClosed] at once; so it does if the parent context and all tasks have ended.
 func (m *Manager) Run(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
-	return m.runUntil(ctx, m.Shutdown)
+	return m.run(ctx, m.Shutdown, false)
 }
 
-// runUntil is Run with another way to shut down.
-func (m *Manager) runUntil(ctx context.Context, shutdown func(context.Context) error) error {
+// run is Run, or with another way to shut down that of a group.
+func (m *Manager) run(ctx context.Context, shutdown func(context.Context) error, ofGroup bool) error {
 	own := context.Background() // what ctx has for the shutdown, and none of its methods, which may be the user's
 	if r := runOf(ctx); r != nil {
 		own = context.WithoutCancel(r)
@@ -123,7 +125,7 @@ func (m *Manager) runUntil(ctx context.Context, shutdown func(context.Context) e
 	err := shutdown(own)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return joinErrors(append(m.criticalErrorsLocked(), err))
+	return joinErrors(append(m.criticalErrorsLocked(ofGroup), err))
 }
 
 // boundShutdown returns ctx with the deadline that a shutdown has which begins now.
