@@ -3,7 +3,9 @@ package taskmanager
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -24,8 +26,78 @@ func (m *Manager) recordCriticalExitLocked(t *Task, err error) {
 	}
 	m.criticalCount++
 	m.criticalExits[t.name] = criticalExit{m.criticalCount, err}
+	m.quitRunForCriticalLocked()
+}
+
+// quitRunForCriticalLocked is quitRunLocked where critical tasks are gone. If that is why the Manager is closed, it is logged before
+// the tasks are asked to stop.
+func (m *Manager) quitRunForCriticalLocked() {
+	if m.runQuit == nil {
+		return
+	}
+	if !m.closed {
+		level, message, attrs := m.describeCriticalLocked()
+		m.bus.logFirst(level, message, attrs...) //nolint:sloglint // it is one of two
+	}
 	m.quitRunLocked()
 }
+
+// describeCriticalLocked returns what the log is to say of the critical task that was gone first.
+func (m *Manager) describeCriticalLocked() (level slog.Level, message string, attrs []slog.Attr) {
+	level, message = slog.LevelError, "critical task is gone, shutting down"
+	gone := len(m.criticalExits)
+	if gone > 0 {
+		var task string
+		first := criticalExit{order: math.MaxUint64}
+		for name, exit := range m.criticalExits {
+			if exit.order < first.order {
+				task, first = name, exit
+			}
+		}
+		reason, err := first.describe()
+		attrs = []slog.Attr{slog.String("task", m.config.prefix+task), slog.String("reason", reason)}
+		if err != nil {
+			attrs = append(attrs, slog.Any("error", errorValue{err}))
+		}
+		if reason == string(HealthCompleted) && m.config.groupTask != nil {
+			level = slog.LevelInfo // that completes the group
+		}
+		gone--
+	}
+	if gone += m.history.criticalForgotten; gone > 0 {
+		attrs = append(attrs, slog.Int("others", gone))
+	}
+	if m.config.groupTask != nil {
+		message = "critical task is gone, group ends"
+	}
+	return level, message, attrs
+}
+
+// describe says in words why the task is gone, and because of which error; nil if that says it all.
+func (e criticalExit) describe() (text string, err error) {
+	switch err := e.err.(type) { //nolint:errorlint // made here, and never wrapped
+	case *GiveUpError:
+		return string(HealthGivenUp), err.Err
+	case *doomError:
+		for inner, ok := err.err.(*doomError); ok; inner, ok = err.err.(*doomError) { //nolint:errorlint // likewise
+			err = inner
+		}
+		text, cause := fmt.Sprintf("waits for %q, which was given up", err.on), err.err
+		if gaveUp, ok := cause.(*GiveUpError); ok { //nolint:errorlint // likewise
+			cause = gaveUp.Err
+		}
+		return text, cause
+	case *StopTimeoutError:
+		return string(HealthStuck), err
+	}
+	return string(HealthCompleted), nil
+}
+
+// An errorValue is the text of an error in a line of the log. It calls user code when the line is written.
+type errorValue struct{ err error }
+
+// LogValue implements slog.LogValuer.
+func (v errorValue) LogValue() slog.Value { return slog.StringValue(errorText(v.err)) }
 
 // clearCriticalExitLocked takes recordCriticalExitLocked back, for t or an earlier task of its name, unless it is too late:
 // Run may have ended because of it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -721,4 +723,136 @@ func TestCriticalTaskThatIsStuckByARestartIsGoneIfItWasLate(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Why the process ends stands in the log, once, and before the lines of those that are stopped because of it.
+func TestCriticalTaskThatIsGoneIsLogged(t *testing.T) {
+	const s = time.Second
+	line := func(rest string) string { return "ERROR critical task is gone, shutting down | " + rest }
+	for name, test := range map[string]struct {
+		begin func(t *testing.T, m *taskmanager.Manager)
+		want  string // of the line; "" if there is none
+	}{
+		"given up": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", failAfter(s), critical, noRestart)
+		}, line("manager=bot task=vital reason=given up error=boom")},
+		"given up after a run that returned nil": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", completesAfter(s), critical, noRestart, taskmanager.WithRestart(taskmanager.RestartAlways))
+		}, line("manager=bot task=vital reason=given up")},
+		"completed": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", completesAfter(s), critical)
+		}, line("manager=bot task=vital reason=completed")},
+		"stuck": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", completesAfter(3500*time.Millisecond), critical, taskmanager.WithWatchdog(s), taskmanager.WithStopTimeout(s))
+		}, line(`manager=bot task=vital reason=stuck error=taskmanager: task "vital" did not stop within 1s`)},
+		"waits for one that was given up": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", untilStopped, critical, dependsOn("between"))
+			start(t, m, "between", untilStopped, dependsOn("db"))
+			start(t, m, "db", failAfter(s), noRestart, taskmanager.WithReadiness(time.Minute)) // it is never ready
+		}, line(`manager=bot task=vital reason=waits for "db", which was given up error=boom`)},
+		"several, before Run": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", failAfter(s), critical, noRestart)
+			start(t, m, "another", completesAfter(2*s), critical)
+			start(t, m, "third", completesAfter(3*s), critical)
+			time.Sleep(time.Minute)
+		}, line("manager=bot task=vital reason=given up error=boom others=2")},
+		"not critical": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "any", failAfter(s), noRestart)
+			time.AfterFunc(2*s, func() { _ = m.Shutdown(context.Background()) })
+		}, ""},
+		"during a shutdown": {func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "vital", failAfter(2*s), critical, noRestart)
+			synctest.Wait()
+			start(t, m, "user", slowToStop(3*s), dependsOn("vital"))
+			time.AfterFunc(s, func() { _ = m.Shutdown(context.Background()) })
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithName("bot"), taskmanager.WithWatchdog(time.Hour))
+				for i := range 5 {
+					start(t, m, fmt.Sprint("other ", i), untilStopped)
+				}
+				synctest.Wait()
+				test.begin(t, m)
+				first, cancel := goRun(t, m)
+				defer cancel()
+				second, cancel2 := goRun(t, m)
+				defer cancel2()
+				<-first.result
+				<-second.result
+				got, all := lines.about("critical task is gone"), lines.got()
+				if test.want == "" {
+					assert.Empty(t, got)
+					return
+				}
+				assert.Equal(t, []string{test.want}, got)
+				assert.Less(t, slices.Index(all, test.want),
+					slices.IndexFunc(all, func(line string) bool { return strings.Contains(line, "cause=taskmanager: manager is shutting down") }))
+			})
+		})
+	}
+}
+
+// In a group it is the group that ends. That is no error if its task has completed.
+func TestCriticalTaskOfAGroupThatIsGoneIsLogged(t *testing.T) {
+	for want, body := range map[string]taskmanager.TaskFunc{
+		"ERROR critical task is gone, group ends | task=g/vital reason=given up error=boom": failAfter(time.Second),
+		"INFO critical task is gone, group ends | task=g/vital reason=completed":            completesAfter(time.Second),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			lines := newLines(slog.LevelInfo)
+			m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+			group := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+				start(t, g, "vital", body, critical, noRestart)
+				start(t, g, "other", untilStopped)
+				return nil
+			}), once())
+			<-group.Done()
+			synctest.Wait()
+			assert.Equal(t, []string{want}, lines.about("critical task is gone"))
+			assert.Less(t, slices.Index(lines.got(), want),
+				slices.IndexFunc(lines.got(), func(line string) bool { return strings.Contains(line, "task stopped | task=g/other") }))
+		})
+	}
+}
+
+// A log handler that is slow with that line, or ends its goroutine with it, and an error whose method hangs, hold up lines of the log
+// and nothing else.
+func TestCriticalTaskThatIsGoneStopsTheOthersWhateverTheLogDoes(t *testing.T) {
+	const message = "critical task is gone, shutting down"
+	for name, test := range map[string]struct {
+		err  error
+		wait func()
+		took time.Duration // of Run
+	}{
+		"slow":       {errBoom, func() { time.Sleep(time.Second) }, time.Second},
+		"hangs":      {errBoom, func() { time.Sleep(time.Hour) }, 5 * time.Second},
+		"panics":     {errBoom, func() { panic("log") }, 0},
+		"exits":      {errBoom, runtime.Goexit, 0},
+		"slow error": {sleepyError{time.Second}, func() {}, 2 * time.Second}, // in this line, and in that of its task
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mustNew(t, slowLog(message, test.wait))
+				other := start(t, m, "other", untilStopped)
+				r, cancel := goRun(t, m)
+				defer cancel()
+				r.lives(t)
+				start(t, m, "vital", func(context.Context) error { return test.err }, critical, once())
+				assert.Equal(t, taskmanager.StateStopped, settled(other))
+				assertGivenUp(t, r.err(t, test.took), "vital")
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}
+
+// A sleepyError needs a while to say what it is.
+type sleepyError struct{ d time.Duration }
+
+func (e sleepyError) Error() string {
+	time.Sleep(e.d)
+	return "sleepy"
 }

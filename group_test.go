@@ -416,7 +416,10 @@ func TestGroupIsSeenFromOutside(t *testing.T) {
 		assert.Equal(t, []string{
 			"10s group/b/c gave up run=1 repeats=0", "10s group/b gave up run=1 repeats=0", "10s group failed run=1 repeats=0",
 		}, reports.got())
-		assert.Len(t, lines.about("manager=bot task=group/b/c "), 1)
+		assert.Equal(t, []string{
+			"ERROR critical task is gone, group ends | manager=bot task=group/b/c reason=given up error=boom",
+			"ERROR task failed for good, gave up | manager=bot task=group/b/c run=1 error=boom uptime=10s restarts=0 of 5 window=1m0s",
+		}, lines.about("manager=bot task=group/b/c "))
 		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventGaveUp}, kinds(pending(events), "group/b/c"))
 		assert.Equal(t, taskmanager.StateBackoff, group.State())
 		inner = group.Stats().Group

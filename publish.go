@@ -56,7 +56,8 @@ type eventBus struct {
 	flushUntil time.Time   // the latest of their deadlines; zero if there is none
 	closed     bool        // closeSubscribers has been called
 
-	lines lineQueue
+	lines    lineQueue
+	announce atomic.Pointer[chan struct{}] // closed when the latest line of logFirst has been written; nil: there was none
 }
 
 // newEventBus returns the bus of a Manager with that configuration. ctx is the context whose values
@@ -130,12 +131,20 @@ func (b *eventBus) logs(level slog.Level) bool {
 // errors, which are the user's as well.
 func (b *eventBus) logEvent(e *Event) {
 	defer func() { _ = recover() }() // as in logs
+	for outer := b; outer != nil; outer = outer.outer {
+		if written := outer.announce.Load(); written != nil {
+			<-*written
+		}
+	}
 	b.log(e.Kind.Level(), eventKinds[e.Kind].message, e.attrs()...)
 }
 
 // log calls the log's handler. What is said of logs holds for it.
 func (b *eventBus) log(level slog.Level, message string, attrs ...slog.Attr) {
-	defer func() { _ = recover() }()                                  // as in logs
+	defer func() { _ = recover() }() // as in logs
+	for i := range attrs {
+		attrs[i].Value = attrs[i].Value.Resolve()
+	}
 	b.slog().LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller's is a constant
 }
 
@@ -162,6 +171,7 @@ type line struct {
 	level   slog.Level
 	message string
 	attrs   []slog.Attr
+	written chan struct{} // closed when it has been written, or dropped; nil: nobody waits for that
 }
 
 // logLater has an error logged, after the lines that wait, and returns at once. It is pending until then.
@@ -171,18 +181,31 @@ func (b *eventBus) logLater(message string, attrs ...slog.Attr) {
 
 // logAtLevelLater is logLater for a line of that level.
 func (b *eventBus) logAtLevelLater(level slog.Level, message string, attrs ...slog.Attr) {
+	b.queueLine(line{level: level, message: message, attrs: attrs})
+}
+
+// logFirst is logLater for what the lines of tasks follow that are not with the log's handler yet, here and in the groups within:
+// who has one waits for this as it would for the handler. It may be called with mutexes held.
+func (b *eventBus) logFirst(level slog.Level, message string, attrs ...slog.Attr) {
+	written := make(chan struct{})
+	b.announce.Store(&written)
+	b.queueLine(line{level, message, attrs, written})
+}
+
+func (b *eventBus) queueLine(l line) {
 	if b.manager != "" {
-		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
+		l.attrs = append([]slog.Attr{slog.String("manager", b.manager)}, l.attrs...)
 	}
 	q := &b.lines
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) >= linesWaiting {
 		q.dropped++
+		l.wrote()
 		return
 	}
 	b.pending.Add()
-	q.waiting = append(q.waiting, line{level, message, attrs})
+	q.waiting = append(q.waiting, l)
 	if !q.writing {
 		q.writing = true
 		go b.writeLines()
@@ -214,7 +237,6 @@ func (b *eventBus) writeLines() {
 	finished := false
 	defer func() {
 		if !finished { // the handler has called runtime.Goexit
-			b.pending.Done()
 			go b.writeLines()
 		}
 	}()
@@ -224,8 +246,20 @@ func (b *eventBus) writeLines() {
 			finished = true
 			return
 		}
-		b.log(l.level, l.message, l.attrs...)
-		b.pending.Done()
+		b.write(l)
+	}
+}
+
+func (b *eventBus) write(l line) {
+	defer b.pending.Done()
+	defer l.wrote()
+	b.log(l.level, l.message, l.attrs...)
+}
+
+// wrote says that the line has been written, or never will be.
+func (l *line) wrote() {
+	if l.written != nil {
+		close(l.written)
 	}
 }
 

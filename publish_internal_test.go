@@ -245,3 +245,40 @@ func TestBusForgetsAReporterThatIsNotCalled(t *testing.T) {
 	b.setReporter(nil)
 	assert.Empty(t, b.former)
 }
+
+// A line that others follow holds them up until it has been written; if there is no room for it, not at all.
+func TestBusWritesTheFirstLineFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var messages []string
+		c := newConfig()
+		c.logger = slog.New(handlerFunc(func(r slog.Record) {
+			if r.Message != "task stopped" {
+				<-release
+			}
+			messages = append(messages, r.Message)
+		}))
+		outer := newEventBus(t.Context(), &c, nil)
+		inner := newEventBus(t.Context(), &c, outer)
+		outer.logFirst(slog.LevelInfo, "first")
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			inner.logEvent(&Event{Kind: EventStopped})
+		}()
+		synctest.Wait()
+		close(release)
+		<-written
+		assert.Equal(t, []string{"first", "task stopped"}, messages)
+
+		release = make(chan struct{})
+		for range linesWaiting + 1 {
+			outer.logLater("another")
+			synctest.Wait() // the first of them is with the handler
+		}
+		outer.logFirst(slog.LevelInfo, "dropped")
+		<-*outer.announce.Load()
+		close(release)
+		outer.pending.Wait(t.Context())
+	})
+}

@@ -80,7 +80,8 @@ func (m *Manager) onParentDone() {
 }
 
 // Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until
-// somebody else shuts the Manager down; then it shuts the Manager down itself.
+// somebody else shuts the Manager down; then it shuts the Manager down itself. If it is for a critical
+// task, the log says first which one that is, and why it is gone.
 //
 // It returns what Shutdown returns, which has the deadline that [WithShutdownTimeout] sets and
 // otherwise none, joined with the [*GiveUpError] of each critical task that was given up, and the
@@ -112,7 +113,7 @@ func (m *Manager) run(ctx context.Context, shutdown func(context.Context) error,
 	}
 	quit := m.runQuit
 	if len(m.criticalExits) > 0 || m.history.criticalForgotten > 0 {
-		m.quitRunLocked()
+		m.quitRunForCriticalLocked()
 	}
 	m.mu.Unlock()
 	select {
