@@ -52,6 +52,8 @@ type decision struct {
 type verdict struct {
 	known bool
 	final bool          // no restart
+	stops bool          // by the policy
+	left  bool          // because something that the run has started still executes
 	limit bool          // nor would one be within the limit of restarts
 	delay time.Duration // of a policy of the user's
 	err   error         // of such a policy
@@ -185,9 +187,9 @@ func (t *Task) planRestartLocked(n *decision) {
 }
 
 // giveUpLocked notes why the task is given up.
-func (t *Task) giveUpLocked(n *decision) {
+func (t *Task) giveUpLocked(n *decision, was phase) {
 	p, v := t.record, &n.verdict
-	gaveUp := &GiveUpError{Task: t.name, Err: n.end.err}
+	gaveUp := &GiveUpError{Task: t.name, Reason: t.giveUpReason(n, was), Err: n.end.err}
 	if v.known {
 		gaveUp.Err = p.judged.err
 	}
@@ -198,6 +200,21 @@ func (t *Task) giveUpLocked(n *decision) {
 		gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), t.config.window
 	}
 	p.gaveUp = gaveUp
+}
+
+// giveUpReason is why the task is given up, which was in that phase.
+func (t *Task) giveUpReason(n *decision, was phase) GiveUpReason {
+	switch v := &n.verdict; {
+	case n.input == returnedLeaves, was == waiting, v.left: // one that waits is given up for nothing else
+		return GaveUpLeftRunning
+	case t.config.restart == RestartNever:
+		return GaveUpNever
+	case v.limit:
+		return GaveUpLimit
+	case v.stops:
+		return GaveUpPolicy
+	}
+	return GaveUpPermanent
 }
 
 // ownDelayLocked returns the next delay of the backoff that is ours, and takes no user code.
@@ -400,7 +417,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		return
 	}
 	if do == publishGaveUp {
-		t.giveUpLocked(n)
+		t.giveUpLocked(n, was)
 	}
 	o := n.occurrence()
 	o.now, o.run = n.now, t.runNumberLocked()

@@ -155,10 +155,30 @@ func (e *PanicError) Stack() []byte {
 	return b.Bytes()
 }
 
+// A GiveUpReason says why a task was given up. It is the attribute "reason" of the log's line.
+type GiveUpReason string
+
+// The reasons to give up a task. Where several hold, it is the first of them.
+const (
+	// GaveUpLeftRunning is that of a run whose error wraps a [*StopTimeoutError]: something that it has started still
+	// executes, and another run would meet it.
+	GaveUpLeftRunning GiveUpReason = "left running"
+	// GaveUpNever is that of a failure under [RestartNever].
+	GaveUpNever GiveUpReason = "never"
+	// GaveUpPermanent is that of an error made by [backoff.Permanent].
+	GaveUpPermanent GiveUpReason = "permanent"
+	// GaveUpLimit is that of a failure which needs one restart more than [WithMaxRestarts] allows.
+	GaveUpLimit GiveUpReason = "limit"
+	// GaveUpPolicy is that of a policy which said backoff.Stop, panicked, called runtime.Goexit, or could not be made (see
+	// [WithBackOffPolicy]).
+	GaveUpPolicy GiveUpReason = "policy"
+)
+
 // A GiveUpError is why a task has failed for good. It is ErrTooManyRestarts if the limit of
 // restarts is the reason, and unwraps to the last failure.
 type GiveUpError struct {
 	Task     string
+	Reason   GiveUpReason
 	Restarts int           // within Window, before this failure; 0 if the limit is not the reason
 	Window   time.Duration // 0 if the limit is not the reason
 	Err      error         // the last failure; nil under RestartAlways if the last run returned nil
@@ -415,14 +435,15 @@ func isEndless(err error) bool {
 	return left < 0
 }
 
-// isPermanentByMethods reports whether err forbids a restart, if that is otherwise unknown. It calls user code.
-func isPermanentByMethods(err error) bool {
+// isPermanentByMethods reports whether err forbids a restart, if that is otherwise unknown; and whether it does so because
+// something still executes, leaves. It calls user code.
+func isPermanentByMethods(err error) (permanent, leaves bool) {
 	defer func() { _ = recover() }()
 	if leavesRunningByMethods(err) { // first, and by itself: the next run would meet what still executes, whatever else err says
-		return true
+		return true, true
 	}
-	var permanent *backoff.PermanentError
-	return errors.As(err, &permanent)
+	var made *backoff.PermanentError
+	return errors.As(err, &made), false
 }
 
 // leavesRunningByMethods reports whether err says that something still executes, if that is otherwise unknown. It calls user

@@ -64,7 +64,7 @@ type Event struct {
 	Task        string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
 	Kind        EventKind
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up, stuck, or stopped: with an error of its own, or by ErrRestarted; of several tasks that were given up, the Err of the latest *GiveUpError
+	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped: with an error of its own, or by ErrRestarted
 	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), or the cause of the parent context
 	Delay       time.Duration // until the next run, before the fleet-wide limit
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
@@ -99,11 +99,17 @@ func (e *Event) attrs() []slog.Attr {
 		attrs = append(attrs, slog.String("manager", e.Manager))
 	}
 	attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
+	gaveUp, own := e.gaveUp()
+	if gaveUp != nil {
+		attrs = append(attrs, slog.String("reason", string(gaveUp.Reason)))
+	} else {
+		own = bodyError(e.Err, e.Cause)
+	}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.String("cause", errorText(e.Cause)))
 	}
-	if err := e.bodyError(); err != nil {
-		attrs = append(attrs, slog.String("error", errorText(err)))
+	if own != nil {
+		attrs = append(attrs, slog.String("error", errorText(own)))
 	}
 	if e.Kind > EventReady && (e.Kind != EventStopped || e.Uptime > 0) {
 		attrs = append(attrs, slog.Duration("uptime", e.Uptime))
@@ -112,7 +118,7 @@ func (e *Event) attrs() []slog.Attr {
 	if restarts {
 		attrs = append(attrs, slog.Duration("restart_in", e.Delay))
 	}
-	if restarts || e.Kind == EventGaveUp {
+	if restarts || gaveUp != nil && gaveUp.Reason == GaveUpLimit {
 		attrs = append(attrs,
 			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, limitText(e.MaxRestarts))),
 			slog.Duration("window", e.Window))
@@ -126,22 +132,26 @@ func (e *Event) attrs() []slog.Attr {
 	return attrs
 }
 
-// bodyError is what Err has of the body: without what the message and the other attributes of a line
-// say already.
-func (e *Event) bodyError() error {
-	if gaveUp, ok := e.Err.(*GiveUpError); ok { //nolint:errorlint // the event's own
-		return gaveUp.Err
+// gaveUp returns the Err of an EventGaveUp, and the last failure; otherwise nil.
+func (e *Event) gaveUp() (*GiveUpError, error) {
+	if gaveUp, ok := e.Err.(*GiveUpError); ok && e.Kind == EventGaveUp { //nolint:errorlint // the event's own
+		return gaveUp, gaveUp.Err
 	}
-	if e.Cause != ErrRestarted { //nolint:errorlint // the cause itself
-		return e.Err
+	return nil, nil
+}
+
+// bodyError is what err, of an event with that cause, has of the body: without what the other attributes of a line say already.
+func bodyError(err, cause error) error {
+	if cause != ErrRestarted { //nolint:errorlint // the cause itself
+		return err
 	}
-	// After a restart by hand Err is the cause, joined with what the body has returned.
-	if joined, ok := e.Err.(interface{ Unwrap() []error }); ok {
+	// After a restart by hand err is the cause, joined with what the body has returned.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		if parts := joined.Unwrap(); len(parts) > 0 && parts[0] == ErrRestarted { //nolint:errorlint // likewise
 			return errors.Join(parts[1:]...)
 		}
 	}
-	return e.Err
+	return err
 }
 
 // dependentsText names the dependents: "a, b and 3 more".

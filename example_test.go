@@ -868,7 +868,7 @@ func ExampleWithLogger() {
 	// level=DEBUG msg="task started" task=sync run=1
 	// level=WARN msg="task failed, will restart" task=sync run=1 error="database is down" restart_in=1ms restarts="1 of 1" window=1m0s
 	// level=DEBUG msg="task started" task=sync run=2
-	// level=ERROR msg="task failed for good, gave up" task=sync run=2 error="database is down" restarts="1 of 1" window=1m0s
+	// level=ERROR msg="task failed for good, gave up" task=sync run=2 reason=limit error="database is down" restarts="1 of 1" window=1m0s
 }
 
 // A body is an ordinary function, and can be tested without a Manager.

@@ -72,7 +72,7 @@ func FuzzNamesAndErrorTexts(f *testing.F) {
 			assert.Equal(t, name, line.Task)
 			assert.Equal(t, valid(text), line.Error)
 			assert.Equal(t, 1, bytes.Count(textLog.Bytes(), []byte("\n")), "one line")
-			assert.Contains(t, textLog.String(), " task="+inTextLog(name)+" run=1 error="+inTextLog(text)+" uptime=")
+			assert.Contains(t, textLog.String(), " task="+inTextLog(name)+" run=1 reason=never error="+inTextLog(text)+" uptime=")
 
 			var stats struct {
 				Tasks map[string]struct {

@@ -3,6 +3,7 @@ package taskmanager_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
@@ -46,7 +48,7 @@ func TestLogLines(t *testing.T) {
 			"DEBUG task started | manager=bot task=a run=1",
 			"WARN task failed, will restart | manager=bot task=a run=1 error=boom uptime=3s restart_in=2s restarts=1 of 1 window=1m0s",
 			"DEBUG task started | manager=bot task=a run=2",
-			"ERROR task failed for good, gave up | manager=bot task=a run=2 error=boom uptime=3s restarts=1 of 1 window=1m0s",
+			"ERROR task failed for good, gave up | manager=bot task=a run=2 reason=limit error=boom uptime=3s restarts=1 of 1 window=1m0s",
 			"DEBUG task started | manager=bot task=b run=1",
 			"INFO task stopped | manager=bot task=b run=1 cause=taskmanager: task was restarted by hand uptime=1s",
 			"DEBUG task started | manager=bot task=b run=2",
@@ -329,5 +331,101 @@ func TestLogDoesNotChangeTheOrderOfRestarts(t *testing.T) {
 		assert.Equal(t, []string{"first", "a", "b"}, order)
 		mu.Unlock()
 		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// whyError is a failure that says of itself, by its methods alone, what it is.
+type whyError struct{ as func(target any) bool }
+
+func (whyError) Error() string { return "why" }
+
+func (e whyError) As(target any) bool { return e.as(target) }
+
+// Why a task was given up is a word in the line, and the same word in its error.
+func TestLogSaysWhyATaskWasGivenUp(t *testing.T) {
+	returns := func(err error) taskmanager.TaskFunc { return func(context.Context) error { return err } }
+	policy := func(next func() time.Duration) taskmanager.TaskOption {
+		return taskmanager.WithBackOffPolicy(func() backoff.BackOff { return policyFunc(next) })
+	}
+	stop := policy(func() time.Duration { return backoff.Stop })
+	permanentByMethods := whyError{func(target any) bool {
+		permanent, ok := target.(**backoff.PermanentError)
+		if ok {
+			*permanent = &backoff.PermanentError{Err: errBoom}
+		}
+		return ok
+	}}
+	stuckByMethods := whyError{func(target any) bool {
+		stuck, ok := target.(**taskmanager.StopTimeoutError)
+		if ok {
+			*stuck = &taskmanager.StopTimeoutError{Task: "below"}
+		}
+		return ok
+	}}
+	left := fmt.Errorf("%w", &taskmanager.StopTimeoutError{Task: "below"})
+	for name, test := range map[string]struct {
+		body   taskmanager.TaskFunc
+		opts   []taskmanager.TaskOption
+		reason taskmanager.GiveUpReason
+		limit  string // what the line says of it
+	}{
+		"the limit":                       {boom, []taskmanager.TaskOption{taskmanager.WithMaxRestarts(2)}, "limit", "2 of 2"},
+		"no restart at all":               {boom, []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0)}, "limit", "0 of 0"},
+		"the limit, of nil returns":       {returns(nil), []taskmanager.TaskOption{taskmanager.WithRestart(taskmanager.RestartAlways)}, "limit", "5 of 5"},
+		"the limit, before the policy":    {boom, []taskmanager.TaskOption{stop, taskmanager.WithMaxRestarts(0)}, "limit", "0 of 0"},
+		"the policy":                      {boom, []taskmanager.TaskOption{stop}, "policy", ""},
+		"a policy that panics":            {boom, []taskmanager.TaskOption{policy(func() time.Duration { panic("no") })}, "policy", ""},
+		"a policy that exits":             {boom, []taskmanager.TaskOption{policy(func() time.Duration { runtime.Goexit(); return 0 })}, "policy", ""},
+		"permanent":                       {returns(backoff.Permanent(errBoom)), nil, "permanent", ""},
+		"permanent, before the limit":     {returns(backoff.Permanent(errBoom)), []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0)}, "permanent", ""},
+		"permanent, before the policy":    {returns(backoff.Permanent(errBoom)), []taskmanager.TaskOption{stop}, "permanent", ""},
+		"permanent, by its methods":       {returns(permanentByMethods), nil, "permanent", ""},
+		"permanent by its own Every":      {taskmanager.Every(0, boom), nil, "permanent", ""},
+		"never":                           {boom, []taskmanager.TaskOption{once()}, "never", ""},
+		"never, before permanent":         {returns(backoff.Permanent(errBoom)), []taskmanager.TaskOption{once()}, "never", ""},
+		"left running":                    {returns(left), nil, "left running", ""},
+		"left running, before all others": {returns(left), []taskmanager.TaskOption{once(), stop, taskmanager.WithMaxRestarts(0)}, "left running", ""},
+		"left running, by its methods":    {returns(stuckByMethods), nil, "left running", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelError)
+				m := mustNew(t, taskmanager.WithLogger(slog.New(lines)))
+				err := start(t, m, "a", test.body, test.opts...).Wait(t.Context())
+				var gaveUp *taskmanager.GiveUpError
+				require.ErrorAs(t, err, &gaveUp)
+				assert.Equal(t, test.reason, gaveUp.Reason)
+				assert.Equal(t, test.limit != "", errors.Is(err, taskmanager.ErrTooManyRestarts))
+				synctest.Wait()
+				require.Len(t, lines.taken(), 1)
+				said := make(map[string]string)
+				lines.taken()[0].Attrs(func(a slog.Attr) bool {
+					said[a.Key] = a.Value.String()
+					return true
+				})
+				assert.Equal(t, string(test.reason), said["reason"])
+				assert.Equal(t, test.limit, said["restarts"], "another reason has nothing to do with the limit")
+				assert.Equal(t, test.limit != "", said["window"] != "")
+			})
+		})
+	}
+}
+
+// A run that was restarted by hand, and whose error says by its methods that it has left something executing, is given up for that.
+func TestLogSaysWhyARestartedTaskWasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		m := mustNew(t, taskmanager.WithLogger(slog.New(lines)))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return whyError{func(target any) bool {
+				_, ok := target.(**taskmanager.StopTimeoutError)
+				return ok
+			}}
+		}, once())
+		synctest.Wait()
+		require.Error(t, task.Restart(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, []string{"ERROR task failed for good, gave up | task=a run=1 reason=left running error=why uptime=0s"}, lines.got())
 	})
 }

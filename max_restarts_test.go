@@ -57,7 +57,7 @@ func TestMaxRestartsAreExactlyN(t *testing.T) {
 		require.NotErrorIs(t, err, failures[2])
 		var gaveUp *taskmanager.GiveUpError
 		require.ErrorAs(t, err, &gaveUp)
-		assert.Equal(t, taskmanager.GiveUpError{Task: "a", Restarts: 3, Window: time.Minute, Err: failures[3]}, *gaveUp)
+		assert.Equal(t, taskmanager.GiveUpError{Task: "a", Reason: taskmanager.GaveUpLimit, Restarts: 3, Window: time.Minute, Err: failures[3]}, *gaveUp)
 		require.EqualError(t, err, `taskmanager: gave up task "a" after 3 restarts within 1m0s: failure 4`)
 
 		// The last failure is told once, as the end of the task.

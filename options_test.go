@@ -311,7 +311,9 @@ func TestOptionsDefaults(t *testing.T) {
 			m := newManager(t)
 			var gaveUp *taskmanager.GiveUpError
 			require.ErrorAs(t, start(t, m, "a", boom).Wait(context.Background()), &gaveUp)
-			assert.Equal(t, taskmanager.GiveUpError{Task: "a", Restarts: 5, Window: time.Minute, Err: errBoom}, *gaveUp)
+			assert.Equal(t, taskmanager.GiveUpError{
+				Task: "a", Reason: taskmanager.GaveUpLimit, Restarts: 5, Window: time.Minute, Err: errBoom,
+			}, *gaveUp)
 		})
 	})
 	t.Run("five seconds to stop", func(t *testing.T) {

@@ -272,13 +272,14 @@ func (d *driver) judge() {
 		}
 	}()
 	if !asked {
-		n.verdict.final = isPermanentByMethods(end.err)
+		n.verdict.final, n.verdict.left = isPermanentByMethods(end.err)
 		asked = true
 	}
 	if !n.verdict.final && !usedUp && c.policy != nil {
-		n.verdict.final, n.verdict.err = true, errPolicyGoexit // unless it answers
+		n.verdict.final, n.verdict.stops, n.verdict.err = true, true, errPolicyGoexit // unless it answers
 		n.verdict.delay, n.verdict.err = d.askPolicy(p)
-		n.verdict.final = n.verdict.err != nil
+		n.verdict.stops = n.verdict.err != nil
+		n.verdict.final = n.verdict.stops
 		if n.verdict.err == errPolicyStop { //nolint:errorlint // it is nextDelay's own, never wrapped
 			n.verdict.err = nil
 		}

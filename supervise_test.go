@@ -193,7 +193,14 @@ func testEnd(t *testing.T, end end, policy taskmanager.RestartPolicy) {
 		}
 		var gaveUp *taskmanager.GiveUpError
 		require.ErrorAs(t, err, &gaveUp)
-		assert.Equal(t, taskmanager.GiveUpError{Task: "a", Err: stats.LastError}, *gaveUp)
+		reason := taskmanager.GaveUpPermanent
+		switch {
+		case errors.As(stats.LastError, new(*taskmanager.StopTimeoutError)):
+			reason = taskmanager.GaveUpLeftRunning
+		case policy == taskmanager.RestartNever:
+			reason = taskmanager.GaveUpNever
+		}
+		assert.Equal(t, taskmanager.GiveUpError{Task: "a", Reason: reason, Err: stats.LastError}, *gaveUp)
 		require.EqualError(t, err, `taskmanager: gave up task "a": `+end.text)
 		require.NotErrorIs(t, err, taskmanager.ErrTooManyRestarts, "the limit is not the reason")
 		assert.Equal(t, err, told.Err)
