@@ -143,13 +143,7 @@ func (e *PanicError) Stack() []byte {
 		return nil
 	}
 	var b bytes.Buffer
-	frames := runtime.CallersFrames(e.pcs)
-	for more := true; more; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		if b.Len() == 0 && strings.HasPrefix(f.Function, "runtime.") {
-			continue // how the runtime panics
-		}
+	for _, f := range e.frames() {
 		fmt.Fprintf(&b, "%s(...)\n\t%s:%d\n", f.Function, f.File, f.Line)
 	}
 	return b.Bytes()
@@ -509,26 +503,4 @@ func isSame(a, b error) bool {
 		return a == b //nolint:errorlint // one step of a walk
 	}
 	return t.Comparable() && reflect.ValueOf(a).Comparable() && a == b //nolint:errorlint // likewise
-}
-
-// stackOf returns the stack that err carries: of a panic, or of a task that is overdue or stuck.
-func stackOf(err error) (stack []byte) {
-	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic
-	if isEndless(err) {
-		return nil
-	}
-	var (
-		panicked *PanicError
-		overdue  *OverdueError
-		stuck    *StopTimeoutError
-	)
-	switch {
-	case errors.As(err, &overdue):
-		return overdue.Stack
-	case errors.As(err, &panicked):
-		return panicked.Stack()
-	case errors.As(err, &stuck):
-		return stuck.Stack
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -94,7 +93,7 @@ func (e *Event) firstTime() time.Time {
 
 // attrs are what a log line says of e.
 func (e *Event) attrs() []slog.Attr {
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 12)
 	if e.Manager != "" {
 		attrs = append(attrs, slog.String("manager", e.Manager))
 	}
@@ -111,6 +110,10 @@ func (e *Event) attrs() []slog.Attr {
 	if own != nil {
 		attrs = append(attrs, slog.String("error", errorText(own)))
 	}
+	at, stack := stackOf(e.Err)
+	if at != "" {
+		attrs = append(attrs, slog.String("at", at))
+	}
 	if e.Kind > EventReady && (e.Kind != EventStopped || e.Uptime > 0) {
 		attrs = append(attrs, slog.Duration("uptime", e.Uptime))
 	}
@@ -126,8 +129,10 @@ func (e *Event) attrs() []slog.Attr {
 	if e.DependentCount > 0 {
 		attrs = append(attrs, slog.String("dependents", e.dependentsText()))
 	}
-	if stack := stackOf(e.Err); len(stack) > 0 {
-		attrs = append(attrs, slog.String("stack", strings.TrimSpace(string(stack))))
+	if len(stack) > 0 {
+		// As []string both handlers of package slog print it so that it can be read: the one for text in a row, where a text of
+		// several lines would be quoted, with \n and \t; that for JSON as an array.
+		attrs = append(attrs, slog.Any("stack", stack))
 	}
 	return attrs
 }

@@ -254,7 +254,8 @@ func (h *linesHandler) taken() []slog.Record {
 	return slices.Clone(*h.records)
 }
 
-// got returns the lines so far, like "WARN task failed | task=a run=1", with stacks cut to their first line.
+// got returns the lines so far, like "WARN task failed | task=a run=1". Of calls, it leaves the function's name and the file, and of
+// stacks the first call.
 func (h *linesHandler) got() []string {
 	var lines []string
 	for _, r := range h.taken() {
@@ -262,8 +263,11 @@ func (h *linesHandler) got() []string {
 		fmt.Fprintf(&b, "%v %s |", r.Level, r.Message)
 		r.Attrs(func(a slog.Attr) bool {
 			value := a.Value.String()
-			if a.Key == "stack" {
-				value, _, _ = strings.Cut(value, "\n")
+			switch a.Key {
+			case "stack":
+				value = shortCall(a.Value.Any().([]string)[0])
+			case "at", "caller":
+				value = shortCall(value)
 			}
 			fmt.Fprintf(&b, " %s=%s", a.Key, value)
 			return true
@@ -271,6 +275,13 @@ func (h *linesHandler) got() []string {
 		lines = append(lines, b.String())
 	}
 	return lines
+}
+
+// shortCall is a call in the log, "github.com/go-taskmanager/taskmanager_test.boom(helpers_test.go:123)", as "boom(helpers_test.go)".
+func shortCall(call string) string {
+	_, call, _ = strings.Cut(call[strings.LastIndex(call, "/")+1:], ".")
+	place, _, _ := strings.Cut(call, ":")
+	return place + ")"
 }
 
 // about returns the lines of got that contain text.

@@ -298,7 +298,8 @@ func TestWatchdogShowsStacks(t *testing.T) {
 		assert.Contains(t, stack, "TestWatchdogShowsStacks.func1.2")
 		assert.NotContains(t, stack, "TestWatchdogShowsStacks.func1.1")
 		require.Len(t, lines.got(), 1)
-		assert.Equal(t, "WARN task failed, will restart | task=a run=1 error=taskmanager: no heartbeat in time (1s) uptime=1s"+
+		assert.Equal(t, "WARN task failed, will restart | task=a run=1 error=taskmanager: no heartbeat in time (1s)"+
+			" at=TestWatchdogShowsStacks.func1.2(liveness_test.go) uptime=1s"+
 			" restart_in=1s restarts=1 of 5 window=1m0s stack=", lines.got()[0][:strings.Index(lines.got()[0], "stack=")+6])
 	})
 }

@@ -3,9 +3,11 @@ package taskmanager_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -62,31 +64,50 @@ func TestLogLines(t *testing.T) {
 	})
 }
 
-func deepBody(context.Context) error { panic("deep") }
+// panicsInside panics in a function of the standard library.
+func panicsInside(context.Context) error { panic(strings.Repeat("deep", -1)) }
 
+// hangs has three goroutines until release is closed.
+func hangs(release <-chan struct{}) taskmanager.TaskFunc {
+	return func(context.Context) error {
+		for range 2 {
+			go func() { <-release }()
+		}
+		<-release
+		return nil
+	}
+}
+
+// A stack can be read in a line, and is a list for those who read JSON. Where in the user's code it was is said by itself.
 func TestLogLinesShowStacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lines := newLines(slog.LevelWarn)
-		m := observed(t, taskmanager.WithLogger(slog.New(lines)))
-		start(t, m, "panics", deepBody, once())
-		release := make(chan struct{})
-		start(t, m, "stuck", ignoring(release))
+		var text, inJSON bytes.Buffer
+		handler := bothHandlers{slog.NewJSONHandler(&inJSON, nil), slog.NewTextHandler(&text, nil)}
+		m := observed(t, taskmanager.WithLogger(slog.New(handler)))
+		start(t, m, "panics", panicsInside, once())
 		synctest.Wait()
+		assert.Regexp(t, ` at=github.com/go-taskmanager/taskmanager_test\.panicsInside\(log_test\.go:\d+\) uptime=0s`+
+			` stack="\[strings\.Repeat\(strings\.go:\d+\) github.com/go-taskmanager/taskmanager_test\.panicsInside\(log_test\.go:\d+\)]"\n$`,
+			text.String())
+		var line struct {
+			At    string
+			Stack []string
+		}
+		require.NoError(t, json.Unmarshal(inJSON.Bytes(), &line))
+		require.Len(t, line.Stack, 2)
+		assert.Regexp(t, `^strings\.Repeat\(strings\.go:\d+\)$`, line.Stack[0])
+		assert.Equal(t, line.Stack[1], line.At)
+
+		release := make(chan struct{})
+		start(t, m, "stuck", hangs(release))
+		synctest.Wait()
+		text.Reset()
 		require.Error(t, m.StopTask(t.Context(), "stuck"))
 		synctest.Wait()
-		stacks := map[string]string{}
-		for _, r := range lines.taken() {
-			r.Attrs(func(a slog.Attr) bool {
-				if a.Key == "stack" {
-					stacks[r.Message] = a.Value.String()
-				}
-				return true
-			})
-		}
-		require.Len(t, stacks, 2)
-		assert.Regexp(t, `^\S+/taskmanager_test\.deepBody\(\.\.\.\)\n\t\S+/log_test\.go:\d+\n`, stacks["task failed for good, gave up"])
-		assert.Contains(t, stacks["task stuck, its body does not return"], "TestLogLinesShowStacks.func1.ignoring")
-		assert.False(t, strings.HasSuffix(stacks["task stuck, its body does not return"], "\n"))
+		const call = `github.com/go-taskmanager/taskmanager_test\.TestLogLinesShowStacks\.func1\.hangs\.\d\S*\(log_test\.go:\d+\)`
+		assert.Regexp(t, ` at=`+call+` uptime=5s stack="\[(1 goroutine: `+call+` 2 goroutines: |2 goroutines: `+call+` 1 goroutine: )`+call+`]"\n$`,
+			text.String())
+		assert.NotContains(t, regexp.MustCompile(` at=\S+`).FindString(text.String()), "hangs.1.1", "the body's own goroutine")
 		close(release)
 	})
 }

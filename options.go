@@ -236,7 +236,8 @@ func WithReportLimit(limit rate.Limit, burst int) Option {
 	})
 }
 
-// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level]. The lines
+// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level]. Stacks are
+// []string, a call each: a handler that wants to print them one below the other finds them so. The lines
 // of a task are written in the order of its events, one at a time, by its own goroutine or one that
 // has nothing else to do: the handler of a slow logger delays the next run of the task that it logs
 // for, and nobody else, and who waits for the task does not wait for the handler. The default is

@@ -182,7 +182,7 @@ func printTable(out io.Writer, stats taskmanager.ManagerStats) {
 	fmt.Fprintln(out, b.String())
 }
 
-// console is a slog.Handler for people: a line for each record, and below it the beginning of a stack.
+// console is a slog.Handler for people: a line for each record, and below it the first calls of a stack.
 // As a Writer it prints between two records.
 type console struct {
 	level slog.Level
@@ -202,17 +202,16 @@ func (c *console) Enabled(_ context.Context, level slog.Level) bool { return lev
 func (c *console) Handle(_ context.Context, r slog.Record) error {
 	var (
 		b     strings.Builder
-		stack string
+		stack []string
 	)
 	fmt.Fprintf(&b, "%s %-5v %-30s", r.Time.Format("15:04:05.000"), r.Level, r.Message)
 	r.Attrs(func(a slog.Attr) bool {
+		if calls, ok := a.Value.Any().([]string); ok && a.Key == "stack" {
+			stack = calls
+			return true
+		}
 		value := a.Value.String()
 		switch {
-		case a.Key == "stack":
-			stack = value
-			return true
-		case a.Value.Kind() == slog.KindDuration:
-			value = a.Value.Duration().Round(100 * time.Microsecond).String()
 		case strings.Contains(value, `"`) && strconv.CanBackquote(value):
 			value = "`" + value + "`"
 		case strings.ContainsAny(value, " \"\n"):
@@ -222,24 +221,12 @@ func (c *console) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	b.WriteByte('\n')
-	for _, line := range top(stack) {
-		fmt.Fprintf(&b, "             | %s\n", line)
+	const most = 4
+	for _, call := range stack[:min(most, len(stack))] {
+		fmt.Fprintf(&b, "             | %s\n", call)
 	}
 	_, err := io.WriteString(c, b.String())
 	return err
-}
-
-// top returns the beginning of a stack, from the first function that is not the runtime's.
-func top(stack string) []string {
-	const most = 4 // lines: of two calls
-	lines := strings.Split(stack, "\n")
-	for len(lines) > 2 && strings.HasPrefix(lines[0], "runtime.") {
-		lines = lines[2:]
-	}
-	if stack == "" {
-		return nil
-	}
-	return lines[:min(most, len(lines))]
 }
 
 // WithAttrs and WithGroup are not needed here: neither taskmanager nor this program calls them.
