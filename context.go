@@ -268,6 +268,14 @@ func tasksOf(ctx context.Context) (tasks []*Task) {
 	return tasks
 }
 
+// pathOfFirst is the path of the first of those that tasksOf has returned; empty if there is none.
+func pathOfFirst(tasks []*Task) string {
+	if len(tasks) == 0 {
+		return ""
+	}
+	return tasks[0].path()
+}
+
 // outermost returns the context of the Manager around all tasks that ctx is of: the first one that is
 // not that of a task. Reporters get its values, and must not be taken for a task's.
 func outermost(ctx context.Context) context.Context {

@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"errors"
+	"log/slog"
 	"math"
 	"time"
 
@@ -30,6 +31,7 @@ type decision struct {
 
 	now     time.Time
 	waiter  *waiter         // of a request: who waits until it has been done
+	hand    *byHand         // of a request by hand, and of the deadline of one: who has asked
 	overdue *overdueRun     // of becameOverdue
 	timeout time.Duration   // of deadlinePassed
 	delays  backoff.BackOff // of revived
@@ -61,8 +63,9 @@ type verdict struct {
 
 // An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
 type occurrence struct {
-	kind     EventKind
-	alone    bool // stopped without what depends on it
+	kind     EventKind // or of a line that is no event
+	request  request   // of a stop: what it follows
+	was      State     // of a line that is no event: of the task before
 	now      time.Time
 	run      uint64
 	err      error
@@ -71,6 +74,15 @@ type occurrence struct {
 	uptime   time.Duration
 	restarts int
 	waiting  *dependents // those that it takes down or holds up; nil if there are none
+	hand     *byHand     // who has asked for a stop, for the log
+}
+
+// level is that of the line of an event. It may call the methods of the body's error.
+func (o *occurrence) level() slog.Level {
+	if o.kind == EventStopped && isOwnError(bodyError(o.err, o.cause), o.cause) {
+		return slog.LevelWarn
+	}
+	return o.kind.Level()
 }
 
 // decide has step decide about n, and carries out what it says. What is ours and can't block is done with the lock held: so
@@ -189,7 +201,7 @@ func (t *Task) planRestartLocked(n *decision) {
 // giveUpLocked notes why the task is given up.
 func (t *Task) giveUpLocked(n *decision, was phase) {
 	p, v := t.record, &n.verdict
-	gaveUp := &GiveUpError{Task: t.name, Reason: t.giveUpReason(n, was), Err: n.end.err}
+	gaveUp := &GiveUpError{Task: t.name, Err: n.end.err, Reason: t.giveUpReason(n, was)}
 	if v.known {
 		gaveUp.Err = p.judged.err
 	}
@@ -243,6 +255,9 @@ func (t *Task) applyLocked(n *decision, in input) {
 		n.waiter.next, t.waiters = t.waiters, n.waiter
 	}
 	t.machine, n.phase = next, next.phase
+	if n.hand != nil && (in == askedRestart || in == revived) {
+		t.leaveHandLineLocked(n, was)
+	}
 	if was.executes() && !next.phase.executes() {
 		t.endRunLocked(n)
 	}
@@ -431,7 +446,8 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		o.kind, o.cause = EventStopped, ErrRestarted
 		o.err = errRestartedBeside(n.end.err)
 	case publishStopped:
-		o.kind, o.cause, o.alone = EventStopped, t.causeOf(t.machine.pending), t.machine.pending.alone()
+		o.kind, o.cause, o.request = EventStopped, t.causeOf(t.machine.pending), t.machine.pending
+		o.hand = t.handLocked()
 		if was.executes() {
 			o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
 			if o.err != nil && n.canceledBy == ErrRestarted { //nolint:errorlint // the cause itself
@@ -483,7 +499,7 @@ func (n *decision) occurrence() *occurrence {
 func (t *Task) reserveStuckLocked(n *decision) {
 	n.stuck = &occurrence{
 		kind: EventStuck, now: n.now, run: t.runNumberLocked(), uptime: n.now.Sub(t.run.started),
-		err: &StopTimeoutError{Task: t.name, Timeout: n.timeout},
+		err: &StopTimeoutError{Task: t.name, Timeout: n.timeout}, hand: n.hand,
 	}
 	p := t.recordLocked()
 	p.stuckEvent, p.stuckAfter = n.stuck, n.timeout
@@ -523,6 +539,27 @@ func (t *Task) leaveLineLocked(o *occurrence) {
 	x := t.lazyLocked()
 	x.lines = append(x.lines, *o)
 	t.config.manager.bus.pending.Add()
+}
+
+// leaveHandLineLocked leaves the line that says who restarts the task, which was in that phase, by hand. It is no event.
+//
+//go:noinline
+func (t *Task) leaveHandLineLocked(n *decision, was phase) {
+	o := &occurrence{kind: lineRestarted, now: n.now, run: t.runNumberLocked(), hand: n.hand, was: was.state()}
+	if was.ended() {
+		o.kind = lineRevived
+	}
+	t.leaveLineLocked(o)
+}
+
+// handLocked is who has asked first, among those who wait, for the stop that the task has followed.
+func (t *Task) handLocked() (hand *byHand) {
+	for w := t.waiters; w != nil; w = w.next {
+		if w.op.request == t.machine.pending && w.op.hand != nil {
+			hand = w.op.hand
+		}
+	}
+	return hand
 }
 
 // endLifeLocked ends a life of the task.

@@ -148,7 +148,7 @@ func TestDecideTellsTwoThingsAtOnce(t *testing.T) {
 		assert.Equal(t, EventFailed, task.lazy.lines[0].kind)
 		assert.Equal(t, boom, task.lazy.lines[0].err)
 		assert.Equal(t, time.Minute, task.lazy.lines[0].uptime)
-		assert.Equal(t, occurrence{kind: EventStopped, alone: true, now: n.now, cause: ErrStopped}, task.lazy.lines[1])
+		assert.Equal(t, occurrence{kind: EventStopped, request: stopRequest, now: n.now, cause: ErrStopped}, task.lazy.lines[1])
 	})
 }
 

@@ -42,6 +42,7 @@ func (d *driver) hold(c *readinessChange) {
 	t := d.task
 	n := decision{input: holdNow, driver: d.id, now: time.Now()}
 	t.decide(&n)
+	t.drainLog() // of a restart by hand, which is done by that
 	if n.phase != waiting {
 		return
 	}

@@ -741,7 +741,7 @@ func TestDependentsOfATaskWhoseRestartTimesOutAreNamedInTheLog(t *testing.T) {
 		asStuck(t, db.Restart(t.Context()), "db", 5*time.Second)
 		<-db.Done()
 		synctest.Wait()
-		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=db dependents=a`}, lines.about("others depend"))
+		assert.Equal(t, []string{`WARN task was stopped, though others depend on it | task=db dependents=a`}, lines.about("though others depend"))
 		require.NoError(t, m.StopAll(t.Context()))
 	})
 }

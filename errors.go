@@ -61,7 +61,7 @@ func (policyGoexitError) Is(target error) bool { return target == ErrGoexit }
 // the context given to [WithContext] ended, they find its cause instead.
 var (
 	// ErrStopped is the cause after StopTask, StopAll or Task.Stop.
-	ErrStopped = errors.New("taskmanager: task was stopped")
+	ErrStopped = errors.New("taskmanager: task was stopped by hand")
 
 	// ErrShutdown is the cause after Shutdown, or when Run ends.
 	ErrShutdown = errors.New("taskmanager: manager is shutting down")
@@ -216,7 +216,7 @@ type StopTimeoutError struct {
 }
 
 func (e *StopTimeoutError) Error() string {
-	text := fmt.Sprintf("taskmanager: task %q did not stop within %v", e.Task, e.Timeout)
+	text := fmt.Sprintf("taskmanager: task %q did not stop within %v", e.Task, roundDuration(e.Timeout))
 	if bytes.Contains(e.Stack, []byte("/taskmanager.(*Manager).stopTasks+")) {
 		text += ": its body waits for a stop of others, without the body's context"
 	}
@@ -452,10 +452,39 @@ func leavesRunningByMethods(err error) bool {
 // no user code: an error of which it can't be known says more.
 func besideCause(err, cause error) error {
 	left := mostErrors
-	if err == nil || isOnly(&left, err, cause) {
+	if err == nil || isOnly(&left, err, cause, inner) {
 		return nil
 	}
 	return err
+}
+
+// isOwnError reports whether err says more than that the context has ended which ended for cause. Unlike besideCause it asks the
+// methods of an error of which that can't be known.
+func isOwnError(err, cause error) (own bool) {
+	if err == nil {
+		return false
+	}
+	defer func() {
+		if recover() != nil {
+			own = true
+		}
+	}()
+	left := mostErrors
+	return !isOnly(&left, err, cause, innerByMethods)
+}
+
+// innerByMethods is inner, and calls user code to know. An error that has no method for that wraps nothing.
+func innerByMethods(err error) (known bool, several []error, one error) {
+	if known, several, one = inner(err); known {
+		return true, several, one
+	}
+	switch e := err.(type) { //nolint:errorlint // one step of a walk
+	case interface{ Unwrap() error }:
+		return true, nil, e.Unwrap()
+	case interface{ Unwrap() []error }:
+		return true, e.Unwrap(), nil
+	}
+	return true, nil, nil
 }
 
 // An endedError is what a body has returned whose context has ended with ErrRestarted, and whose task has stopped for good all the
@@ -470,8 +499,9 @@ func (e *endedError) Is(target error) bool { return target != ErrRestarted && er
 // As is as if err was wrapped.
 func (e *endedError) As(target any) bool { return errors.As(e.err, target) }
 
-// isOnly reports whether err is context.Canceled or cause, or wraps nothing else, by the first so many errors.
-func isOnly(left *int, err, cause error) bool {
+// isOnly reports whether err is context.Canceled or cause, or wraps nothing else, by the first so many errors. inside is inner, or
+// innerByMethods.
+func isOnly(left *int, err, cause error, inside func(error) (bool, []error, error)) bool {
 	if *left--; *left < 0 {
 		return false
 	}
@@ -481,16 +511,20 @@ func isOnly(left *int, err, cause error) bool {
 	if _, ok := err.(*backoff.PermanentError); ok { //nolint:errorlint // one step of a walk
 		return false
 	}
-	known, several, one := inner(err)
-	if !known || one == nil && len(several) == 0 {
+	known, several, one := inside(err)
+	if !known {
 		return false
 	}
+	if one == nil && len(several) == 0 {
+		is, ok := err.(interface{ Is(error) bool }) // as package net has it: "operation was canceled"
+		return ok && isStandardType(err) && (is.Is(context.Canceled) || is.Is(cause))
+	}
 	for _, w := range several {
-		if w == nil || !isOnly(left, w, cause) {
+		if w == nil || !isOnly(left, w, cause, inside) {
 			return false
 		}
 	}
-	return one == nil || isOnly(left, one, cause)
+	return one == nil || isOnly(left, one, cause, inside)
 }
 
 // isSame is a == b. Values of a type that can't be compared are not the same.

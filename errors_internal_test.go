@@ -77,7 +77,7 @@ func TestErrorOfTheMostThatAreLookedAt(t *testing.T) {
 		ofClassify := left
 		classifyFirst(&ofClassify, chain)
 		assert.Equal(t, !follows, ofClassify < 0, left)
-		assert.Equal(t, follows, isOnly(&left, chain, boom))
+		assert.Equal(t, follows, isOnly(&left, chain, boom, inner))
 	}
 }
 

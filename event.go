@@ -18,7 +18,7 @@ const (
 	EventFailed                     // warn: a run failed, and will be restarted, unless the task is stopped before
 	EventGaveUp                     // error: a run failed, and there will be no other
 	EventCompleted                  // info: a run returned nil
-	EventStopped                    // info: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted
+	EventStopped                    // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted
 	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
 )
 
@@ -48,6 +48,10 @@ func (k EventKind) String() string {
 
 // Level returns the level at which events of this kind are logged. Those from [slog.LevelWarn] on
 // go to reporters.
+//
+// The line of an EventStopped is a warning if the body has returned an error of its own: one that is more than
+// the cause of the stop or context.Canceled, wrapped or not. Level is that of the kind all the same, and the event does not go to
+// reporters.
 func (k EventKind) Level() slog.Level {
 	if k.valid() {
 		return eventKinds[k].level
@@ -91,13 +95,39 @@ func (e *Event) firstTime() time.Time {
 	return e.Since
 }
 
-// attrs are what a log line says of e.
-func (e *Event) attrs() []slog.Attr {
-	attrs := make([]slog.Attr, 0, 12)
-	if e.Manager != "" {
-		attrs = append(attrs, slog.String("manager", e.Manager))
+// Kinds of lines that are no events: nobody but the log hears of them.
+const (
+	lineRestarted EventKind = -1 - iota // somebody restarts a task that has not ended
+	lineRevived                         // somebody restarts one that has
+)
+
+// A logLine is what the log is told of an event, or of something that is none.
+type logLine struct {
+	Event
+	level  slog.Level
+	whence string  // of a stop, where its cause comes from, in words, unless that says so itself
+	hand   *byHand // who has asked for it, if somebody has done so by hand
+	was    State   // of a line of a restart: of the task before it
+}
+
+func (l *logLine) message() string {
+	switch l.Kind {
+	case lineRestarted:
+		return "task restarted by hand"
+	case lineRevived:
+		return "task revived by hand"
 	}
+	return eventKinds[l.Kind].message
+}
+
+// attrs are what the line says. The first few are what it is about and why, for a line may be longer than a screen is wide.
+func (l *logLine) attrs() []slog.Attr {
+	e := &l.Event
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
+	if e.Kind < 0 {
+		attrs = append(attrs, slog.String("was", l.was.String()))
+	}
 	gaveUp, own := e.gaveUp()
 	if gaveUp != nil {
 		attrs = append(attrs, slog.String("reason", string(gaveUp.Reason)))
@@ -105,8 +135,13 @@ func (e *Event) attrs() []slog.Attr {
 		own = bodyError(e.Err, e.Cause)
 	}
 	if e.Cause != nil {
-		attrs = append(attrs, slog.String("cause", errorText(e.Cause)))
+		cause := errorText(e.Cause)
+		if l.whence != "" {
+			cause = l.whence + ": " + cause
+		}
+		attrs = append(attrs, slog.String("cause", cause))
 	}
+	attrs = l.hand.appendTo(attrs)
 	if own != nil {
 		attrs = append(attrs, slog.String("error", errorText(own)))
 	}
@@ -115,11 +150,11 @@ func (e *Event) attrs() []slog.Attr {
 		attrs = append(attrs, slog.String("at", at))
 	}
 	if e.Kind > EventReady && (e.Kind != EventStopped || e.Uptime > 0) {
-		attrs = append(attrs, slog.Duration("uptime", e.Uptime))
+		attrs = append(attrs, slog.Duration("uptime", roundDuration(e.Uptime)))
 	}
 	restarts := e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0
 	if restarts {
-		attrs = append(attrs, slog.Duration("restart_in", e.Delay))
+		attrs = append(attrs, slog.Duration("restart_in", roundDuration(e.Delay)))
 	}
 	if restarts || gaveUp != nil && gaveUp.Reason == GaveUpLimit {
 		attrs = append(attrs,
@@ -162,6 +197,18 @@ func bodyError(err, cause error) error {
 // dependentsText names the dependents: "a, b and 3 more".
 func (e *Event) dependentsText() string {
 	return (&dependents{e.Dependents, e.DependentCount}).String()
+}
+
+// roundDuration leaves of d what people read: three digits below a minute, and whole seconds from there on.
+func roundDuration(d time.Duration) time.Duration {
+	if d >= time.Minute {
+		return d.Round(time.Second)
+	}
+	unit := time.Duration(1)
+	for d >= 1000*unit {
+		unit *= 10
+	}
+	return d.Round(unit)
 }
 
 // limitText is a limit of restarts in words.

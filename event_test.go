@@ -41,7 +41,7 @@ func TestEventCauseOfAStop(t *testing.T) {
 			func(m *taskmanager.Manager, _ context.CancelCauseFunc) error {
 				return m.StopTask(context.Background(), "a")
 			},
-			taskmanager.ErrStopped, "taskmanager: task was stopped",
+			taskmanager.ErrStopped, "taskmanager: task was stopped by hand caller=TestEventCauseOfAStop.func1(event_test.go)",
 		},
 		"Shutdown": {
 			func(m *taskmanager.Manager, _ context.CancelCauseFunc) error { return m.Shutdown(context.Background()) },
@@ -55,16 +55,16 @@ func TestEventCauseOfAStop(t *testing.T) {
 		},
 		"the parent context": {
 			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(errParent); return nil },
-			errParent, "the parent has ended",
+			errParent, "parent context: the parent has ended",
 		},
 		"the parent context, without a cause": {
 			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(nil); return nil },
-			context.Canceled, "context canceled",
+			context.Canceled, "parent context: context canceled",
 		},
 		"an awkward cause": {
 			func(_ *taskmanager.Manager, cancel context.CancelCauseFunc) error { cancel(mute{}); return nil },
 			mute{},
-			"taskmanager_test.mute, whose Error method panicked",
+			"parent context: taskmanager_test.mute, whose Error method panicked",
 		},
 	} {
 		for what, own := range map[string]error{"nothing": nil, "an error": errBoom, "two": errors.Join(errBoom, errDeaf)} {
@@ -84,12 +84,12 @@ func TestEventCauseOfAStop(t *testing.T) {
 					if own != nil {
 						require.ErrorIs(t, stopped[0].Err, errBoom)
 					}
-					text := ""
+					level, text := slog.LevelInfo, ""
 					if own != nil {
-						text = " error=" + own.Error()
+						level, text = slog.LevelWarn, " error="+own.Error()
 					}
 					assert.Equal(t, []string{
-						fmt.Sprintf("INFO task stopped | task=a run=1 cause=%s%s uptime=1s", test.text, text),
+						fmt.Sprintf("%v task stopped | task=a run=1 cause=%s%s uptime=1s", level, test.text, text),
 					}, lines.about("task stopped"))
 					require.NoError(t, m.StopAll(t.Context()))
 				})
@@ -106,9 +106,11 @@ func TestEventUptimeInTheLog(t *testing.T) {
 		start(t, m, "a", readyAfter(time.Second), taskmanager.WithReadiness(time.Minute))
 		time.Sleep(2 * time.Second)
 		require.NoError(t, m.StopTask(t.Context(), "a"))
+		synctest.Wait() // the order of the lines of different tasks is not defined
 		start(t, m, "b", untilStopped)
 		time.Sleep(time.Nanosecond)
 		require.NoError(t, m.StopTask(t.Context(), "b"))
+		synctest.Wait()
 		start(t, m, "c", untilStopped, dependsOn("nobody"))
 		synctest.Wait()
 		require.NoError(t, m.StopTask(t.Context(), "c"))
@@ -116,10 +118,10 @@ func TestEventUptimeInTheLog(t *testing.T) {
 		assert.Equal(t, []string{
 			"DEBUG task started | task=a run=1",
 			"DEBUG task ready | task=a run=1",
-			"INFO task stopped | task=a run=1 cause=taskmanager: task was stopped uptime=2s",
+			"INFO task stopped | task=a run=1 cause=taskmanager: task was stopped by hand caller=TestEventUptimeInTheLog.func1(event_test.go) uptime=2s",
 			"DEBUG task started | task=b run=1",
-			"INFO task stopped | task=b run=1 cause=taskmanager: task was stopped uptime=1ns",
-			"INFO task stopped | task=c run=0 cause=taskmanager: task was stopped",
+			"INFO task stopped | task=b run=1 cause=taskmanager: task was stopped by hand caller=TestEventUptimeInTheLog.func1(event_test.go) uptime=1ns",
+			"INFO task stopped | task=c run=0 cause=taskmanager: task was stopped by hand caller=TestEventUptimeInTheLog.func1(event_test.go)",
 		}, lines.got())
 	})
 }
@@ -142,7 +144,7 @@ func TestEventOfARestartOfTheParent(t *testing.T) {
 				time.Sleep(time.Second)
 				cancel(taskmanager.ErrRestarted)
 				synctest.Wait()
-				assert.Equal(t, []string{fmt.Sprintf("INFO task stopped | task=a run=1 cause=%v error=%v uptime=1s",
+				assert.Equal(t, []string{fmt.Sprintf("WARN task stopped | task=a run=1 cause=parent context: %v error=%v uptime=1s",
 					taskmanager.ErrRestarted, err)}, lines.about("task stopped"))
 			})
 		})

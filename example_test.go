@@ -254,7 +254,7 @@ func ExampleManager_StopTask() {
 	fmt.Println("unknown:", m.StopTask(ctx, "wroker"))
 	// Output:
 	// stopped: <nil>
-	// cause: taskmanager: task was stopped
+	// cause: taskmanager: task was stopped by hand
 	// again: taskmanager: task is not running: "worker"
 	// unknown: taskmanager: task not found: "wroker"
 }

@@ -499,7 +499,7 @@ func ends() []end {
 			title: "inner context.DeadlineExceeded", body: func() error { return context.DeadlineExceeded },
 			is: context.DeadlineExceeded, text: "context deadline exceeded",
 		},
-		{title: "ErrStopped without a stop", body: func() error { return taskmanager.ErrStopped }, is: taskmanager.ErrStopped, text: "taskmanager: task was stopped"},
+		{title: "ErrStopped without a stop", body: func() error { return taskmanager.ErrStopped }, is: taskmanager.ErrStopped, text: "taskmanager: task was stopped by hand"},
 		{title: "Permanent", body: func() error { return backoff.Permanent(errBoom) }, is: errBoom, text: "boom", final: true},
 		{
 			title: "wrapped Permanent", body: func() error { return fmt.Errorf("polling: %w", backoff.Permanent(errBoom)) },

@@ -1,10 +1,18 @@
 package taskmanager
 
+import "log/slog"
+
 // The lines of a task's log are written in the order of its events, by one goroutine at a time, and nobody waits for it:
 // whoever has a line while another one is with the log's handler, which is user code, leaves the line to that.
 
 // linesWaitLocked reports whether there are lines that nobody is about to write.
 func (t *Task) linesWaitLocked() bool { return t.lazy != nil && len(t.lazy.lines) > 0 && !t.logging }
+
+// mayRunFirstLocked reports whether the next run can begin before the lines that wait are written: there is none, or only that of a
+// restart by hand, for which somebody waits.
+func (t *Task) mayRunFirstLocked() bool {
+	return !t.linesWaitLocked() || len(t.lazy.lines) == 1 && t.lazy.lines[0].kind < 0
+}
 
 // drainLog writes the lines that wait, unless somebody does.
 func (t *Task) drainLog() {
@@ -49,11 +57,12 @@ func (t *Task) unclogLocked() {
 func (t *Task) logLine(o *occurrence) (written bool) {
 	b := t.config.manager.bus
 	defer b.pending.Done()
-	if o.kind == EventStopped && o.alone {
+	if o.kind == EventStopped && o.request.alone() {
 		defer t.config.manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
 	}
-	if written = b.logs(o.kind.Level()); written {
-		t.writeLine(o)
+	level := o.level()
+	if written = b.logs(level); written {
+		t.writeLine(o, level)
 	}
 	return written
 }
@@ -61,9 +70,9 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 // writeLine is not inlined, for an event is large.
 //
 //go:noinline
-func (t *Task) writeLine(o *occurrence) {
-	e := t.event(o)
-	t.config.manager.bus.logEvent(&e)
+func (t *Task) writeLine(o *occurrence, level slog.Level) {
+	m := t.config.manager
+	m.bus.logEvent(&logLine{Event: t.event(o), level: level, whence: m.whence(o.request), hand: o.hand, was: o.was})
 }
 
 // logStart has it logged that the run has begun. The body is entered after that, so that its own lines come later; and at

@@ -371,7 +371,7 @@ func isLast(r slog.Record) bool {
 		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && a.Value.String() == taskmanager.ErrRestarted.Error()
 		return true
 	})
-	return !goesOn && r.Message != "task started" && r.Message != "task ready"
+	return !goesOn && r.Message != "task started" && r.Message != "task ready" && !strings.HasSuffix(r.Message, "by hand")
 }
 
 // be changes how the handler is from now on. What hangs goes on.

@@ -236,8 +236,9 @@ func WithReportLimit(limit rate.Limit, burst int) Option {
 	})
 }
 
-// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level]. Stacks are
-// []string, a call each: a handler that wants to print them one below the other finds them so. The lines
+// WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level], and so is
+// who restarts a task by hand. Durations in lines are rounded, and stacks are []string, a call each:
+// a handler that wants to print them one below the other finds them so. The lines
 // of a task are written in the order of its events, one at a time, by its own goroutine or one that
 // has nothing else to do: the handler of a slow logger delays the next run of the task that it logs
 // for, and nobody else, and who waits for the task does not wait for the handler. The default is
@@ -255,7 +256,8 @@ func WithLogger(l *slog.Logger) Option {
 // A task's context is like that of context.WithCancelCause(context.WithoutCancel(ctx)): it has ctx's
 // values, and ends when it is the task's turn to stop, which may be after the end of ctx
 // ([WithDependsOn]). So it has no deadline, its Err is [context.Canceled], as after any stop, and
-// [context.Cause] says that it was the deadline of ctx, if it was.
+// [context.Cause] says that it was the deadline of ctx, if it was. Then the log has a warning, one for
+// the Manager: a service that ends so was most often given the wrong context.
 func WithContext(ctx context.Context) Option {
 	return managerOption("WithContext", "nil", func(c *config) string {
 		c.ctx = ctx

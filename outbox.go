@@ -286,7 +286,7 @@ func (o *outbox) logOverdue(call uint64, began time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.cancel != nil && o.calls == call {
-		o.bus.logLater("reporter does not return, its reports wait", slog.Duration("since", time.Since(began)))
+		o.bus.logLater("reporter does not return, its reports wait", slog.Duration("since", roundDuration(time.Since(began))))
 	}
 }
 

@@ -13,6 +13,7 @@ type parentContext struct {
 	done     <-chan struct{}
 	standard bool                  // all of its methods are package context's or ours
 	cause    atomic.Pointer[error] // of one that is not standard, after its end
+	expired  atomic.Bool           // likewise: it was its deadline
 
 	unwatch func() // ends the watch for the end; non-nil while there is one. Guarded by the Manager's mu
 }
@@ -44,6 +45,29 @@ func (m *Manager) parentCause() error {
 		return context.Cause(p.ctx)
 	}
 	return context.Canceled // it is yet to be asked
+}
+
+// whence says in words, for the log, where the cause of a stop comes from that was asked for so; empty if the cause says that itself.
+func (m *Manager) whence(q request) string {
+	switch {
+	case q != parentDoneRequest && q != shutdownRequest:
+		return ""
+	case m.config.groupTask != nil:
+		return "its group ends"
+	case q == shutdownRequest:
+		return ""
+	case m.parent.hasExpired():
+		return "deadline of the parent context"
+	}
+	return "parent context"
+}
+
+// hasExpired reports whether the parent context has ended by its own deadline, as far as that is known.
+func (p *parentContext) hasExpired() bool {
+	if p.standard {
+		return p.ctx.Err() == context.DeadlineExceeded
+	}
+	return p.expired.Load()
 }
 
 // watchParent sees to it that the Manager hears of the end of the parent context while tasks are alive. It is called
@@ -84,6 +108,7 @@ func (m *Manager) onForeignParentDone() {
 		defer func() { _ = recover() }()
 		cause := context.Cause(p.ctx)
 		p.cause.Store(&cause)
+		p.expired.Store(p.ctx.Err() == context.DeadlineExceeded)
 	}()
 	select {
 	case <-known:

@@ -127,23 +127,26 @@ func (b *eventBus) logs(level slog.Level) bool {
 	return b.slog().Enabled(context.Background(), level)
 }
 
-// logEvent hands e to the log, which wants to know. What is said of logs holds for it, and for the methods of the event's
+// logEvent hands l to the log, which wants to know. What is said of logs holds for it, and for the methods of the event's
 // errors, which are the user's as well.
-func (b *eventBus) logEvent(e *Event) {
+func (b *eventBus) logEvent(l *logLine) {
 	defer func() { _ = recover() }() // as in logs
 	for outer := b; outer != nil; outer = outer.outer {
 		if written := outer.announce.Load(); written != nil {
 			<-*written
 		}
 	}
-	b.log(e.Kind.Level(), eventKinds[e.Kind].message, e.attrs()...)
+	b.log(l.level, l.message(), l.attrs()...)
 }
 
-// log calls the log's handler. What is said of logs holds for it.
+// log calls the log's handler. What is said of logs holds for it. Each line of the library's comes here, and has the name of the Manager.
 func (b *eventBus) log(level slog.Level, message string, attrs ...slog.Attr) {
 	defer func() { _ = recover() }() // as in logs
 	for i := range attrs {
 		attrs[i].Value = attrs[i].Value.Resolve()
+	}
+	if b.manager != "" {
+		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
 	}
 	b.slog().LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller's is a constant
 }
@@ -193,9 +196,6 @@ func (b *eventBus) logFirst(level slog.Level, message string, attrs ...slog.Attr
 }
 
 func (b *eventBus) queueLine(l line) {
-	if b.manager != "" {
-		l.attrs = append([]slog.Attr{slog.String("manager", b.manager)}, l.attrs...)
-	}
 	q := &b.lines
 	q.mu.Lock()
 	defer q.mu.Unlock()

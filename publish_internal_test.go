@@ -264,7 +264,7 @@ func TestBusWritesTheFirstLineFirst(t *testing.T) {
 		written := make(chan struct{})
 		go func() {
 			defer close(written)
-			inner.logEvent(&Event{Kind: EventStopped})
+			inner.logEvent(&logLine{Event: Event{Kind: EventStopped}})
 		}()
 		synctest.Wait()
 		close(release)

@@ -59,7 +59,7 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 	}
 	for {
 		if t.State().Ended() {
-			again, err := m.revive(t)
+			again, err := m.revive(t, newHand(pathOfFirst(tasksOf(ctx))))
 			if again {
 				m.doomChanged(t) // who waits for it will not wait for ever, if it was given up
 			}
@@ -111,9 +111,10 @@ func (t *Task) superseded(followed request) error {
 // requestRestart asks t to restart, and waits until it has; not if detached.
 func (m *Manager) requestRestart(ctx context.Context, t *Task) (stop *stopOp, accepted, detached bool, err error) {
 	hasDeadline := ctx.Err() == nil
-	callers, unblock := blocked.enter(tasksOf(ctx), []*Task{t})
+	from := tasksOf(ctx)
+	callers, unblock := blocked.enter(from, []*Task{t})
 	defer unblock()
-	stops, n, detached := m.requestAll(ctx, []*Task{t}, callers, restartRequest, hasDeadline)
+	stops, n, detached := m.requestAll(ctx, []*Task{t}, callers, restartRequest, newHand(pathOfFirst(from)), hasDeadline)
 	if detached {
 		return nil, n > 0, true, nil
 	}
@@ -144,9 +145,9 @@ var errRestartTimedOut = fmt.Errorf("%w, and its body did not return in time", E
 // errReplaced is not shown to anybody.
 var errReplaced = errors.New("taskmanager: task was replaced")
 
-// revive starts a task afresh that has ended. It returns false if it has not.
-func (m *Manager) revive(t *Task) (bool, error) {
-	n := decision{input: revived}
+// revive starts a task afresh that has ended, for who has asked by hand. It returns false if it has not.
+func (m *Manager) revive(t *Task, hand *byHand) (bool, error) {
+	n := decision{input: revived, hand: hand}
 	if t.config.policy != nil {
 		var err error
 		if n.delays, err = t.config.newDelays(); err != nil {

@@ -579,7 +579,7 @@ func TestRestartWhileItCompletes(t *testing.T) {
 		assert.Equal(t, []string{"task started"}, messages(lines))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		assert.Equal(t, []string{"task started", "task completed", "task started", "task stopped"}, messages(lines))
+		assert.Equal(t, []string{"task started", "task completed", "task revived by hand", "task started", "task stopped"}, messages(lines))
 	})
 }
 

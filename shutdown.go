@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 )
 
@@ -76,7 +77,12 @@ func (m *Manager) close(byShutdown bool) []*Task {
 // onParentDone is called on a goroutine of its own when the parent context has ended while tasks are
 // alive.
 func (m *Manager) onParentDone() {
-	_, _ = m.stopTasks(context.Background(), m.close(false), parentDoneRequest) // what is stuck is logged
+	tasks := m.close(false)
+	if m.parent.hasExpired() {
+		// One line of the Manager, and not one for each task, which tells its stop as any other.
+		m.bus.logAtLevelLater(slog.LevelWarn, "deadline of the parent context has passed, all tasks are stopped", slog.Int("tasks", len(tasks)))
+	}
+	_, _ = m.stopTasks(context.Background(), tasks, parentDoneRequest) // what is stuck is logged
 }
 
 // Run blocks until ctx is done, until a critical task is gone (see [WithCritical]), or until

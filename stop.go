@@ -17,6 +17,7 @@ import (
 type stopOp struct {
 	manager *Manager
 	request request
+	hand    *byHand // who has asked, if by StopTask, StopAll or RestartTask
 	timeout time.Duration
 	tasks   []*Task
 	overdue *overdueRun // of an overdueRequest: what it is about
@@ -52,7 +53,7 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 	waiters := make([]waiter, len(s.tasks))
 	for i, t := range s.tasks {
 		waiters[i].op = s
-		n := decision{input: askedStop, request: s.request, now: time.Now(), waiter: &waiters[i], overdue: s.overdue}
+		n := decision{input: askedStop, request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand, overdue: s.overdue}
 		switch s.request {
 		case overdueRequest:
 			n.input = becameOverdue
@@ -196,7 +197,7 @@ func (s *stopOp) expire() {
 		t.mu.Lock()
 		if t.removeWaiterLocked(s) {
 			was := t.machine.phase
-			n := decision{input: deadlinePassed, now: now, timeout: s.timeout}
+			n := decision{input: deadlinePassed, now: now, timeout: s.timeout, hand: s.hand}
 			if s.request == overdueRequest {
 				n.input = overduePassed
 			}
@@ -313,10 +314,10 @@ func (s *stopOp) result() (err error, done bool) {
 	}
 }
 
-// requestAll asks tasks for q, all at once. It returns the stops to wait for, the earliest deadline first; those of callers
+// requestAll asks tasks for q, all at once, for hand if somebody does so by hand. It returns the stops to wait for, the earliest deadline first; those of callers
 // are asked as well, but not waited for. accepted counts the tasks that could be asked. hasDeadline says that the deadline of
 // ctx holds: ctx was not done at the beginning.
-func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q request, hasDeadline bool) (stops []*stopOp, accepted int, detached bool) {
+func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q request, hand *byHand, hasDeadline bool) (stops []*stopOp, accepted int, detached bool) {
 	start := time.Now()
 	maxTimeout := time.Duration(math.MaxInt64)
 	if deadline, ok := ctx.Deadline(); ok && hasDeadline {
@@ -329,13 +330,14 @@ func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q requ
 		timeout := min(t.config.stopTimeout, maxTimeout)
 		if slices.Contains(callers, t) {
 			s := newStopOp(m, q, timeout)
-			s.tasks = []*Task{t}
+			s.hand, s.tasks = hand, []*Task{t}
 			callersStops = append(callersStops, s)
 			continue
 		}
 		s := byTimeout[timeout]
 		if s == nil {
 			s = newStopOp(m, q, timeout)
+			s.hand = hand
 			byTimeout[timeout] = s
 			stops = append(stops, s)
 		}
@@ -355,14 +357,19 @@ func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q requ
 // others of them come first.
 func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (accepted int, err error) {
 	hasDeadline := ctx.Err() == nil
-	callers, unblock := blocked.enter(tasksOf(ctx), tasks)
+	from := tasksOf(ctx)
+	callers, unblock := blocked.enter(from, tasks)
 	defer unblock()
+	var hand *byHand
+	if q == stopRequest || q == stopAllRequest {
+		hand = newHand(pathOfFirst(from))
+	}
 	var nodes []*stopNode
 	if len(tasks) > 1 && m.dependentCount.Load() > 0 {
 		tasks, nodes = buildStopGraph(tasks)
 	}
-	stops, accepted, detached := m.requestAll(ctx, tasks, callers, q, hasDeadline)
-	startStopGraph(ctx, nodes, callers, q, hasDeadline)
+	stops, accepted, detached := m.requestAll(ctx, tasks, callers, q, hand, hasDeadline)
+	startStopGraph(ctx, nodes, callers, q, hand, hasDeadline)
 	if detached || slices.ContainsFunc(nodes, func(n *stopNode) bool { return n.detached }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}

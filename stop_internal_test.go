@@ -109,7 +109,7 @@ func TestStopIsSharedByThoseOfTheSameTimeout(t *testing.T) {
 			task.config = &taskConfig{manager: m, stopTimeout: time.Duration(seconds) * time.Second}
 			tasks = append(tasks, task)
 		}
-		stops, accepted, detached := m.requestAll(t.Context(), tasks, nil, stopRequest, true)
+		stops, accepted, detached := m.requestAll(t.Context(), tasks, nil, stopRequest, nil, true)
 		assert.Equal(t, 5, accepted)
 		assert.False(t, detached)
 		require.Len(t, stops, 3)

@@ -75,7 +75,7 @@ func (n *stopNode) detach() {
 
 // run waits for the turn of n, asks the task for q, and waits for that. A deadline that is not zero is
 // for all of the chain: each takes at most its share of what is left.
-func (n *stopNode) run(q request, deadline time.Time) {
+func (n *stopNode) run(q request, hand *byHand, deadline time.Time) {
 	defer close(n.done)
 	for _, d := range n.dependents {
 		<-d.judged
@@ -85,7 +85,7 @@ func (n *stopNode) run(q request, deadline time.Time) {
 		timeout = min(timeout, max(0, time.Until(deadline))/time.Duration(n.chainLength))
 	}
 	s := newStopOp(n.task.config.manager, q, timeout)
-	s.tasks = []*Task{n.task}
+	s.hand, s.tasks = hand, []*Task{n.task}
 	s.start(time.Now())
 	<-s.judged
 	close(n.judged) // before it is known where the body of a stuck one is, which may eat up the time of the others
@@ -95,7 +95,7 @@ func (n *stopNode) run(q request, deadline time.Time) {
 
 // startStopGraph stops tasks of which some depend on others, each when its turn has come. hasDeadline
 // is that of Manager.requestAll.
-func startStopGraph(ctx context.Context, nodes []*stopNode, callers []*Task, q request, hasDeadline bool) {
+func startStopGraph(ctx context.Context, nodes []*stopNode, callers []*Task, q request, hand *byHand, hasDeadline bool) {
 	var deadline time.Time
 	if hasDeadline {
 		deadline, _ = ctx.Deadline()
@@ -107,7 +107,7 @@ func startStopGraph(ctx context.Context, nodes []*stopNode, callers []*Task, q r
 		}
 	}
 	for _, n := range nodes {
-		go n.run(q, deadline)
+		go n.run(q, hand, deadline)
 	}
 }
 

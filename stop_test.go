@@ -625,7 +625,8 @@ func TestStopWithALogThatHangs(t *testing.T) {
 		synctest.Wait()
 		got := messages(lines)
 		slices.Sort(got)
-		assert.Equal(t, append(slices.Repeat([]string{"task started"}, 3), slices.Repeat([]string{"task stopped"}, 3)...), got)
+		assert.Equal(t, slices.Concat([]string{"task revived by hand"}, slices.Repeat([]string{"task started"}, 3),
+			slices.Repeat([]string{"task stopped"}, 3)), got)
 	})
 }
 
@@ -1020,10 +1021,16 @@ func TestStopKeepsTheBodysOwnError(t *testing.T) {
 					}
 					lines := log.lines(t, "task stopped")
 					require.Len(t, lines, 1)
-					assert.Equal(t, stop.cause.Error(), lines[0]["cause"])
+					cause := stop.cause.Error()
+					if cause == errBoom.Error() {
+						cause = "parent context: " + cause
+					}
+					assert.Equal(t, cause, lines[0]["cause"])
 					if test.text == "" {
 						assert.NotContains(t, lines[0], "error")
+						assert.Equal(t, "INFO", lines[0]["level"])
 					} else {
+						assert.Equal(t, "WARN", lines[0]["level"])
 						want := test.text
 						if title == "joined with the cause" {
 							want = fmt.Sprintf(want, stop.cause)

@@ -116,7 +116,7 @@ func (d *driver) look() phase {
 			return stopped
 		}
 		// How a run has ended is for those who wait: the log comes after that.
-		if p := t.machine.phase; !d.holdsLog && (p == judging || !t.linesWaitLocked()) {
+		if p := t.machine.phase; !d.holdsLog && (p == judging || t.mayRunFirstLocked()) {
 			d.unsure = t.record != nil && t.record.unsure != nil
 			t.mu.Unlock()
 			return p
@@ -190,6 +190,9 @@ func (d *driver) returned() {
 	}
 	if d.over = n.phase.ended(); d.over {
 		d.endLine()
+		if n.more {
+			d.task.drainLog() // what was left before: a restart by hand that became a stop
+		}
 	}
 }
 
