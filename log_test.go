@@ -103,6 +103,11 @@ func TestLogLinesShowStacks(t *testing.T) {
 		assert.Regexp(t, `^strings\.Repeat\(strings\.go:\d+\)$`, line.Stack[0])
 		assert.Equal(t, line.Stack[1], line.At)
 
+		text.Reset()
+		start(t, m, "panics by itself", func(context.Context) error { panic("boom") }, once())
+		synctest.Wait()
+		assert.Regexp(t, ` stack=\[\S+TestLogLinesShowStacks\.func1\.1\(log_test\.go:\d+\)]\n$`, text.String())
+
 		release := make(chan struct{})
 		start(t, m, "stuck", hangs(release))
 		synctest.Wait()
