@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -37,4 +38,22 @@ func TestBorders(t *testing.T) {
 			require.NoError(t, err, "%+v", c)
 		}
 	}
+}
+
+// What modules share across their border is stable API, or not shared.
+func TestBordersOfThisRepository(t *testing.T) {
+	p, err := taskmanager()
+	require.NoError(t, err)
+	modules, err := workspace(repository)
+	require.NoError(t, err)
+	require.NoError(t, judgeBorders(repository, p.published(modules), modules))
+}
+
+func TestBordersAreJudgedBeforeARelease(t *testing.T) {
+	t.Parallel()
+	dir := newRepository(t)
+	write(t, dir, "internal/i/i.go", "package i\n")
+	write(t, dir, "sub/adapter/a_test.go", "package adapter\n\nimport _ \"example.org/w/internal/i\"\n")
+	commitAll(t, dir)
+	require.ErrorContains(t, small.release(t.Context(), dir, "v0.1.0", day, &bytes.Buffer{}), "internal to another module")
 }

@@ -4,8 +4,8 @@
 //
 // All modules that are published have one version. It is written into every go.mod of the workspace that requires one of them, where the
 // CHANGELOG says Unreleased, and where the code names it. Before that the version is judged: it must be newer than what is tagged, and allow
-// what has changed in the exported API since; the tree must be clean. Afterwards every go.mod is tidied, and the published modules are
-// vetted without the workspace. Nothing is committed, tagged or pushed.
+// what has changed in the exported API since; the tree must be clean; no published module may import what is internal to another. Afterwards
+// every go.mod is tidied, and the published modules are vetted without the workspace. Nothing is committed, tagged or pushed.
 //
 //	go run ./tools/release -rehearse
 //

@@ -79,6 +79,9 @@ func (p project) judge(ctx context.Context, dir, version string, modules []modul
 	if has, err := waiting(string(changelog)); err != nil || !has {
 		return errors.Join(err, errors.New(changelogName+" has no entry under Unreleased"))
 	}
+	if err := judgeBorders(dir, published, modules); err != nil {
+		return err
+	}
 	return p.judgeAPI(ctx, dir, version, all, published, string(changelog), out)
 }
 
