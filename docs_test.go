@@ -25,12 +25,13 @@ import (
 
 // What the Go code of the pages may import without saying so.
 var pageImports = []string{
-	"bufio", "cmp", "context", "errors", "fmt", "log", "log/slog", "math/rand/v2", "net", "net/http", "os", "os/signal", "strings", "sync", "syscall",
+	"bufio", "cmp", "context", "errors", "fmt", "log", "log/slog", "math/rand/v2", "net", "net/http", "net/http/httptest", "os", "os/signal", "strings", "sync", "syscall",
 	"testing", "testing/synctest", "time",
 
 	"github.com/go-taskmanager/taskmanager",
 	"github.com/go-taskmanager/taskmanager/discord",
 	"github.com/go-taskmanager/taskmanager/discord/discordbot",
+	"github.com/go-taskmanager/taskmanager/discord/discordtest",
 	"github.com/go-taskmanager/taskmanager/health",
 
 	"github.com/bwmarrin/discordgo",

@@ -30,12 +30,7 @@ func TestReadmeIsShort(t *testing.T) {
 func TestReadmeService(t *testing.T) {
 	page := docPageAt(t, "README.md")
 	install, source := page.marked(t, "ci:install"), page.marked(t, "main.go")
-	dir := t.TempDir()
-	root, err := filepath.Abs(".")
-	require.NoError(t, err)
-	require.NoError(t, os.Symlink(root, filepath.Join(dir, "taskmanager")))
-	service := filepath.Join(dir, "service")
-	require.NoError(t, os.Mkdir(service, 0o755))
+	service := besideTheRepository(t)
 	goCommands(t, service, install.text)
 
 	queue, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -127,6 +122,33 @@ func TestReadmeService(t *testing.T) {
 		p.waitFor(t, "the service has failed")
 		assert.Equal(t, 1, p.exitCode())
 	})
+}
+
+// Whoever follows the page about Discord can use discordbot, which is a module of its own.
+func TestReadmeInstallsDiscordbot(t *testing.T) {
+	page := docPageAt(t, "docs/discord.md")
+	service := besideTheRepository(t)
+	goCommands(t, service, page.marked(t, "ci:install-discordbot").text)
+	const source = `package main
+
+import "github.com/go-taskmanager/taskmanager/discord/discordbot"
+
+func main() { _, _ = discordbot.New(nil, "1") }
+`
+	require.NoError(t, os.WriteFile(filepath.Join(service, "main.go"), []byte(source), 0o600))
+	goCommands(t, service, "go vet .")
+}
+
+// besideTheRepository returns an empty directory that has, beside it, a link to the repository.
+func besideTheRepository(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs(".")
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(root, filepath.Join(dir, "taskmanager")))
+	service := filepath.Join(dir, "service")
+	require.NoError(t, os.Mkdir(service, 0o755))
+	return service
 }
 
 // goCommands executes lines of commands in a module of its own, with what there is in the module cache.
