@@ -110,7 +110,7 @@ func (t *Task) superseded(followed request) error {
 
 // requestRestart asks t to restart, and waits until it has; not if detached.
 func (m *Manager) requestRestart(ctx context.Context, t *Task) (stop *stopOp, accepted, detached bool, err error) {
-	hasDeadline := ctx.Err() == nil
+	began, hasDeadline := time.Now(), ctx.Err() == nil
 	from := tasksOf(ctx)
 	callers, unblock := blocked.enter(from, []*Task{t})
 	defer unblock()
@@ -118,6 +118,7 @@ func (m *Manager) requestRestart(ctx context.Context, t *Task) (stop *stopOp, ac
 	if detached {
 		return nil, n > 0, true, nil
 	}
+	defer m.beginProgress(restartRequest, began, stops, nil).end()
 	return stops[0], n > 0, false, stops[0].wait(ctx, hasDeadline)
 }
 

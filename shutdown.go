@@ -17,6 +17,9 @@ import (
 // n being the number of tasks in the longest chain that it begins. So the last one gets its part,
 // and what one doesn't need is for those after it. Without a deadline each has its stop timeout,
 // one after the other.
+//
+// Every five seconds of a stop, be it this or of one task, the log says whom it waits for, and for how
+// long it will.
 func (m *Manager) StopAll(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err

@@ -22,6 +22,7 @@ type stopOp struct {
 	tasks   []*Task
 	overdue *overdueRun // of an overdueRequest: what it is about
 
+	deadline  time.Time     // set by start, before any task is asked
 	remaining atomic.Int64  // tasks that have not done as asked yet
 	followed  atomic.Uint32 // of a restart, which has one task: the request that this has followed
 	judged    chan struct{} // closed when remaining gets to 0, or at the deadline, when it is decided who is stuck
@@ -49,6 +50,7 @@ func newStopOp(m *Manager, q request, timeout time.Duration) *stopOp {
 // start asks every task, and arms the timer for those that have not done as asked at once. since is
 // when the timeout began. It returns how many of the tasks could be asked.
 func (s *stopOp) start(since time.Time) (accepted int) {
+	s.deadline = since.Add(s.timeout)
 	s.remaining.Store(int64(len(s.tasks)))
 	waiters := make([]waiter, len(s.tasks))
 	for i, t := range s.tasks {
@@ -356,7 +358,7 @@ func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q requ
 // stopTasks asks tasks for q and waits for them, for each until its own deadline. Those that depend on
 // others of them come first.
 func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (accepted int, err error) {
-	hasDeadline := ctx.Err() == nil
+	began, hasDeadline := time.Now(), ctx.Err() == nil
 	from := tasksOf(ctx)
 	callers, unblock := blocked.enter(from, tasks)
 	defer unblock()
@@ -370,6 +372,7 @@ func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (acce
 	}
 	stops, accepted, detached := m.requestAll(ctx, tasks, callers, q, hand, hasDeadline)
 	startStopGraph(ctx, nodes, callers, q, hand, hasDeadline)
+	defer m.beginProgress(q, began, stops, nodes).end()
 	if detached || slices.ContainsFunc(nodes, func(n *stopNode) bool { return n.detached }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,8 +17,9 @@ type stopNode struct {
 	chainLength  int  // of the longest chain of dependencies that begins with it, itself included
 	detached     bool // the caller is this task, or is in the way of it: nobody waits for it
 
-	judged chan struct{} // closed when the task has stopped or is stuck
-	done   chan struct{} // closed when err is set, which may take longer
+	stop   atomic.Pointer[stopOp] // set when the task has been asked
+	judged chan struct{}          // closed when the task has stopped or is stuck
+	done   chan struct{}          // closed when err is set, which may take longer
 	err    error
 }
 
@@ -87,6 +89,7 @@ func (n *stopNode) run(q request, hand *byHand, deadline time.Time) {
 	s := newStopOp(n.task.config.manager, q, timeout)
 	s.hand, s.tasks = hand, []*Task{n.task}
 	s.start(time.Now())
+	n.stop.Store(s)
 	<-s.judged
 	close(n.judged) // before it is known where the body of a stuck one is, which may eat up the time of the others
 	<-s.done

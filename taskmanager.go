@@ -133,6 +133,7 @@ type Manager struct {
 	criticalExits  map[string]criticalExit
 	criticalCount  uint64 // of criticalExits so far, for their order
 	history        history
+	stopsOfAll     []*stopProgress               // those of all tasks that wait for long
 	dependents     map[string]map[*Task]struct{} // by name, those of tasks that depend on it
 	groupStarted   atomic.Bool                   // of a group: start has returned
 	changes        map[string]*readinessChange   // by name, for those who wait for it to be ready
