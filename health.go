@@ -103,6 +103,9 @@ type HealthProblem struct {
 // Health returns how the tasks are now. Like Stats, it takes time in proportion to their number, and
 // holds up none of them.
 func (m *Manager) Health() Health {
+	if !m.isMade() {
+		return Health{}
+	}
 	m.mu.Lock()
 	h := m.history
 	s := survey{manager: m, now: time.Now(), health: Health{Ready: !m.closedLocked() && h.criticalForgotten == 0}}

@@ -28,7 +28,7 @@ import (
 //   - A stuck task is not restarted: the error is a StopTimeoutError, at once, with the time for which
 //     it had been waited.
 func (m *Manager) RestartTask(ctx context.Context, name string) error {
-	if err := checkContext(ctx); err != nil {
+	if err := m.checkCall(ctx); err != nil {
 		return err
 	}
 	for {

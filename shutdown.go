@@ -21,7 +21,7 @@ import (
 // Every five seconds of a stop, be it this or of one task, the log says whom it waits for, and for how
 // long it will.
 func (m *Manager) StopAll(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
+	if err := m.checkCall(ctx); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -45,7 +45,7 @@ func (m *Manager) StopAll(ctx context.Context) error {
 // From the call on, StartTask, Run, and RestartTask of a name that is known return
 // [ErrManagerClosed]. To call Shutdown again is no error.
 func (m *Manager) Shutdown(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
+	if err := m.checkCall(ctx); err != nil {
 		return err
 	}
 	err := m.shutdownTasks(ctx)
@@ -100,7 +100,7 @@ func (m *Manager) onParentDone() {
 // the parent context, whose tasks Run waits for. After Shutdown or the end of a Run it returns
 // [ErrManagerClosed] at once; so it does if the parent context and all tasks have ended.
 func (m *Manager) Run(ctx context.Context) error {
-	if err := checkContext(ctx); err != nil {
+	if err := m.checkCall(ctx); err != nil {
 		return err
 	}
 	return m.run(ctx, m.Shutdown, false)

@@ -177,6 +177,9 @@ type ManagerStats struct {
 // Stats returns a snapshot. It takes time in proportion to the number of tasks, and holds up none
 // of them.
 func (m *Manager) Stats() ManagerStats {
+	if !m.isMade() {
+		return ManagerStats{Tasks: map[string]TaskStats{}}
+	}
 	m.mu.Lock()
 	tasks := m.allTasksLocked()
 	forgotten, failedForgotten := m.history.forgotten, m.history.failedForgotten

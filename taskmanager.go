@@ -95,6 +95,7 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -110,7 +111,9 @@ import (
 	"github.com/go-taskmanager/taskmanager/internal/fairlimit"
 )
 
-// A Manager supervises tasks. It is made by [New].
+// A Manager supervises tasks. It is made by [New]. One that is not, be it nil, as after an error of New, or a zero value, is of no
+// use: those of its methods that return an error return one that says so, and the others behave as those of a closed Manager
+// without tasks.
 type Manager struct {
 	values         context.Context    // those of config.ctx, without its end
 	labels         context.Context    // has the pprof labels of values, and nothing else
@@ -184,6 +187,9 @@ func New(opts ...Option) (*Manager, error) {
 // the task can't use up its limit by failing, StartTask writes a warning to the log before it starts
 // the task: the handler, which is called by the goroutine of the caller, holds up nobody else.
 func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
+	if !m.isMade() {
+		return nil, errNotMade
+	}
 	if reason := checkName(name); reason != "" {
 		return nil, &OptionError{Option: "name", Value: name, Reason: reason}
 	}
@@ -288,7 +294,7 @@ func (m *Manager) isClosed() bool {
 // If what the body has returned wraps a StopTimeoutError, by package fmt or errors, StopTask
 // returns it: the task has stopped, and something that it has started still executes.
 func (m *Manager) StopTask(ctx context.Context, name string) error {
-	if err := checkContext(ctx); err != nil {
+	if err := m.checkCall(ctx); err != nil {
 		return err
 	}
 	t, err := m.find(name)
@@ -301,12 +307,15 @@ func (m *Manager) StopTask(ctx context.Context, name string) error {
 // IsRunning reports whether there is a task of that name that has not ended: one that waits in
 // backoff is running in this sense.
 func (m *Manager) IsRunning(name string) bool {
-	t := m.tasks.find(name)
-	return t != nil && !t.State().Ended()
+	t, ok := m.Lookup(name)
+	return ok && !t.State().Ended()
 }
 
 // Lookup returns the task of that name, supervised or remembered.
 func (m *Manager) Lookup(name string) (*Task, bool) {
+	if m == nil {
+		return nil, false
+	}
 	t := m.tasks.find(name)
 	return t, t != nil
 }
@@ -315,6 +324,9 @@ func (m *Manager) Lookup(name string) (*Task, bool) {
 // begins. The order is undefined.
 func (m *Manager) Tasks() iter.Seq[*Task] {
 	return func(yield func(*Task) bool) {
+		if !m.isMade() {
+			return
+		}
 		for _, t := range m.allTasks() {
 			if !yield(t) {
 				return
@@ -350,13 +362,36 @@ func (m *Manager) aliveTasksLocked() []*Task {
 // way ends as it may, and if it fails, the new one hears of that, too; Shutdown waits for it. A Reporter that is set again, alone or as
 // a part of a [MultiReporter], goes on as it was: with what waits for it, from one goroutine at a time, and no sooner than its limit and
 // its own wish allow. One that is added beside it gets what waits for it, or is in its hands, too.
-func (m *Manager) SetReporter(r Reporter) { m.bus.setReporter(r) }
+func (m *Manager) SetReporter(r Reporter) {
+	if m.isMade() {
+		m.bus.setReporter(r)
+	}
+}
 
 // Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
 // that is slower than that the oldest events are lost, and the Missed of the next one counts them.
 // The channel is closed when ctx is done. A nil ctx is never done; one of a type of the user's own
 // takes a goroutine until then.
-func (m *Manager) Subscribe(ctx context.Context) <-chan Event { return m.bus.subscribe(ctx) }
+func (m *Manager) Subscribe(ctx context.Context) <-chan Event {
+	if !m.isMade() {
+		return new(eventBus).subscribe(ctx) // nothing ever happens there
+	}
+	return m.bus.subscribe(ctx)
+}
+
+// isMade reports whether New has made m.
+func (m *Manager) isMade() bool { return m != nil && m.bus != nil }
+
+// errNotMade is what a Manager returns that New has not made.
+var errNotMade = errors.New("taskmanager: Manager was not made by New")
+
+// checkCall refuses a call that can't be served, whatever the tasks are.
+func (m *Manager) checkCall(ctx context.Context) error {
+	if !m.isMade() {
+		return errNotMade
+	}
+	return checkContext(ctx)
+}
 
 func checkContext(ctx context.Context) error {
 	if ctx == nil {

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -538,4 +541,58 @@ func TestManagerTimeCanBeFaked_Promise9(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, seconds(0, 10+1), calls)
 	})
+}
+
+// A Manager that New has not made says so, and panics nowhere: nil, as after an error of New that nobody has looked at, or a zero value.
+func TestManagerThatNewHasNotMade_Promise8(t *testing.T) {
+	var zero taskmanager.Manager
+	for name, m := range map[string]*taskmanager.Manager{"zero": &zero, "nil": nil} {
+		t.Run(name, func(t *testing.T) {
+			arguments := map[reflect.Type]reflect.Value{
+				reflect.TypeFor[context.Context]():          reflect.ValueOf(t.Context()),
+				reflect.TypeFor[string]():                   reflect.ValueOf("a"),
+				reflect.TypeFor[taskmanager.TaskFunc]():     reflect.ValueOf(taskmanager.TaskFunc(untilStopped)),
+				reflect.TypeFor[taskmanager.Reporter]():     reflect.ValueOf(newInbox(nil)),
+				reflect.TypeFor[[]taskmanager.TaskOption](): reflect.ValueOf([]taskmanager.TaskOption(nil)),
+				reflect.TypeFor[[]os.Signal]():              reflect.ValueOf([]os.Signal(nil)),
+			}
+			v, asked, refused := reflect.ValueOf(m), 0, 0
+			for i := range v.NumMethod() {
+				name, method := v.Type().Method(i).Name, v.Method(i)
+				var in []reflect.Value
+				for i := range method.Type().NumIn() {
+					p := method.Type().In(i)
+					require.Contains(t, arguments, p, "%s takes a %v: add one", name, p)
+					in = append(in, arguments[p])
+				}
+				call := method.Call
+				if method.Type().IsVariadic() {
+					call = method.CallSlice
+				}
+				out := call(in)
+				asked++
+				if len(out) == 0 {
+					continue
+				}
+				if err, ok := out[len(out)-1].Interface().(error); ok {
+					refused++
+					assert.EqualError(t, err, "taskmanager: Manager was not made by New", name)
+				}
+			}
+			assert.GreaterOrEqual(t, asked, 13)
+			assert.GreaterOrEqual(t, refused, 6)
+
+			assert.Empty(t, slices.Collect(m.Tasks()))
+			assert.False(t, m.IsRunning("a"))
+			_, found := m.Lookup("a")
+			assert.False(t, found)
+			assert.Equal(t, taskmanager.ManagerStats{Tasks: map[string]taskmanager.TaskStats{}}, m.Stats())
+			assert.Equal(t, taskmanager.Health{}, m.Health(), "it is not ready, for it takes no tasks")
+			ctx, cancel := context.WithCancel(t.Context())
+			events := m.Subscribe(ctx)
+			cancel()
+			_, open := <-events
+			assert.False(t, open)
+		})
+	}
 }
