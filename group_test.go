@@ -418,7 +418,7 @@ func TestGroupIsSeenFromOutside(t *testing.T) {
 		}, reports.got())
 		assert.Equal(t, []string{
 			"ERROR critical task is gone, group ends | manager=bot task=group/b/c reason=given up error=boom",
-			"ERROR task failed for good, gave up | manager=bot task=group/b/c run=1 error=boom uptime=10s restarts=0 of 5 window=1m0s",
+			"ERROR task failed for good, gave up | manager=bot task=group/b/c run=1 reason=never error=boom uptime=10s",
 		}, lines.about("manager=bot task=group/b/c "))
 		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventGaveUp}, kinds(pending(events), "group/b/c"))
 		assert.Equal(t, taskmanager.StateBackoff, group.State())

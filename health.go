@@ -129,6 +129,9 @@ func (m *Manager) Health() Health {
 // "group/task". It is stricter: Ready reports whether the Manager is open, and each of them runs and is ready, or has completed, if
 // it is not critical. One that was stopped is not ready, nor is a name that no task has; each that isn't is a problem.
 func (m *Manager) HealthOf(names ...string) Health {
+	if !m.isMade() {
+		return Health{}
+	}
 	s := survey{manager: m, now: time.Now(), health: Health{Ready: !m.isClosed()}}
 	for i, name := range names {
 		switch t := m.lookupPath(name); {

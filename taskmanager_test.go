@@ -555,6 +555,7 @@ func TestManagerThatNewHasNotMade_Promise8(t *testing.T) {
 				reflect.TypeFor[taskmanager.Reporter]():     reflect.ValueOf(newInbox(nil)),
 				reflect.TypeFor[[]taskmanager.TaskOption](): reflect.ValueOf([]taskmanager.TaskOption(nil)),
 				reflect.TypeFor[[]os.Signal]():              reflect.ValueOf([]os.Signal(nil)),
+				reflect.TypeFor[[]string]():                 reflect.ValueOf([]string{"a"}),
 			}
 			v, asked, refused := reflect.ValueOf(m), 0, 0
 			for i := range v.NumMethod() {
