@@ -37,7 +37,7 @@ func (m *Manager) quitRunForCriticalLocked() {
 	}
 	if !m.closed {
 		level, message, attrs := m.describeCriticalLocked()
-		m.bus.logFirst(level, message, attrs...) //nolint:sloglint // it is one of two
+		m.bus.logFirst(level, message, attrs...)
 	}
 	m.quitRunLocked()
 }
@@ -74,8 +74,8 @@ func (m *Manager) describeCriticalLocked() (level slog.Level, message string, at
 }
 
 // describe says in words why the task is gone, and because of which error; nil if that says it all.
-func (e criticalExit) describe() (text string, err error) {
-	switch err := e.err.(type) { //nolint:errorlint // made here, and never wrapped
+func (x criticalExit) describe() (text string, err error) {
+	switch err := x.err.(type) { //nolint:errorlint // made here, and never wrapped
 	case *GiveUpError:
 		return string(HealthGivenUp), err.Err
 	case *doomError:

@@ -780,8 +780,7 @@ func TestCriticalTaskThatIsGoneIsLogged(t *testing.T) {
 				defer cancel()
 				second, cancel2 := goRun(t, m)
 				defer cancel2()
-				<-first.result
-				<-second.result
+				_, _ = <-first.result, <-second.result
 				got, all := lines.about("critical task is gone"), lines.got()
 				if test.want == "" {
 					assert.Empty(t, got)

@@ -124,7 +124,14 @@ func (l *logLine) message() string {
 func (l *logLine) attrs() []slog.Attr {
 	e := &l.Event
 	attrs := make([]slog.Attr, 0, 12)
-	attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
+	if e.TaskCount > 0 {
+		attrs = append(attrs, slog.Int("tasks", e.TaskCount), slog.String("names", (&dependents{e.Tasks, e.TaskCount}).String()))
+	} else {
+		attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
+	}
+	if e.Repeats > 0 {
+		attrs = append(attrs, slog.Int("repeats", e.Repeats), slog.Time("since", e.Since))
+	}
 	if e.Kind < 0 {
 		attrs = append(attrs, slog.String("was", l.was.String()))
 	}
@@ -149,10 +156,10 @@ func (l *logLine) attrs() []slog.Attr {
 	if at != "" {
 		attrs = append(attrs, slog.String("at", at))
 	}
-	if e.Kind > EventReady && (e.Kind != EventStopped || e.Uptime > 0) {
+	if e.Kind > EventReady && e.TaskCount == 0 && (e.Kind != EventStopped || e.Uptime > 0) {
 		attrs = append(attrs, slog.Duration("uptime", roundDuration(e.Uptime)))
 	}
-	restarts := e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0
+	restarts := e.TaskCount == 0 && (e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0)
 	if restarts {
 		attrs = append(attrs, slog.Duration("restart_in", roundDuration(e.Delay)))
 	}

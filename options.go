@@ -236,6 +236,18 @@ func WithReportLimit(limit rate.Limit, burst int) Option {
 	})
 }
 
+// WithLogLimit bounds how many lines per second are logged about tasks; up to burst of them may come at once. Beyond it, lines of one task
+// and kind are merged, and those of many tasks that have the same error, as reports are (see [Reporter]): such a line says how many events
+// it stands for, in repeats, since when, and of how many tasks. Nothing is left out: each failure is in a line, and the statistics count it.
+// Shutdown writes at once what waits. [rate.Inf] is for no limit. The default is 100 per second and a burst of 1000. In a [Group] without
+// WithLogger and WithLogLimit, the limit is that of the Manager around it.
+func WithLogLimit(limit rate.Limit, burst int) Option {
+	return managerOption("WithLogLimit", fmt.Sprintf("%v, %d", limit, burst), func(c *config) string {
+		c.logLimit, c.logBurst, c.ownLogLimit = limit, burst, true
+		return checkLimit(limit, burst)
+	})
+}
+
 // WithLogger sets the logger. Each event is a line of it, at the level of [EventKind.Level], and so is
 // who restarts a task by hand. Durations in lines are rounded, and stacks are []string, a call each:
 // a handler that wants to print them one below the other finds them so. The lines
@@ -337,6 +349,9 @@ type config struct {
 	restartLimit    rate.Limit
 	restartBurst    int
 	reporter        Reporter
+	logLimit        rate.Limit
+	logBurst        int
+	ownLogLimit     bool
 	reportLimit     rate.Limit
 	reportBurst     int
 	logger          *slog.Logger // nil: slog.Default()
@@ -364,6 +379,8 @@ func newConfig() config {
 		},
 		restartLimit: 100,
 		restartBurst: 1000,
+		logLimit:     100,
+		logBurst:     1000,
 		reportLimit:  1,
 		reportBurst:  10,
 		ctx:          context.Background(),

@@ -83,6 +83,7 @@ func refusedManagerOptions() []refusal[taskmanager.Option] {
 	for name, with := range map[string]func(rate.Limit, int) taskmanager.Option{
 		"WithRestartLimit": taskmanager.WithRestartLimit,
 		"WithReportLimit":  taskmanager.WithReportLimit,
+		"WithLogLimit":     taskmanager.WithLogLimit,
 	} {
 		all = append(
 			all,
@@ -230,6 +231,7 @@ func TestOptionsOfAManagerAreNoTaskOptions(t *testing.T) {
 		"WithRestartLimit": taskmanager.WithRestartLimit(1, 1),
 		"WithReporter":     taskmanager.WithReporter(nil),
 		"WithReportLimit":  taskmanager.WithReportLimit(1, 1),
+		"WithLogLimit":     taskmanager.WithLogLimit(1, 1),
 		"WithLogger":       taskmanager.WithLogger(slog.Default()),
 		"WithContext":      taskmanager.WithContext(context.Background()),
 		"WithHistory":      taskmanager.WithHistory(1),

@@ -32,6 +32,7 @@ type eventBus struct {
 	manager     string       // the name of the Manager
 	reportLimit rate.Limit
 	reportBurst int
+	ownLogLimit bool            // WithLogLimit was given
 	outer       *eventBus       // of a group's Manager: the bus around it; otherwise nil
 	origin      string          // where among the groups it is; tells tasks of equal path apart
 	ctx         context.Context // for reporters: never done, and with the pprof labels of no task
@@ -57,6 +58,7 @@ type eventBus struct {
 	closed     bool        // closeSubscribers has been called
 
 	lines    lineQueue
+	held     heldLines
 	announce atomic.Pointer[chan struct{}] // closed when the latest line of logFirst has been written; nil: there was none
 }
 
@@ -65,6 +67,7 @@ type eventBus struct {
 func newEventBus(ctx context.Context, c *config, outer *eventBus) *eventBus {
 	b := &eventBus{
 		logger: c.logger, manager: c.name, reportLimit: c.reportLimit, reportBurst: c.reportBurst, outer: outer,
+		ownLogLimit: c.ownLogLimit, held: heldLines{limiter: newLogLimiter(c.logLimit, c.logBurst)},
 	}
 	if outer != nil {
 		b.origin, b.ctx = outer.origin+c.prefix+"\x00", outer.ctx // no name has a control character
@@ -130,6 +133,14 @@ func (b *eventBus) logs(level slog.Level) bool {
 // logEvent hands l to the log, which wants to know. What is said of logs holds for it, and for the methods of the event's
 // errors, which are the user's as well.
 func (b *eventBus) logEvent(l *logLine) {
+	defer func() { _ = recover() }() // as in logs
+	if !b.holdLine(l) {
+		b.writeEvent(l)
+	}
+}
+
+// writeEvent is logEvent without the limit.
+func (b *eventBus) writeEvent(l *logLine) {
 	defer func() { _ = recover() }() // as in logs
 	for outer := b; outer != nil; outer = outer.outer {
 		if written := outer.announce.Load(); written != nil {
@@ -434,6 +445,7 @@ func (b *eventBus) beginFlush(deadline time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.flushes++
+	b.held.lift(true)
 	if deadline.After(b.flushUntil) {
 		b.flushUntil = deadline
 	}
@@ -443,6 +455,7 @@ func (b *eventBus) beginFlush(deadline time.Time) {
 func (b *eventBus) endFlush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.held.lift(false)
 	if b.flushes--; b.flushes == 0 {
 		b.flushUntil = time.Time{}
 		b.hurryLocked()
@@ -464,6 +477,9 @@ func (b *eventBus) hurryWith(until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.flushes == 0 {
+		if until.IsZero() != b.flushUntil.IsZero() {
+			b.held.lift(!until.IsZero())
+		}
 		b.flushUntil = until
 		b.hurryLocked()
 	}

@@ -290,9 +290,9 @@ func TestReporterThatFails(t *testing.T) {
 				synctest.Wait()
 				assert.Equal(t, reportCount{waiting: 1}, reportsOf(m), "it waits until it is taken")
 				about := lines.about("reporter")
-				for i, want := range []time.Duration{0, 1, 3, 7, 15, 31, 61, 91, 121, 151} {
+				for i, want := range seconds(0, 1, 3, 7, 15, 31, 61, 91, 121, 151) {
 					assert.Equal(t, fmt.Sprintf("ERROR reporter failed, will retry | task=a kind=gave up events=1 attempt=%d error=%s", i+1, c.text), about[i])
-					assert.Equal(t, want*time.Second, lines.taken()[1+i].Time.Sub(began)) // the first says that the task was given up
+					assert.Equal(t, want, lines.taken()[1+i].Time.Sub(began)) // the first says that the task was given up
 				}
 				assert.False(t, m.IsRunning("a"))
 				start(t, m, "b", untilStopped)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -29,6 +30,9 @@ type report struct {
 	tasks    map[uint64]struct{} // if several are merged: which, hashed; otherwise nil
 	reading  readState
 	text     uint64 // of the event's error, hashed, once it has been read
+
+	line *logLine  // of the log: that of the event
+	bus  *eventBus // of the log: of the Manager of its task
 }
 
 // A doubt is about whether the Reporter can take a report, which it may fail to say.
@@ -55,7 +59,13 @@ type reportKey struct {
 	origin string // with task: of one task; without, of several
 	task   string
 	kind   EventKind
-	text   uint64 // of several tasks: of the error that they have in common; 0 if there is none
+	level  slog.Level // of the log
+	text   uint64     // of several tasks: of the error that they have in common; 0 if there is none
+}
+
+// ofKind returns the key of reports of several tasks with that error; 0 for any.
+func (k reportKey) ofKind(text uint64) reportKey {
+	return reportKey{kind: k.kind, level: k.level, text: text}
 }
 
 func newReport(e *Event, origin string) *report {
@@ -102,6 +112,7 @@ func (r *report) absorb(other *report) {
 	names, count := r.event.Tasks, r.event.TaskCount
 	if !other.event.Time.Before(r.event.Time) {
 		r.event, r.reading, r.text = other.event, other.reading, other.text
+		r.line, r.bus = other.line, other.bus
 	}
 	r.event.Repeats, r.event.Since = repeats, since
 	r.attempts = max(r.attempts, other.attempts)
@@ -185,7 +196,7 @@ type reportQueue struct {
 // add merges r with the report of the same key, if there is one, and otherwise puts it at the end.
 func (q *reportQueue) add(r *report) {
 	if q.byKey[r.key] == nil && len(q.order) >= reportsWaiting {
-		r.key = reportKey{kind: r.event.Kind}
+		r.key = r.key.ofKind(0)
 	}
 	old := q.byKey[r.key]
 	if old != nil {
@@ -311,11 +322,11 @@ func (q *reportQueue) condense(read []unreadError) {
 	common := make(map[reportKey]int) // how many reports have that kind and text
 	for _, r := range q.order {
 		if r.reading == hasBeenRead && tasks[r.event.Kind] > fewReports {
-			common[reportKey{kind: r.event.Kind, text: r.text}]++
+			common[r.key.ofKind(r.text)]++
 		}
 	}
 	for _, r := range q.takeAll() {
-		if k := (reportKey{kind: r.event.Kind, text: r.text}); r.reading == hasBeenRead && common[k] > 1 {
+		if k := r.key.ofKind(r.text); r.reading == hasBeenRead && common[k] > 1 {
 			r.key = k
 		}
 		q.add(r)
@@ -330,7 +341,7 @@ func (q *reportQueue) condense(read []unreadError) {
 	clear(kinds)
 	for _, r := range q.takeAll() {
 		if kinds[r.event.Kind]++; kinds[r.event.Kind] > mostReports {
-			r.key = reportKey{kind: r.event.Kind}
+			r.key = r.key.ofKind(0)
 		}
 		q.add(r)
 	}

@@ -180,9 +180,9 @@ func TestReportsWhoseErrorsAreAwkward_Promise4(t *testing.T) {
 				failing(t, m, "first")
 				synctest.Wait()
 				for i := range 10 {
-					err := error(errBoom)
+					err := errBoom
 					if i == 5 {
-						err = errorTextFunc(func() { do(m) })
+						err = awkwardTextError(func() { do(m) })
 					}
 					require.Error(t, start(t, m, strconv.Itoa(i), func(context.Context) error { return err }, once()).Wait(t.Context()))
 				}
@@ -206,10 +206,10 @@ func TestReportsWhoseErrorsAreAwkward_Promise4(t *testing.T) {
 	}
 }
 
-// An errorTextFunc does something when it is asked for its text.
-type errorTextFunc func()
+// An awkwardTextError does something when it is asked for its text.
+type awkwardTextError func()
 
-func (f errorTextFunc) Error() string { f(); return "awkward" }
+func (f awkwardTextError) Error() string { f(); return "awkward" }
 
 // What a group's run has not yet reported when it ends is reported for as long as it takes, by the Reporter of its next run if that is
 // the same, from one goroutine at a time; and Shutdown of the outermost Manager waits for it.

@@ -178,8 +178,7 @@ func TestStopProgressIsToldOnce(t *testing.T) {
 		first.lives(t)
 		cancelParent()
 		go func() { _ = m.StopAll(context.Background()) }()
-		<-first.result
-		<-second.result
+		_, _ = <-first.result, <-second.result
 		assert.Equal(t, []string{"waited=5s left=7s tasks=a", "waited=10s left=2s tasks=a"}, progressOf(lines))
 		time.Sleep(time.Hour)
 		assert.Equal(t, []string{"waited=15s left=45s tasks=a"}, progressOf(lines)[2:], "the others go on")

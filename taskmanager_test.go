@@ -575,7 +575,7 @@ func TestManagerThatNewHasNotMade_Promise8(t *testing.T) {
 				if len(out) == 0 {
 					continue
 				}
-				if err, ok := out[len(out)-1].Interface().(error); ok {
+				if err, ok := reflect.TypeAssert[error](out[len(out)-1]); ok {
 					refused++
 					assert.EqualError(t, err, "taskmanager: Manager was not made by New", name)
 				}

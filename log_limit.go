@@ -1,0 +1,173 @@
+package taskmanager
+
+import (
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// heldLines are lines about tasks that the limit of the log has held up. Like reports they are merged, and one goroutine, which exists
+// while there are any, writes them when it is their turn.
+type heldLines struct {
+	limiter *rate.Limiter // nil: none
+
+	mu      sync.Mutex // nothing else is locked while it is held
+	waiting reportQueue
+	writing bool          // the goroutine exists
+	flushes int           // under way: the limit does not hold
+	wake    chan struct{} // closed, and nil again, to end the goroutine's wait for its turn
+}
+
+func newLogLimiter(limit rate.Limit, burst int) *rate.Limiter {
+	if limit == rate.Inf {
+		return nil
+	}
+	return rate.NewLimiter(limit, burst)
+}
+
+// logOwner returns the bus whose limit holds for what b logs: the nearest that has a log or a limit of its own.
+func (b *eventBus) logOwner() *eventBus {
+	for b.outer != nil && b.logger == nil && !b.ownLogLimit {
+		b = b.outer
+	}
+	return b
+}
+
+// holdLine has l written later, if the limit or lines that wait already demand it. Then l is pending.
+func (b *eventBus) holdLine(l *logLine) (held bool) {
+	owner := b.logOwner()
+	h := &owner.held
+	if h.limiter == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// As long as there are lines that wait or are being written, others wait as well: lines of one task keep their order.
+	if !h.writing && (h.flushes > 0 || h.limiter.Allow()) {
+		return false
+	}
+	r := newReport(&l.Event, b.origin)
+	r.key.level = l.level
+	r.line, r.bus = l, b
+	before := len(h.waiting.order)
+	h.waiting.add(r)
+	for range len(h.waiting.order) - before {
+		owner.pending.Add()
+	}
+	if !h.writing {
+		h.writing = true
+		go owner.writeHeldLines()
+	}
+	return true
+}
+
+// writeHeldLines is the goroutine.
+func (b *eventBus) writeHeldLines() {
+	// It was started by a task's goroutine, and must not be taken for one of the task's.
+	pprof.SetGoroutineLabels(b.ctx)
+	finished := false
+	defer func() {
+		if !finished { // the handler, or a method of an error, has called runtime.Goexit
+			go b.writeHeldLines()
+		}
+	}()
+	for {
+		b.held.waitForTurn()
+		b.condenseHeldLines()
+		r := b.held.next()
+		if r == nil {
+			finished = true
+			return
+		}
+		b.writeHeldLine(r)
+	}
+}
+
+// waitForTurn waits as long as the limit demands, or until a flush begins.
+func (h *heldLines) waitForTurn() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.waiting.order) == 0 || h.flushes > 0 {
+		return
+	}
+	pause := h.limiter.Reserve().Delay()
+	if pause <= 0 {
+		return
+	}
+	wake := make(chan struct{})
+	h.wake = wake
+	h.mu.Unlock()
+	select {
+	case <-time.After(pause):
+	case <-wake:
+	}
+	h.mu.Lock()
+	h.wake = nil
+}
+
+// condenseHeldLines makes few lines of many that say the same. It calls methods of the events' errors, which are the user's.
+func (b *eventBus) condenseHeldLines() {
+	h := &b.held
+	unread, long := h.beginCondensing()
+	if !long {
+		return
+	}
+	defer func() { // also if one of these has called runtime.Goexit
+		h.mu.Lock()
+		before := len(h.waiting.order)
+		h.waiting.condense(unread)
+		merged := before - len(h.waiting.order)
+		h.mu.Unlock()
+		for range merged {
+			b.pending.Done()
+		}
+	}()
+	readErrors(unread)
+}
+
+func (h *heldLines) beginCondensing() (unread []unreadError, long bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.waiting.isLong() {
+		return nil, false
+	}
+	return h.waiting.unread(), true
+}
+
+// next takes out what is to be written now; nil if nothing waits: writeHeldLines must return then.
+func (h *heldLines) next() *report {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.waiting.order) == 0 {
+		h.writing = false
+		return nil
+	}
+	return h.waiting.take(0, 1)[0]
+}
+
+func (b *eventBus) writeHeldLine(r *report) {
+	defer b.pending.Done()
+	l := r.line
+	l.Event = r.event
+	if r.tasks != nil {
+		l.hand = nil
+	}
+	r.bus.writeEvent(l)
+}
+
+// lift says whether a flush is under way, during which the limit does not hold.
+func (h *heldLines) lift(flushing bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !flushing {
+		h.flushes--
+		return
+	}
+	h.flushes++
+	if h.wake != nil {
+		close(h.wake)
+		h.wake = nil
+	}
+}
