@@ -72,6 +72,21 @@ func TestTasksThatFailTogether(t *testing.T) {
 		require.NoError(t, m.Shutdown(context.Background()))
 		assert.Equal(t, 25, countReported(t, d.Messages()))
 		assert.LessOrEqual(t, len(d.Messages()), 4)
+		assert.Regexp(t, "🛑 [0-9]+ tasks failed for good, gave up\n", d.Text(channelID))
+		assert.Regexp(t, "Tasks: task-[0-9]+, task-[0-9]+, .* and [0-9]+ more\n", d.Text(channelID))
+	})
+}
+
+// Whom a failure holds up is part of it.
+func TestDependentsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newFake()
+		m := newManager(t, newWebhook(t, client), &logBook{}, taskmanager.WithReportLimit(1, 1))
+		start(t, m, "http", fail, taskmanager.WithDependsOn("db"))
+		start(t, m, "consumer", fail, taskmanager.WithDependsOn("db"))
+		giveUp(t, m, "db", fail)
+		require.NoError(t, m.Shutdown(context.Background()))
+		assert.Contains(t, d.Text(channelID), "Waiting for it: consumer, http\n")
 	})
 }
 

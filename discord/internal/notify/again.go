@@ -98,7 +98,7 @@ func includes(e, told *taskmanager.Event) bool {
 		return false
 	}
 	if e.Task == "" { // of those, there may be several that began at the same time
-		return e.Time.Equal(told.Time) && stands(e) == stands(told)
+		return e.Time.Equal(told.Time) && stands(e) == stands(told) && e.TaskCount == told.TaskCount
 	}
 	return firstTime(e).Equal(firstTime(told))
 }

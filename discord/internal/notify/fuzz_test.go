@@ -64,6 +64,9 @@ func FuzzRender(f *testing.F) {
 			if task != "" {
 				e.Task = fmt.Sprintf("%d %s", i, task)
 			}
+			if i%3 == 0 {
+				e.Dependents, e.DependentCount = []string{"a" + task, "b" + manager}, repeats
+			}
 			if stack != "" {
 				e.Err = &taskmanager.StopTimeoutError{Task: text, Stack: []byte(stack)}
 			}
@@ -151,6 +154,7 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 	add(e.Task != "" && e.Uptime > 0, "Uptime")
 	add(c.Host != "", "Host")
 	add(e.Manager != "", "Manager")
+	add(len(e.Dependents) > 0, "Waiting for it")
 	add(e.Repeats > 0, "Merged")
 	var got []string
 	for _, f := range embed.Fields {
@@ -267,14 +271,17 @@ var (
 	descriptionForm = regexp.MustCompile("^(The error has no text\\.|Its last run returned nil\\.)?(```\n[^`]+\n```){0,2}$")
 	// In a title each of these is followed by something that takes away its meaning.
 	activeInTitle = regexp.MustCompile("`|@[^\u200B… ]|<[^\u200B… ]|\\]\\(|:/|\\*|(^|[^\\pL\\p{Nd}])_|_([^\\pL\\p{Nd}…]|$)|~~|\\|\\|")
+	namesForm     = regexp.MustCompile("^`[^`]+`(, `[^`]+`)*( and [0-9]+ more)?$")
 	valueForms    = map[string]*regexp.Regexp{
-		"Run":          regexp.MustCompile(`^[0-9]+$`),
-		"Restarts":     regexp.MustCompile(`^-?[0-9]+ of (-?[0-9]+|unlimited) within [0-9.µa-z]+$`),
-		"Next attempt": regexp.MustCompile(`^(none|at once|<t:[0-9]+:R>|in -?[0-9.µa-z]+)$`),
-		"Uptime":       regexp.MustCompile(`^[0-9.µa-z]+$`),
-		"Host":         regexp.MustCompile("^`[^`]+`$"),
-		"Manager":      regexp.MustCompile("^`[^`]+`$"),
-		"Merged":       regexp.MustCompile(`^[0-9]+ [a-z ]+ ?(since <t:[0-9]+:T>)?, this is the latest$`),
+		"Run":            regexp.MustCompile(`^[0-9]+$`),
+		"Restarts":       regexp.MustCompile(`^-?[0-9]+ of (-?[0-9]+|unlimited) within [0-9.µa-z]+$`),
+		"Next attempt":   regexp.MustCompile(`^(none|at once|<t:[0-9]+:R>|in -?[0-9.µa-z]+)$`),
+		"Uptime":         regexp.MustCompile(`^[0-9.µa-z]+$`),
+		"Host":           regexp.MustCompile("^`[^`]+`$"),
+		"Manager":        regexp.MustCompile("^`[^`]+`$"),
+		"Tasks":          namesForm,
+		"Waiting for it": namesForm,
+		"Merged":         regexp.MustCompile(`^[0-9]+ [a-z ]+ ?(since <t:[0-9]+:T>)?, this is the latest$`),
 	}
 )
 

@@ -108,12 +108,15 @@ func (r *renderer) mention(b *Body) {
 func (r *renderer) embed(e *taskmanager.Event) Embed {
 	kind := kinds[e.Kind]
 	what := " " + kind.what
-	if e.Repeats > 0 {
+	if e.Repeats > 0 && stands(e) != uint64(e.TaskCount) { // more than once each
 		what += " × " + strconv.FormatUint(stands(e), 10)
 	}
 	task := "several tasks"
-	if e.Task != "" {
+	switch {
+	case e.Task != "":
 		task = plain(r.redact(e.Task), maxTitle-length(kind.symbol+" "+what))
+	case e.TaskCount > 1:
+		task = strconv.Itoa(e.TaskCount) + " tasks"
 	}
 	return Embed{
 		Title:       kind.symbol + " " + task + what,
@@ -181,6 +184,12 @@ func (r *renderer) fields(e *taskmanager.Event) (fields []Field) {
 	if e.Manager != "" {
 		add("Manager", code(r.redact(e.Manager), maxName))
 	}
+	if len(e.Tasks) > 0 {
+		fields = append(fields, Field{Name: "Tasks", Value: r.names(e.Tasks, e.TaskCount)})
+	}
+	if len(e.Dependents) > 0 {
+		fields = append(fields, Field{Name: "Waiting for it", Value: r.names(e.Dependents, e.DependentCount)})
+	}
 	if e.Repeats > 0 {
 		since := ""
 		if timestamp(e.Since) != "" {
@@ -192,6 +201,30 @@ func (r *renderer) fields(e *taskmanager.Event) (fields []Field) {
 		})
 	}
 	return fields
+}
+
+// names lists names, as many of them as there is room for, and says how many more there are of count.
+func (r *renderer) names(names []string, count int) string {
+	const most = 200
+	var (
+		b       strings.Builder
+		written int
+	)
+	for _, name := range names {
+		next := code(r.redact(name), most)
+		if written > 0 && length(b.String()+", "+next) > most {
+			break
+		}
+		if written > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(next)
+		written++
+	}
+	if more := count - written; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	return b.String()
 }
 
 // nextAttempt is when the next run begins.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -154,6 +155,45 @@ func TestRenderSeveralTasks(t *testing.T) {
 		names = append(names, f.Name)
 	}
 	assert.Equal(t, []string{"Manager", "Merged"}, names)
+}
+
+// Tasks that fail together, with the same error, are told together.
+func TestRenderTasksTogether(t *testing.T) {
+	e := failed()
+	e.Task, e.Run, e.Repeats, e.Since = "", 0, 36, noon.Add(-time.Minute)
+	e.TaskCount, e.Tasks = 37, []string{"a", "b`", "c"}
+	m, _ := newRenderer(t, Config{}).Render([]taskmanager.Event{e})
+	assert.Equal(t, "🔄 37 tasks failed, will restart", m.Embeds[0].Title)
+	assert.Equal(t, "```\nconnection refused\n```", m.Embeds[0].Description)
+	assert.Equal(t, "`a`, `bˋ`, `c` and 34 more", valueOf(m.Embeds[0], "Tasks"))
+	assert.Equal(t, fmt.Sprintf("37 failures since <t:%d:T>, this is the latest", noon.Unix()-60), valueOf(m.Embeds[0], "Merged"))
+	assert.Empty(t, valueOf(m.Embeds[0], "Next attempt"))
+
+	e.Repeats = 99
+	m, _ = newRenderer(t, Config{}).Render([]taskmanager.Event{e})
+	assert.Equal(t, "🔄 37 tasks failed, will restart × 100", m.Embeds[0].Title)
+}
+
+func TestRenderDependents(t *testing.T) {
+	e := gaveUp()
+	e.Dependents, e.DependentCount = []string{"a", "b"}, 5
+	m, _ := newRenderer(t, Config{}).Render([]taskmanager.Event{e})
+	assert.Equal(t, "`a`, `b` and 3 more", valueOf(m.Embeds[0], "Waiting for it"))
+	e.DependentCount = 2
+	m, _ = newRenderer(t, Config{}).Render([]taskmanager.Event{e})
+	assert.Equal(t, "`a`, `b`", valueOf(m.Embeds[0], "Waiting for it"))
+}
+
+// What there is no room for is counted.
+func TestRenderLongNames(t *testing.T) {
+	e := gaveUp()
+	e.Dependents, e.DependentCount = slices.Repeat([]string{strings.Repeat("x", 60)}, 10), 12
+	m, _ := newRenderer(t, Config{}).Render([]taskmanager.Event{e})
+	name := "`" + strings.Repeat("x", 60) + "`"
+	assert.Equal(t, name+", "+name+", "+name+" and 9 more", valueOf(m.Embeds[0], "Waiting for it"))
+	e.Dependents[0] = strings.Repeat("x", 1000)
+	m, _ = newRenderer(t, Config{}).Render([]taskmanager.Event{e})
+	assert.Equal(t, "`"+strings.Repeat("x", 197)+"…` and 11 more", valueOf(m.Embeds[0], "Waiting for it"))
 }
 
 // The stack of a panic is that of a real one: nobody else can make it.
@@ -381,6 +421,8 @@ func TestRenderLimits(t *testing.T) {
 		e := gaveUp()
 		e.Task, e.Manager = strings.Repeat(unit, 3000), strings.Repeat(unit, 3000)
 		e.Repeats = math.MaxInt - 1
+		e.Tasks, e.TaskCount = slices.Repeat([]string{strings.Repeat(unit, 3000)}, 10), math.MaxInt
+		e.Dependents, e.DependentCount = e.Tasks, math.MaxInt
 		e.Err = &taskmanager.StopTimeoutError{
 			Task:  strings.Repeat(unit, 10<<10),
 			Stack: []byte("#\t0x1\t" + strings.Repeat(unit, 10<<10) + "\t" + strings.Repeat(unit, 10<<10)),
