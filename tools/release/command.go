@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -26,13 +25,12 @@ func command(ctx context.Context, dir string, environment []string, name string,
 		return slices.Contains(ofHooks, key)
 	})
 	cmd.Env = append(cmd.Env, environment...)
-	var printed, all bytes.Buffer
-	cmd.Stdout = io.MultiWriter(&printed, &all) // all is written to by both, but not at the same time: see os/exec
-	cmd.Stderr = &all
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(all.Bytes()))
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, bytes.TrimSpace(append(errs.Bytes(), out.Bytes()...)))
 	}
-	return printed.String(), nil
+	return out.String(), nil
 }
 
 // git runs a git command in dir.
