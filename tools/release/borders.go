@@ -30,7 +30,7 @@ func judgeBorders(dir string, published, all []module) error {
 			imported, err := importsOf(name)
 			for _, pkg := range imported {
 				if owner := ownerOf(pkg, all); owner != (module{}) && owner != m && isInternal(pkg) {
-					found = append(found, fmt.Errorf("%s imports %s, which is internal to another module", name, pkg))
+					found = append(found, fmt.Errorf("%s imports %s, which is internal to another module", within(dir, name), pkg))
 				}
 			}
 			return err
@@ -40,6 +40,11 @@ func judgeBorders(dir string, published, all []module) error {
 		}
 	}
 	return errors.Join(found...)
+}
+
+// within returns the name of a file in the repository that is in dir.
+func within(dir, name string) string {
+	return filepath.ToSlash(strings.TrimPrefix(name, filepath.Clean(dir)+string(filepath.Separator)))
 }
 
 // importsOf returns what a file imports.

@@ -33,7 +33,7 @@ func TestBorders(t *testing.T) {
 		require.NoError(t, err)
 		err = judgeBorders(dir, small.published(modules), modules)
 		if c.refused {
-			require.ErrorContains(t, err, c.file+" imports "+c.imports+", which is internal to another module")
+			require.EqualError(t, err, c.file+" imports "+c.imports+", which is internal to another module")
 		} else {
 			require.NoError(t, err, "%+v", c)
 		}

@@ -2,16 +2,17 @@
 //
 //	go run ./tools/release v0.1.0
 //
-// All modules that are published have one version. It is written into every go.mod of the workspace that requires one of them, where the
-// CHANGELOG says Unreleased, and where the code names it. Before that the version is judged: it must be newer than what is tagged, and allow
-// what has changed in the exported API since; the tree must be clean; no published module may import what is internal to another. Afterwards
-// every go.mod is tidied, and the published modules are vetted without the workspace. Nothing is committed, tagged or pushed.
+// All modules that are published have one version. It is written into every go.mod of the workspace that requires one of them, where
+// the CHANGELOG says Unreleased, and where the code names it. Before that the version is judged: it must be newer than what is tagged,
+// and allow what has changed in the exported API since; the tree must be clean; no published module may import what is internal to
+// another. Afterwards every go.mod is tidied, and the published modules are vetted without the workspace. Nothing is committed, tagged
+// or pushed.
 //
 //	go run ./tools/release -rehearse
 //
-// does all of that for the next version in a temporary clone of the tree as it is, commits and tags it there, makes a module proxy of files
-// from it, and builds programs of users against that, without replace: of each published module alone, and of the newest root with the oldest
-// adapters. In an empty directory beside a copy of the tree it builds them by the commands that the documentation gives, which
+// does all of that for the next version in a temporary clone of the tree as it is, commits and tags it there, makes a module proxy of
+// files from it, and builds programs of users against that, without replace: of each published module alone, and of the newest root with
+// the oldest adapters. In an empty directory beside a copy of the tree it builds them by the commands that the documentation gives, which
 // find no version before the CHANGELOG has one. It changes nothing outside of its temporary directory.
 package main
 
@@ -26,6 +27,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"syscall"
 	"time"
 )
 
@@ -58,7 +60,7 @@ func taskmanager() (project, error) {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)

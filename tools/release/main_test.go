@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,31 +20,112 @@ const repository = "../.."
 
 // A repository with a root, an adapter of it, and a module that is not published.
 var files = map[string]string{
-	"go.work":         "go 1.25.0\n\nuse (\n\t.\n\t./sub/adapter\n\t./tools/t\n)\n",
-	"go.mod":          "module example.org/w\n\ngo 1.25.0\n",
-	"w.go":            "// Package w is the root.\npackage w\n\nconst agent = \"w (x, 0)\"\n\n// F is used by the adapter.\nfunc F() {}\n\n// G is not.\nfunc G() string { return agent }\n",
-	"examples/e/e.go": "package main\n\nfunc Exported() {}\n\nfunc main() {}\n",
+	"go.work": `go 1.25.0
 
-	"sub/adapter/go.mod":     "module example.org/w/sub/adapter\n\ngo 1.25.0\n\nrequire example.org/w v0.0.0\n\nreplace example.org/w => ../..\n",
-	"sub/adapter/adapter.go": "// Package adapter adapts.\npackage adapter\n\nimport \"example.org/w\"\n\n// A uses F.\nfunc A() { w.F() }\n",
+use (
+	.
+	./sub/adapter
+	./tools/t
+)
+`,
+	"go.mod": `module example.org/w
 
-	"tools/t/go.mod": "module example.org/w/tools/t\n\ngo 1.25.0\n\nrequire (\n\texample.org/w v0.0.0\n\texample.org/w/sub/adapter v0.0.0\n)\n\n" +
-		"replace (\n\texample.org/w => ../..\n\texample.org/w/sub/adapter => ../../sub/adapter\n)\n",
-	"tools/t/t.go": "package main\n\nimport \"example.org/w/sub/adapter\"\n\nfunc main() { adapter.A() }\n",
+go 1.25.0
+`,
+	"w.go": `// Package w is the root.
+package w
 
-	"CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- All of it.\n",
-	"README.md":    "<!-- ci:install -->\n```sh\ngo mod edit -replace=example.org/w=../w\ngo get example.org/w\n```\n",
-	"docs/a.md": "Text.\n\n<!-- ci:install-adapter -->\n\n```sh\ngo mod init example.org/service\n" +
-		"go mod edit -replace=example.org/w=../w -replace=example.org/w/sub/adapter=../w/sub/adapter\ngo get example.org/w/sub/adapter\n```\n",
+const agent = "w (x, 0)"
+
+// F is used by the adapter.
+func F() {}
+
+// G is not.
+func G() string { return agent }
+`,
+	"examples/e/e.go": `package main
+
+func Exported() {}
+
+func main() {}
+`,
+	"sub/adapter/go.mod": `module example.org/w/sub/adapter
+
+go 1.25.0
+
+require example.org/w v0.0.0
+
+replace example.org/w => ../..
+`,
+	"sub/adapter/adapter.go": `// Package adapter adapts.
+package adapter
+
+import "example.org/w"
+
+// A uses F.
+func A() { w.F() }
+`,
+	"tools/t/go.mod": `module example.org/w/tools/t
+
+go 1.25.0
+
+require (
+	example.org/w v0.0.0
+	example.org/w/sub/adapter v0.0.0
+)
+
+replace (
+	example.org/w => ../..
+	example.org/w/sub/adapter => ../../sub/adapter
+)
+`,
+	"tools/t/t.go": `package main
+
+import "example.org/w/sub/adapter"
+
+func main() { adapter.A() }
+`,
+	"CHANGELOG.md": `# Changelog
+
+## [Unreleased]
+
+### Added
+
+- All of it.
+`,
+	"README.md": block("<!-- ci:install -->\n", `go mod edit -replace=example.org/w=../w
+go get example.org/w`),
+	"docs/a.md": block("Text.\n\n<!-- ci:install-adapter -->\n\n", `go mod init example.org/service
+go mod edit -replace=example.org/w=../w -replace=example.org/w/sub/adapter=../w/sub/adapter
+go get example.org/w/sub/adapter`),
 }
+
+// block is a page with commands.
+func block(before, commands string) string { return before + "```sh\n" + commands + "\n```\n" }
 
 var small = project{
 	unpublished: []string{"examples", "tools"},
 	oldest:      "v0.1.0",
 	named:       map[string]*regexp.Regexp{"w.go": regexp.MustCompile(`(agent = "w \(x, )[^)]*(\)")`)},
 	users: fstest.MapFS{
-		"main.go":             {Data: []byte("package main\n\nimport \"example.org/w\"\n\nfunc main() { w.G() }\n")},
-		"sub/adapter/main.go": {Data: []byte("package main\n\nimport (\n\t\"example.org/w\"\n\t\"example.org/w/sub/adapter\"\n)\n\nfunc main() { w.G(); adapter.A() }\n")},
+		"main.go": {Data: []byte(`package main
+
+import "example.org/w"
+
+func main() { w.G() }
+`)},
+		"sub/adapter/main.go": {Data: []byte(`package main
+
+import (
+	"example.org/w"
+	"example.org/w/sub/adapter"
+)
+
+func main() {
+	w.G()
+	adapter.A()
+}
+`)},
 	},
 }
 
@@ -143,7 +225,9 @@ func TestReleaseRefuses(t *testing.T) {
 		{name: "no version", version: "0.1.0", want: `"0.1.0" is not a semantic version`},
 		{name: "a major version of another path", version: "v2.0.0", want: "v2"},
 		{name: "what is not committed", version: "v0.1.0", want: "?? new", prepare: func(dir string) { write(t, dir, "new", "") }},
-		{name: "what is tagged", version: "v0.1.0", want: "v0.1.0 is not newer than v0.1.0", prepare: func(dir string) { gitIn(t, dir, "tag", "sub/adapter/v0.1.0") }},
+		{name: "what is tagged", version: "v0.1.0", want: "v0.1.0 is not newer than v0.1.0", prepare: func(dir string) {
+			gitIn(t, dir, "tag", "sub/adapter/v0.1.0")
+		}},
 		{name: "nothing new", version: "v0.1.0", want: "no entry under Unreleased", prepare: func(dir string) {
 			replaceIn(t, dir, "CHANGELOG.md", "[Unreleased]", "[Unreleased]\n\n## [0.1.0] - 2026-01-01")
 			commitAll(t, dir)
@@ -204,7 +288,8 @@ func TestVersionsAreThoseOfTheTags(t *testing.T) {
 }
 
 func TestChangelog(t *testing.T) {
-	text := "# Changelog\n\n## [Unreleased]\n\n### Changed\n\n- A.\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- B.\n\n## [0.1.0] - 2026-01-01\n\n- C.\n"
+	text := "# Changelog\n\n## [Unreleased]\n\n### Changed\n\n- A.\n\n" +
+		"## [0.2.0] - 2026-01-02\n\n### Added\n\n- B.\n\n## [0.1.0] - 2026-01-01\n\n- C.\n"
 	got, err := notes(text, "v0.1.0")
 	require.NoError(t, err)
 	assert.Equal(t, "\n### Changed\n\n- A.\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- B.\n", got)
@@ -214,8 +299,8 @@ func TestChangelog(t *testing.T) {
 	require.Error(t, err)
 
 	for text, want := range map[string]bool{text: true, "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- [A].\n": false} {
-		ever, err := everReleased(text)
-		require.NoError(t, err)
+		ever, everErr := everReleased(text)
+		require.NoError(t, everErr)
 		assert.Equal(t, want, ever)
 	}
 	has, err := waiting(text)
@@ -239,7 +324,7 @@ func TestProject(t *testing.T) {
 	assert.Contains(t, published, module{"github.com/go-taskmanager/taskmanager/discord/discordbot", "discord/discordbot"})
 	assert.Less(t, len(published), len(modules))
 	for _, m := range published {
-		_, err := fs.Stat(p.users, filepath.ToSlash(filepath.Join(m.dir, "main.go")))
+		_, err = fs.Stat(p.users, path.Join(m.dir, "main.go"))
 		require.NoError(t, err)
 	}
 	for name, place := range p.named {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,7 +21,8 @@ func serve(ctx context.Context, dir string, m module, version, proxy string) (er
 		return err
 	}
 	to := filepath.Join(proxy, filepath.FromSlash(escaped), "@v")
-	if err := os.MkdirAll(to, 0o755); err != nil { //nolint:gosec // nothing secret
+	err = os.MkdirAll(to, 0o700)
+	if err != nil {
 		return err
 	}
 	mod, err := git(ctx, dir, "show", m.tag(version)+":"+path.Join(m.dir, "go.mod"))
@@ -35,16 +36,14 @@ func serve(ctx context.Context, dir string, m module, version, proxy string) (er
 	if err != nil {
 		return err
 	}
-	list, err := os.OpenFile(filepath.Join(to, "list"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644) //nolint:gosec // nothing secret
-	if err != nil {
+	list, err := os.ReadFile(filepath.Join(to, "list"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	_, err = fmt.Fprintln(list, version)
-	if err := errors.Join(err, list.Close()); err != nil {
-		return err
-	}
-	for suffix, text := range map[string][]byte{".mod": []byte(mod), ".info": info} {
-		if err := os.WriteFile(filepath.Join(to, version+suffix), text, 0o644); err != nil { //nolint:gosec // nothing secret
+	list = append(list, version+"\n"...)
+	for name, text := range map[string][]byte{"list": list, version + ".mod": []byte(mod), version + ".info": info} {
+		err = os.WriteFile(filepath.Join(to, name), text, 0o600)
+		if err != nil {
 			return err
 		}
 	}

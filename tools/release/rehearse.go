@@ -45,7 +45,8 @@ func (p project) rehearse(ctx context.Context, dir string, out io.Writer) (err e
 	}
 	r := rehearsal{project: p, tmp: tmp, clone: filepath.Join(tmp, "clone"), published: p.published(modules), out: out}
 	beside := filepath.Join(tmp, "install", path.Base(r.published[0].path))
-	if err := copyTree(ctx, dir, beside); err != nil {
+	err = copyTree(ctx, dir, beside)
+	if err != nil {
 		return err
 	}
 	already, err := versions(ctx, dir, r.published)
@@ -84,16 +85,17 @@ func (r *rehearsal) tag(ctx context.Context, dir string, already []tagged) (err 
 	if r.later, err = nextMinor(r.next); err != nil {
 		return err
 	}
-	if _, err := git(ctx, dir, "clone", "--quiet", "--no-checkout", dir, r.clone); err != nil {
+	if _, err = git(ctx, dir, "clone", "--quiet", "--no-checkout", dir, r.clone); err != nil {
 		return err
 	}
-	if err := copyTree(ctx, dir, r.clone); err != nil {
+	err = copyTree(ctx, dir, r.clone)
+	if err != nil {
 		return err
 	}
 	// The commit of a release that is not tagged yet has nothing more under Unreleased.
 	err = rewrite(filepath.Join(r.clone, changelogName), func(text string) (string, error) {
-		if has, err := waiting(text); err != nil || has {
-			return text, err
+		if has, waitingErr := waiting(text); waitingErr != nil || has {
+			return text, waitingErr
 		}
 		return strings.Replace(text, "\n"+unreleased, "\n"+unreleased+"\n- A rehearsal.\n", 1), nil
 	})

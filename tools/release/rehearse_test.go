@@ -11,7 +11,7 @@ import (
 )
 
 // What README.md says from the first release on.
-const latest = "<!-- ci:install -->\n```sh\ngo get example.org/w@latest\n```\n"
+var latest = block("<!-- ci:install -->\n", "go get example.org/w@latest")
 
 func TestRehearsal(t *testing.T) {
 	t.Parallel()
@@ -66,12 +66,12 @@ func TestRehearsalSupportsAdaptersFromTheOldestOn(t *testing.T) {
 func TestRehearsalIsOfWhatIsPublished(t *testing.T) {
 	t.Parallel()
 	dir := newRepository(t)
-	write(t, dir, "sub/adapter/adapter.go", "package adapter\n\nimport (\n\t\"example.org/w\"\n\t\"example.org/w/tools/t/pkg\"\n)\n\nfunc A() { w.F(); pkg.P() }\n")
+	replaceIn(t, dir, "sub/adapter/adapter.go", `import "example.org/w"`, "import (\n\t\"example.org/w\"\n\t\"example.org/w/tools/t/pkg\"\n)")
+	replaceIn(t, dir, "sub/adapter/adapter.go", "w.F()", "w.F(); pkg.P()")
+	replaceIn(t, dir, "sub/adapter/go.mod", "replace ", "require example.org/w/tools/t v0.0.0\n\nreplace example.org/w/tools/t => ../../tools/t\n\nreplace ")
 	write(t, dir, "tools/t/pkg/pkg.go", "package pkg\n\nfunc P() {}\n")
 	write(t, dir, "tools/t/go.mod", "module example.org/w/tools/t\n\ngo 1.25.0\n")
 	write(t, dir, "tools/t/t.go", "package main\n\nfunc main() {}\n")
-	write(t, dir, "sub/adapter/go.mod", "module example.org/w/sub/adapter\n\ngo 1.25.0\n\nrequire (\n\texample.org/w v0.0.0\n\texample.org/w/tools/t v0.0.0\n)\n\n"+
-		"replace (\n\texample.org/w => ../..\n\texample.org/w/tools/t => ../../tools/t\n)\n")
 	replaceIn(t, dir, "docs/a.md", "go get", "go mod edit -replace=example.org/w/tools/t=../w/tools/t\ngo get")
 	err := small.rehearse(t.Context(), dir, &bytes.Buffer{})
 	require.ErrorContains(t, err, "a user of example.org/w/sub/adapter alone, without replace: ", "beside the tree it builds")

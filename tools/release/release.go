@@ -69,7 +69,8 @@ func (p project) judge(ctx context.Context, dir, version string, modules []modul
 	if err != nil {
 		return err
 	}
-	if err := judgeNewer(version, all); err != nil {
+	err = judgeNewer(version, all)
+	if err != nil {
 		return err
 	}
 	changelog, err := os.ReadFile(filepath.Join(dir, changelogName))
@@ -104,7 +105,7 @@ func (p project) judgeAPI(
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	before := filepath.Join(tmp, "before")
-	if _, err := git(ctx, dir, "clone", "--quiet", "--shared", "--branch", previous, dir, before); err != nil {
+	if _, err = git(ctx, dir, "clone", "--quiet", "--shared", "--branch", previous, dir, before); err != nil {
 		return err
 	}
 	comparison, err := newComparison(ctx, tmp, before, dir, p.unpublished)
@@ -185,7 +186,8 @@ func requireVersion(name, version string, published []module) error {
 			if !slices.ContainsFunc(file.Require, func(r *modfile.Require) bool { return r.Mod.Path == m.path }) {
 				continue
 			}
-			if err := file.AddRequire(m.path, version); err != nil {
+			err = file.AddRequire(m.path, version)
+			if err != nil {
 				return "", err
 			}
 		}
@@ -204,5 +206,5 @@ func rewrite(name string, change func(text string) (string, error)) error {
 	if err != nil || changed == string(text) {
 		return err
 	}
-	return os.WriteFile(name, []byte(changed), 0o644) //nolint:gosec // as git writes it
+	return os.WriteFile(name, []byte(changed), 0o644)
 }
