@@ -430,7 +430,7 @@ func ExampleManager_SetReporter() {
 	m, _ := taskmanager.New()
 	m.SetReporter(taskmanager.ReporterFunc(func(ctx context.Context, e taskmanager.Event) error {
 		fmt.Printf("%s: %v: %v\n", e.Task, e.Kind, e.Err)
-		return nil // an error: it is tried again, three times in all
+		return nil // an error: it is tried again, until it returns nil
 	}))
 	task, _ := m.StartTask("bot", func(context.Context) error {
 		return backoff.Permanent(errors.New("bad token"))
