@@ -160,7 +160,7 @@ func (r *Response) isMessage() bool {
 	if errors.As(err, &incomplete) {
 		return incomplete.Offset >= int64(len(r.Body)) && bytes.HasPrefix(bytes.TrimSpace(r.Body), []byte("{"))
 	}
-	return err == nil && message.ID != ""
+	return err == nil && (message.ID != "" || string(bytes.Join(bytes.Fields(r.Body), nil)) == "{}")
 }
 
 // Channel returns the id of the channel, or of the thread, of the message that r is; empty if it is none.
