@@ -7,14 +7,16 @@ import (
 	"weak"
 )
 
-// subscriberBuffer is how many events wait for a subscriber before the oldest are lost.
-const subscriberBuffer = 256
+const (
+	subscriberBuffer = 256 // events that wait for a subscriber before the oldest are lost
+	eventsDropped    = 32  // of them, when there is no room
+)
 
 // A subscriber is one call of Subscribe.
 type subscriber struct {
 	mu     sync.Mutex // makes publishers take turns; nothing blocks while it is held
 	events chan Event
-	missed int
+	spare  []Event // for makeRoomLocked
 	closed bool   // events is; set once
 	unbind func() // ends the wait for the end of the subscriber's context; nil without one
 }
@@ -98,20 +100,38 @@ func (s *subscriber) publish(e Event) {
 	if s.closed {
 		return
 	}
-	for {
-		e.Missed = s.missed
+	select {
+	case s.events <- e:
+	default:
+		s.makeRoomLocked()
+		s.events <- e // only publishers add, so there is room
+	}
+}
+
+// makeRoomLocked drops the oldest events, some at a time, for all others have to be moved: the one that comes after the gap says
+// how many are missing.
+func (s *subscriber) makeRoomLocked() {
+	s.spare = s.spare[:0]
+	for len(s.events) > 0 {
 		select {
-		case s.events <- e:
-			s.missed = 0
-			return
-		default:
-		}
-		select {
-		case oldest := <-s.events:
-			s.missed += 1 + oldest.Missed
+		case e := <-s.events:
+			s.spare = append(s.spare, e)
 		default: // the subscriber was faster
 		}
 	}
+	waiting := s.spare
+	if len(waiting) == cap(s.events) {
+		missed := 0
+		for _, e := range waiting[:eventsDropped] {
+			missed += 1 + e.Missed
+		}
+		waiting = waiting[eventsDropped:]
+		waiting[0].Missed += missed
+	}
+	for _, e := range waiting {
+		s.events <- e
+	}
+	clear(s.spare) // it holds errors
 }
 
 // bind hands over what ends the wait for the end of the subscriber's context. It returns whether the channel has been closed.

@@ -369,7 +369,7 @@ func (m *Manager) SetReporter(r Reporter) {
 }
 
 // Subscribe returns a channel of all events from now on. It has a buffer of 256; of a subscriber
-// that is slower than that the oldest events are lost, and the Missed of the next one counts them.
+// that is slower than that the oldest events are lost, up to 32 at a time, and the Missed of the one that comes after them counts them.
 // The channel is closed when ctx is done. A nil ctx is never done; one of a type of the user's own
 // takes a goroutine until then.
 func (m *Manager) Subscribe(ctx context.Context) <-chan Event {
