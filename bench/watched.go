@@ -78,7 +78,8 @@ func (c *lineCounter) Write(p []byte) (int, error) {
 // logging has a log; its check misses lines.
 func logging(handler func(io.Writer) slog.Handler, w io.Writer) (m *taskmanager.Manager, check func() error) {
 	counter := &lineCounter{Writer: w}
-	m = newManager(taskmanager.WithLogger(slog.New(handler(counter))))
+	// All of its lines: what the limit of the log merges would be measured as if it was written.
+	m = newManager(taskmanager.WithLogger(slog.New(handler(counter))), taskmanager.WithLogLimit(rate.Inf, 0))
 	return m, func() error {
 		err := m.Shutdown(context.Background()) // waits for the log
 		if failures, lines := m.Stats().Failures, counter.lines.Load(); err == nil && uint64(lines) < failures {
