@@ -17,8 +17,8 @@ type subscriber struct {
 	mu     sync.Mutex // makes publishers take turns; nothing blocks while it is held
 	events chan Event
 	spare  []Event // for makeRoomLocked
-	closed bool   // events is; set once
-	unbind func() // ends the wait for the end of the subscriber's context; nil without one
+	closed bool    // events is; set once
+	unbind func()  // ends the wait for the end of the subscriber's context; nil without one
 }
 
 // subscribe returns a channel of all events from now on, which is closed when ctx is done, and when

@@ -8,7 +8,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,12 +16,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
@@ -124,7 +121,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
 	for waiting := true; waiting; {
 		select {
 		case <-asked:
-			printTable(c, m.Stats())
+			fmt.Fprintf(c, "\n%v\n\n", m.Stats())
 		case <-allEnded:
 			waiting, failure = false, errors.New("no endpoint is left to watch")
 		case <-ctx.Done():
@@ -132,7 +129,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
 		}
 	}
 
-	printTable(c, m.Stats()) // before the end, which turns every state into stopped
+	fmt.Fprintf(c, "\n%v\n\n", m.Stats()) // before the end, which turns every state into stopped
 	asks := time.Now()
 	if err := shutdown(); err != nil {
 		return errors.Join(failure, err)
@@ -154,32 +151,6 @@ func lines(in io.Reader) <-chan struct{} {
 		}
 	}()
 	return c
-}
-
-// printTable prints a line for each task, in the order in which they were started.
-func printTable(out io.Writer, stats taskmanager.ManagerStats) {
-	tasks := make([]taskmanager.TaskStats, 0, len(stats.Tasks))
-	for _, s := range stats.Tasks {
-		tasks = append(tasks, s)
-	}
-	slices.SortFunc(tasks, func(a, b taskmanager.TaskStats) int {
-		return cmp.Or(a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.Name, b.Name))
-	})
-	var b strings.Builder
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprint(table, "\nTASK\tSTATE\tRUNS\tFAILURES\tPANICS\tUPTIME\tSTATUS\n")
-	for _, s := range tasks {
-		uptime, status := "-", s.Status
-		if s.State == taskmanager.StateRunning {
-			uptime = s.Uptime.Round(100 * time.Millisecond).String()
-		}
-		if status == "" && s.LastError != nil {
-			status = s.LastError.Error()
-		}
-		fmt.Fprintf(table, "%s\t%v\t%d\t%d\t%d\t%s\t%s\n", s.Name, s.State, s.Runs, s.Failures, s.Panics, uptime, status)
-	}
-	_ = table.Flush() // a strings.Builder takes everything
-	fmt.Fprintln(out, b.String())
 }
 
 // console is a slog.Handler for people: a line for each record, and below it the first calls of a stack.
