@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"os"
 	"sync/atomic"
 )
 
@@ -55,3 +56,6 @@ func SetReporter(r Reporter) { Default().SetReporter(r) }
 
 // Run calls [Manager.Run] on the default Manager.
 func Run(ctx context.Context) error { return Default().Run(ctx) }
+
+// RunUntilSignal calls [Manager.RunUntilSignal] on the default Manager.
+func RunUntilSignal(signals ...os.Signal) error { return Default().RunUntilSignal(signals...) }

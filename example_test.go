@@ -56,6 +56,18 @@ func Example() {
 }
 
 // A main function, most often, starts its tasks and then waits for a signal. Not executed here, for it would wait.
+func ExampleRunUntilSignal() {
+	if _, err := taskmanager.StartTask("consumer", untilStopped); err != nil {
+		slog.Error("consumer not started", "error", err)
+		os.Exit(1)
+	}
+	if err := taskmanager.RunUntilSignal(); err != nil { // a second signal ends the process at once
+		slog.Error("service ended", "error", err) // a task did not stop, or a critical one is gone
+		os.Exit(1)
+	}
+}
+
+// A main function that has a context of its own. Not executed here, for it would wait.
 func ExampleRun() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

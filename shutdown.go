@@ -99,6 +99,11 @@ func (m *Manager) onParentDone() {
 // for each that had completed before the shutdown began. ctx being done is no error, nor is the end of
 // the parent context, whose tasks Run waits for. After Shutdown or the end of a Run it returns
 // [ErrManagerClosed] at once; so it does if the parent context and all tasks have ended.
+//
+// Where main does not wait for the goroutine of a "go m.Run(ctx)", the process ends as soon as main returns: in the middle of the
+// stops, with reports that nobody has been given, and with status 0 whatever has failed. Let main call Run, or wait for its result.
+// A context of [os/signal.NotifyContext] swallows a second signal until its stop function is called: call that as soon as the
+// context is done, or use [Manager.RunUntilSignal].
 func (m *Manager) Run(ctx context.Context) error {
 	if err := m.checkCall(ctx); err != nil {
 		return err

@@ -20,13 +20,15 @@
 //		}
 //	})
 //
-// A program starts its tasks, and waits for a signal to end:
+// A program starts its tasks, and waits for a signal to end, or for the end of a task that it can't live without ([WithCritical]):
 //
-//	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-//	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-//	if err := taskmanager.Run(ctx); err != nil { // stops all tasks when ctx is done, and waits for them
-//		log.Fatal(err) // a task is stuck, or a critical one is gone
+//	if err := taskmanager.RunUntilSignal(); err != nil {
+//		slog.Error("service ended", "error", err)
+//		os.Exit(1)
 //	}
+//
+// A second signal ends the process at once. [Run] does the same until a context is done. The process ends when main returns, and
+// whatever runs with it: a main that leaves Run to another goroutine has to wait for that one, or no task will be stopped in order.
 //
 // The functions of this package use a default [Manager]. One made by [New] has options of its own.
 //
