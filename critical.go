@@ -108,13 +108,13 @@ func (m *Manager) clearCriticalExitLocked(t *Task) {
 }
 
 // criticalErrorsLocked returns why critical tasks are gone, in the order in which that has happened. Those that have completed are
-// left out for a group, which completes with them.
-func (m *Manager) criticalErrorsLocked(ofGroup bool) []error {
+// left out if they are no reason: for a group, which completes with them, and where the context of Run has ended.
+func (m *Manager) criticalErrorsLocked(withoutCompleted bool) []error {
 	var errs []error
 	for _, exit := range slices.SortedFunc(maps.Values(m.criticalExits), func(a, b criticalExit) int {
 		return cmp.Compare(a.order, b.order)
 	}) {
-		if _, completed := exit.err.(*criticalCompletedError); !completed || !ofGroup { //nolint:errorlint // it is never wrapped there
+		if _, completed := exit.err.(*criticalCompletedError); !completed || !withoutCompleted { //nolint:errorlint // it is never wrapped there
 			errs = append(errs, exit.err)
 		}
 	}
@@ -122,7 +122,7 @@ func (m *Manager) criticalErrorsLocked(ofGroup bool) []error {
 	if h.criticalFailed > 0 {
 		errs = append(errs, fmt.Errorf("taskmanager: gave up %d more critical tasks, which have been forgotten", h.criticalFailed))
 	}
-	if n := h.criticalForgotten - h.criticalFailed; n > 0 && !ofGroup {
+	if n := h.criticalForgotten - h.criticalFailed; n > 0 && !withoutCompleted {
 		errs = append(errs, fmt.Errorf("%w: %d more of them, which have been forgotten", ErrCriticalCompleted, n))
 	}
 	return errs

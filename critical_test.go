@@ -855,3 +855,43 @@ func (e sleepyError) Error() string {
 	time.Sleep(e.d)
 	return "sleepy"
 }
+
+// A critical task that ends because of the signal that ends Run is no reason for an error, whichever of the two is faster; nor is one
+// that completes while the others are being stopped, for Run and for Health.
+func TestCriticalTaskThatCompletesWithTheSignal(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			signal, stop := context.WithCancel(t.Context())
+			m := newManager(t)
+			start(t, m, "api", func(context.Context) error { <-signal.Done(); return nil }, taskmanager.WithCritical())
+			time.AfterFunc(time.Second, stop)
+			require.NoError(t, m.Run(signal))
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		signal, stop := context.WithCancel(t.Context())
+		m := newManager(t)
+		start(t, m, "db", func(context.Context) error { <-signal.Done(); time.Sleep(time.Millisecond); return nil }, taskmanager.WithCritical())
+		start(t, m, "api", func(ctx context.Context) error { <-ctx.Done(); time.Sleep(3 * time.Second); return nil }, taskmanager.WithDependsOn("db"))
+		time.AfterFunc(time.Second, stop)
+		time.AfterFunc(2*time.Second, func() { assert.NotEqual(t, taskmanager.HealthFailing, m.Health().State) })
+		require.NoError(t, m.Run(signal))
+		assert.Equal(t, taskmanager.HealthOK, m.Health().State)
+	})
+}
+
+// A critical task that Run has ended for counts for Health, also when it was stopped by that end, and then forgotten.
+func TestCriticalTaskThatIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithHistory(0))
+		start(t, m, "waits", untilStopped, taskmanager.WithDependsOn("database"), taskmanager.WithCritical())
+		start(t, m, "database", boom, once(), taskmanager.WithReadiness(time.Minute))
+		require.ErrorContains(t, m.Run(t.Context()), `"waits" waits for`)
+		_, known := m.Lookup("waits")
+		require.False(t, known)
+		assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		assert.Contains(t, m.Health().Problems, taskmanager.HealthProblem{
+			Task: "waits", Critical: true, State: taskmanager.StateStopped, Reason: taskmanager.HealthNotReady,
+		})
+	})
+}

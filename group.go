@@ -95,7 +95,7 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 func (m *Manager) endGroup() {
 	m.bus.closeSubscribers()
 	if outermost := m.bus.outermost(); outermost != m.bus {
-		outermost.adopt(m.bus)
+		outermost.endRun(m.bus)
 	} else if !m.bus.published() { // its body was called by itself: nobody else will flush
 		go m.bus.flush(context.Background())
 	}

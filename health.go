@@ -113,6 +113,9 @@ func (m *Manager) Health() Health {
 	for t := range m.Tasks() {
 		s.look(t, false)
 	}
+	for _, p := range m.forgottenExits() {
+		s.add(finding{HealthProblem: p, fatal: true})
+	}
 	more := func(n int, reason HealthReason, state State, critical bool) {
 		if n > 0 {
 			p := HealthProblem{Critical: critical, State: state, Reason: reason, Detail: fmt.Sprintf("%d more tasks, which have been forgotten", n)}
@@ -123,6 +126,20 @@ func (m *Manager) Health() Health {
 	more(h.criticalForgotten-h.criticalFailed, HealthCompleted, StateCompleted, true)
 	more(h.failedForgotten-h.criticalFailed, HealthGivenUp, StateFailed, false)
 	return s.result()
+}
+
+// forgottenExits returns the critical tasks that Run has ended for and that were stopped since, and forgotten.
+func (m *Manager) forgottenExits() (problems []HealthProblem) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, exit := range m.criticalExits {
+		reason := exit.reason()
+		if reason == HealthGivenUp || reason == HealthCompleted || m.tasks.find(name) != nil {
+			continue // the history counts those that it has forgotten
+		}
+		problems = append(problems, HealthProblem{Task: m.config.prefix + name, Critical: true, State: StateStopped, Reason: reason})
+	}
+	return problems
 }
 
 // HealthOf is Health of the tasks of those names alone, and takes time in proportion to their number. A task of a Group is named
@@ -275,7 +292,8 @@ func (t *Task) examine(now time.Time) finding {
 		if m.tasks.find(t.name) != t {
 			return finding{ready: true} // another one has its name by now, or nobody
 		}
-		exit, gone = m.criticalExits[t.name]
+		exit = m.criticalExits[t.name]
+		gone = exit.err != nil // without one, it has completed while the Manager was being shut down
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

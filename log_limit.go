@@ -107,33 +107,35 @@ func (h *heldLines) waitForTurn() {
 	h.wake = nil
 }
 
-// condenseHeldLines makes few lines of many that say the same. It calls methods of the events' errors, which are the user's.
+// condenseHeldLines makes few lines of many that say the same.
 func (b *eventBus) condenseHeldLines() {
 	h := &b.held
 	unread, long := h.beginCondensing()
 	if !long {
 		return
 	}
-	defer func() { // also if one of these has called runtime.Goexit
-		h.mu.Lock()
-		before := len(h.waiting.order)
-		h.waiting.condense(unread)
-		merged := before - len(h.waiting.order)
-		h.mu.Unlock()
-		for range merged {
-			b.pending.Done()
-		}
-	}()
-	readErrors(unread)
+	readErrors(b.ctx, &h.mu, unread)
+	for range h.condense() {
+		b.pending.Done()
+	}
 }
 
-func (h *heldLines) beginCondensing() (unread []unreadError, long bool) {
+func (h *heldLines) beginCondensing() (unread []*report, long bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.waiting.isLong() {
 		return nil, false
 	}
 	return h.waiting.unread(), true
+}
+
+// condense returns how many lines fewer wait.
+func (h *heldLines) condense() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := len(h.waiting.order)
+	h.waiting.condense()
+	return before - len(h.waiting.order)
 }
 
 // next takes out what is to be written now; nil if nothing waits: writeHeldLines must return then.

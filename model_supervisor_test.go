@@ -332,6 +332,12 @@ func (m *model) healthView() healthView {
 	for _, name := range m.names {
 		t := m.tasks[name]
 		if t == nil {
+			if why, gone := m.gone[name]; gone { // it was stopped, and forgotten
+				v.State = taskmanager.HealthFailing
+				if why&isGiveUp == 0 {
+					v.Problems = append(v.Problems, fmt.Sprintf("%s %v: %s, critical: true", name, taskmanager.StateStopped, taskmanager.HealthStuck))
+				}
+			}
 			continue
 		}
 		mustBeReady := t.o.critical || t.o.readiness > 0

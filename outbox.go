@@ -17,7 +17,7 @@ const (
 	leastPause        = 100 * time.Millisecond // that a Reporter can ask for
 	longestRetry      = 30 * time.Second       // the pause after many failures
 	flushPause        = time.Second            // the longest after a failure, while flushing
-	attemptsInARow    = 3                      // of one report, before another one is tried for once
+	attemptsInARow    = 3                      // of one report, before others are tried in turn with it
 	failuresOfBatches = 5                      // in a row, before events are tried one by one
 )
 
@@ -60,13 +60,15 @@ func newOutbox(b *eventBus, r Reporter) *outbox {
 }
 
 // enlist notes that the outbox is in the list of the bus from now on. It returns true if it was not
-// in service: it may take over what waits for others, then.
-func (o *outbox) enlist(flushUntil time.Time) bool {
+// in service: it may take over what waits for others, then. What it has in hand nevertheless goes to others that are new, and to
+// those that would have had it if it had failed.
+func (o *outbox) enlist(flushUntil time.Time) (isNew bool, inHand []*report, heirs []*outbox) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.retired && !o.closed {
-		return false
+		return false, nil, nil
 	}
+	inHand, heirs = cloneAll(o.inFlight), o.heirs
 	if o.awaited {
 		o.awaited = false
 		o.bus.pending.Done() // it is waited for as those in the list are
@@ -76,7 +78,7 @@ func (o *outbox) enlist(flushUntil time.Time) bool {
 	}
 	o.retired, o.closed, o.heirs = false, false, nil
 	o.flushUntil = flushUntil
-	return true
+	return true, inHand, heirs
 }
 
 // takeOver adds copies of what waits for former Reporters.
@@ -155,21 +157,19 @@ func (o *outbox) loop() {
 	}
 }
 
-// condense makes few reports of many that say the same. It calls methods of the events' errors, which are the user's.
+// condense makes few reports of many that say the same.
 func (o *outbox) condense() {
 	unread, long := o.beginCondensing()
 	if !long {
 		return
 	}
-	defer func() { // also if one of these has called runtime.Goexit
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.waiting.condense(unread)
-	}()
-	readErrors(unread)
+	readErrors(o.ctx, &o.mu, unread)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting.condense()
 }
 
-func (o *outbox) beginCondensing() (unread []unreadError, long bool) {
+func (o *outbox) beginCondensing() (unread []*report, long bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.waiting.isLong() {
@@ -191,6 +191,8 @@ func (o *outbox) nextBatch() (context.Context, []Event, bool) {
 	first := 0
 	if _, ok := o.reporter.(BatchReporter); !ok || o.alone > 0 || o.failures >= failuresOfBatches {
 		first, n = o.chooseLocked(), 1
+	} else {
+		n = o.waiting.batch()
 	}
 	o.isProbe = first > 0
 	o.inFlight = o.waiting.take(first, n)
@@ -207,12 +209,11 @@ func (o *outbox) nextBatch() (context.Context, []Event, bool) {
 	return ctx, events, true
 }
 
-// chooseLocked returns the place of the one to try next: that of the first, or if that has failed several times, of another one for
-// once. It may be this report that the Reporter can't take.
+// chooseLocked returns the place of the one to try next: that of the first, or if that has failed several times, in turn of another
+// one. It may be this report that the Reporter can't take.
 func (o *outbox) chooseLocked() int {
 	first := o.waiting.order[0]
-	if o.failures == 0 || o.hasProbed || first.attempts == 0 || first.attempts%attemptsInARow > 0 {
-		o.hasProbed = false
+	if o.failures == 0 || o.hasProbed || first.attempts < attemptsInARow {
 		return 0
 	}
 	return o.waiting.anotherThan(first)
@@ -345,6 +346,9 @@ func (o *outbox) settleBatch(c *callResult) (undelivered []*report, heirs []*out
 	}
 	o.hasProbed = o.isProbe
 
+	if !c.failed && o.failures >= failuresOfBatches {
+		o.alone = len(o.waiting.order) // until it is known which of them was the reason
+	}
 	o.failures, o.askedUntil = o.failuresAfter(c)
 	o.closed = c.closed && !o.retired
 	noTime := c.asked && !o.flushUntil.IsZero() && !o.askedUntil.Before(o.flushUntil)
@@ -353,7 +357,7 @@ func (o *outbox) settleBatch(c *callResult) (undelivered []*report, heirs []*out
 		o.loseLocked("reporter refused a report, it is lost", c.text, rest)
 	case o.retired:
 		if len(o.heirs) > 0 {
-			return rest, o.heirs
+			return cloneAll(rest), o.heirs
 		}
 		text := c.text
 		if !c.failed {
@@ -527,7 +531,7 @@ func (o *outbox) retireLocked() []*report {
 	o.retired, o.alone = true, 0
 	o.wakeLocked()
 	o.drainedLocked()
-	return o.waiting.takeAll()
+	return cloneAll(o.waiting.takeAll()) // an error of theirs may be being read
 }
 
 // abandon retires the outbox, unless it has nothing to do, and counts as lost what waits and what is

@@ -553,8 +553,8 @@ func TestSetReporterBesideOneThatIsCalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fails := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Second); return errDeaf })
 		m := newManager(t, taskmanager.WithReporter(fails), noReportLimit())
-		start(t, m, "a", boom, everyTime(0, 3)...)
-		synctest.Wait()
+		start(t, m, "a", boom, everyTime(time.Millisecond, 3)...)
+		time.Sleep(100 * time.Millisecond)
 		require.Equal(t, []string{"0s a failed run=1 repeats=0"}, fails.got())
 		stays := newInbox(nil)
 		m.SetReporter(taskmanager.MultiReporter(stays, fails))

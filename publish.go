@@ -52,7 +52,8 @@ type eventBus struct {
 	// The mutex of the bus of an ended run may be locked while that of the outermost bus is held.
 	mu         sync.RWMutex
 	former     []*outbox   // are out of the list: their call of Report is under way, or the Reporter may not be called yet if it is set again
-	ended      []*eventBus // of the outermost bus: those of runs of groups that have ended, and have yet to publish what has happened
+	runs       []*eventBus // of the outermost bus: those of runs of groups that have Reporters, or that have ended with something to publish
+	runEnded   bool        // of a bus in runs; changed with the mutex of the outermost bus held
 	flushes    int         // under way
 	flushUntil time.Time   // the latest of their deadlines; zero if there is none
 	closed     bool        // closeSubscribers has been called
@@ -280,8 +281,16 @@ func (l *line) wrote() {
 // from two goroutines, and beyond its limit. What waits for one that is replaced, or is in its hands and is not
 // delivered, goes to those that are new. It is lost if nobody is left; one that stays has been given it, too.
 func (b *eventBus) setReporter(r Reporter) {
+	outermost := b.outermost()
+	if outermost != b {
+		outermost.mu.Lock()
+		defer outermost.mu.Unlock()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if outermost != b {
+		outermost.addRunLocked(b, r)
+	}
 	listed := b.outboxList()
 	known := slices.Concat(listed, b.former)
 	var outboxes []*outbox
@@ -295,10 +304,18 @@ func (b *eventBus) setReporter(r Reporter) {
 		}
 		outboxes = append(outboxes, o)
 	}
+	type hand struct {
+		of    *outbox
+		holds []*report
+		heirs []*outbox // that it had
+	}
 	var heirs []*outbox
+	var hands []hand
 	for _, o := range outboxes {
-		if o.enlist(b.flushUntil) {
+		isNew, inHand, formerHeirs := o.enlist(b.flushUntil)
+		if isNew {
 			heirs = append(heirs, o)
+			hands = append(hands, hand{o, inHand, formerHeirs})
 		}
 	}
 	union := reportUnion{byKey: make(map[reportKey]*report)}
@@ -321,6 +338,13 @@ func (b *eventBus) setReporter(r Reporter) {
 	reports := union.oldestFirst()
 	for _, o := range heirs {
 		o.takeOver(reports)
+	}
+	for _, h := range hands {
+		for _, o := range outboxes {
+			if o != h.of && (slices.Contains(heirs, o) || slices.Contains(h.heirs, o)) {
+				o.takeOver(h.holds)
+			}
+		}
 	}
 	if len(outboxes) == 0 {
 		b.outboxes.Store(nil)
@@ -392,7 +416,7 @@ func (b *eventBus) flush(ctx context.Context) {
 			b.giveUp()
 			return
 		}
-		for _, bus := range b.withEnded() {
+		for _, bus := range b.withRuns() {
 			bus.pending.Wait(ctx)
 			for _, o := range bus.outboxList() {
 				select {
@@ -405,11 +429,11 @@ func (b *eventBus) flush(ctx context.Context) {
 	}
 }
 
-// withEnded returns b and the buses of the runs of groups that have left something to it.
-func (b *eventBus) withEnded() []*eventBus {
+// withRuns returns b and the buses of the runs of groups that it looks after.
+func (b *eventBus) withRuns() []*eventBus {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return append([]*eventBus{b}, b.ended...)
+	return append([]*eventBus{b}, b.runs...)
 }
 
 // flushContext returns the context that bounds a flush, which has a deadline.
@@ -467,7 +491,7 @@ func (b *eventBus) hurryLocked() {
 	for _, o := range b.outboxList() {
 		o.hurry(b.flushUntil)
 	}
-	for _, e := range b.ended {
+	for _, e := range b.runs {
 		e.hurryWith(b.flushUntil)
 	}
 }
@@ -501,7 +525,7 @@ func (b *eventBus) published() bool {
 			return false
 		}
 	}
-	for _, e := range b.ended {
+	for _, e := range b.runs {
 		if !e.published() {
 			return false
 		}
@@ -517,7 +541,7 @@ func (b *eventBus) giveUp() {
 	// The process may be about to end: the log's handler gets a moment.
 	ctx, cancel := context.WithTimeout(context.Background(), lastLineTime)
 	defer cancel()
-	for _, bus := range b.withEnded() {
+	for _, bus := range b.withRuns() {
 		bus.pending.Wait(ctx)
 	}
 }
@@ -534,32 +558,57 @@ func (b *eventBus) abandon() (lost bool) {
 		}
 		o.release()
 	}
-	for _, e := range b.ended {
+	for _, e := range b.runs {
 		lost = e.abandon() || lost
 	}
 	return lost
 }
 
-// adopt has b, which is the outermost bus, publish what a run of a group has left that has ended. It is kept as long as something
-// waits, or its Reporters must not yet be called again, and until the next run of the group takes them over.
-func (b *eventBus) adopt(ended *eventBus) {
+// addRunLocked has b, which is the outermost bus, look after that of a run of a group, which is locked, too; and hands over to it those
+// Reporters of earlier runs of the group that it is to have, with what waits for them: as if they were set again.
+func (b *eventBus) addRunLocked(run *eventBus, r Reporter) {
+	if !slices.Contains(b.runs, run) {
+		b.runs = append(b.runs, run)
+		if run.flushUntil.IsZero() && !b.flushUntil.IsZero() {
+			run.flushUntil = b.flushUntil
+			run.held.lift(true)
+		}
+	}
+	for _, e := range b.runs {
+		if e.runEnded && e != run && e.origin == run.origin {
+			e.bequeath(run, flatten(r))
+		}
+	}
+}
+
+// endRun notes that the run whose bus that is has ended. The bus is kept as long as something waits, or its Reporters must not yet be
+// called again, and until the next run of the group takes them over.
+func (b *eventBus) endRun(ended *eventBus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ended = slices.DeleteFunc(append(b.ended, ended), func(e *eventBus) bool { return e.published() && !e.isLimited() })
-	if !slices.Contains(b.ended, ended) {
+	ended.runEnded = true
+	if !slices.Contains(b.runs, ended) {
+		b.runs = append(b.runs, ended)
+	}
+	b.runs = slices.DeleteFunc(b.runs, func(e *eventBus) bool { return e.runEnded && e.published() && !e.isLimited() })
+	if !slices.Contains(b.runs, ended) {
 		return
 	}
 	if !b.flushUntil.IsZero() {
 		ended.hurryWith(b.flushUntil)
 	}
-	ofOne := 0
-	for i, e := range slices.Backward(b.ended) {
+	all, ofOne := 0, 0
+	for i, e := range slices.Backward(b.runs) {
+		if !e.runEnded {
+			continue
+		}
+		all++
 		if e.origin == ended.origin {
 			ofOne++
 		}
-		if e.origin == ended.origin && ofOne > endedRunsOfOne || len(b.ended) > endedRuns && i == 0 {
+		if e.origin == ended.origin && ofOne > endedRunsOfOne || all > endedRuns {
 			e.abandon()
-			b.ended = slices.Delete(b.ended, i, i+1)
+			b.runs = slices.Delete(b.runs, i, i+1)
 		}
 	}
 }
@@ -572,30 +621,22 @@ func (b *eventBus) isLimited() bool {
 	})
 }
 
-// inherit takes over the Reporters of r from earlier runs of the group, with what waits for them: as if they were set again.
-func (b *eventBus) inherit(r Reporter) {
-	outermost := b.outermost()
-	outermost.mu.Lock()
-	defer outermost.mu.Unlock()
-	for _, e := range outermost.ended {
-		if e.origin == b.origin {
-			e.bequeath(b, flatten(r))
-		}
-	}
-}
-
-// bequeath hands the outboxes of these Reporters over to b, which nobody else has yet.
+// bequeath hands the outboxes of these Reporters over to another bus, which is locked.
 func (b *eventBus) bequeath(to *eventBus, reporters []Reporter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var kept []*outbox
 	for _, o := range b.outboxList() {
-		if slices.ContainsFunc(reporters, func(r Reporter) bool { return sameReporter(o.reporter, r) }) && findOutbox(to.former, o.reporter) == nil {
+		if slices.ContainsFunc(reporters, func(r Reporter) bool { return sameReporter(o.reporter, r) }) && findOutbox(to.former, o.reporter) == nil && findOutbox(to.outboxList(), o.reporter) == nil {
 			o.moveTo(to)
 			to.former = append(to.former, o)
 		} else {
 			kept = append(kept, o)
 		}
+	}
+	if len(kept) == 0 {
+		b.outboxes.Store(nil)
+		return
 	}
 	b.outboxes.Store(&kept)
 }

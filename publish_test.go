@@ -297,7 +297,7 @@ func TestShutdownPausesForAReporterThatFails(t *testing.T) {
 		"it asks for none, for ever": {
 			busyError(0), 1000,
 			[]string{
-				"0s a", "500ms a b c", "1.5s a b c", "2.5s a b c", "3.5s a b c", "4.5s a b c", "5s b", "5.25s a", "5.375s a", "5.475s a",
+				"0s a", "500ms a b c", "1.5s a b c", "2.5s a b c", "3.5s a b c", "4.5s a b c", "5s b", "5.25s a", "5.375s c", "5.475s a",
 			},
 			5 * time.Second,
 			reportCount{lost: 3},
@@ -306,7 +306,7 @@ func TestShutdownPausesForAReporterThatFails(t *testing.T) {
 		"it fails for ever": {
 			errDeaf, 1000,
 			[]string{
-				"0s a", "500ms a b c", "1.5s a b c", "2.5s a b c", "3.5s a b c", "4.5s a b c", "5s b", "5.25s a", "5.375s a", "5.475s a",
+				"0s a", "500ms a b c", "1.5s a b c", "2.5s a b c", "3.5s a b c", "4.5s a b c", "5s b", "5.25s a", "5.375s c", "5.475s a",
 			},
 			5 * time.Second,
 			reportCount{lost: 3},

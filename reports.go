@@ -2,11 +2,14 @@ package taskmanager
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"maps"
+	"runtime/pprof"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -16,6 +19,8 @@ const (
 	mostReports    = 16      // of one kind, that remain when the others are merged whatever their errors are
 	namedTasks     = 10      // of those for which a report stands
 	countedTasks   = 1 << 16 // of those for which a report stands
+
+	readTime = 100 * time.Millisecond // to know the texts of errors
 )
 
 // A report is an event that waits for a Reporter, or for its turn in the log; or several that are merged.
@@ -84,6 +89,14 @@ func (r *report) clone() *report {
 	return &c
 }
 
+func cloneAll(reports []*report) []*report {
+	clones := make([]*report, len(reports))
+	for i, r := range reports {
+		clones[i] = r.clone()
+	}
+	return clones
+}
+
 // eventCount is how many events the report stands for.
 func (r *report) eventCount() uint64 { return 1 + uint64(r.event.Repeats) }
 
@@ -110,16 +123,32 @@ func (r *report) absorb(other *report) {
 		since = s
 	}
 	names, count := r.event.Tasks, r.event.TaskCount
+	dependents, dependentCount := joinDependents(&r.event, &other.event)
 	if !other.event.Time.Before(r.event.Time) {
 		r.event, r.reading, r.text = other.event, other.reading, other.text
 		r.line, r.bus = other.line, other.bus
 	}
 	r.event.Repeats, r.event.Since = repeats, since
+	if several {
+		r.event.Dependents, r.event.DependentCount = dependents, dependentCount
+	}
 	r.attempts = max(r.attempts, other.attempts)
 	if several {
 		r.origin = ""
 		r.event.generalize(names, count)
 	}
+}
+
+// joinDependents returns the dependents of two events: how many they are at least, and the names of some.
+func joinDependents(a, b *Event) (names []string, count int) {
+	names = slices.Clone(a.Dependents)
+	for _, name := range b.Dependents {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	count = max(a.DependentCount, b.DependentCount, len(names))
+	return names[:min(len(names), namedTasks)], count
 }
 
 // addTasks notes that r stands for the tasks of other, too.
@@ -261,63 +290,93 @@ func (r *report) isOfTask(other *report) bool {
 	return r.tasks == nil && other.tasks == nil && r.origin == other.origin && r.event.Task == other.event.Task
 }
 
-// anotherThan returns the place of the first report of another task that has failed less often; 0 if there is none.
+// anotherThan returns the place of the report of another task that has failed least often, the first of them; 0 if there is none.
 func (q *reportQueue) anotherThan(first *report) int {
-	return max(0, slices.IndexFunc(q.order, func(r *report) bool { return r != first && !r.isOfTask(first) && r.attempts < first.attempts }))
+	place := 0
+	for i, r := range q.order {
+		if !r.isOfTask(first) && r.attempts < q.order[place].attempts {
+			place = i
+		}
+	}
+	return place
+}
+
+// batch returns how many of the first can be reported together: one that the Reporter may be unable to take goes alone.
+func (q *reportQueue) batch() int {
+	doubtful := slices.IndexFunc(q.order, func(r *report) bool { return r.doubt > noDoubt })
+	if doubtful < 0 {
+		return len(q.order)
+	}
+	return max(1, doubtful)
 }
 
 // isLong reports whether so many wait that it is worth while to condense the queue.
 func (q *reportQueue) isLong() bool { return len(q.order) > fewReports }
 
-// An unreadError is the error of a report whose text is yet to be known.
-type unreadError struct {
-	report *report
-	err    error
-	begun  bool
-	text   uint64 // once it has been read
-}
-
-// unread returns the errors that are to be read before the queue is condensed.
-func (q *reportQueue) unread() []unreadError {
-	var unread []unreadError
+// unread returns the reports whose errors are to be read before the queue is condensed.
+func (q *reportQueue) unread() []*report {
+	var unread []*report
 	tasks := q.tasksOfKinds()
 	for _, r := range q.order {
 		if r.reading == notRead && tasks[r.event.Kind] > fewReports {
-			r.reading = beingRead
-			unread = append(unread, unreadError{report: r, err: r.event.commonError()})
+			unread = append(unread, r)
 		}
 	}
 	return unread
 }
 
-// readErrors calls the methods of errors, which are the user's.
-func readErrors(unread []unreadError) {
-	for i := range unread {
-		u := &unread[i]
-		u.begun = true
-		switch err := u.err.(type) { //nolint:errorlint // the event's own
-		case nil:
-			u.text = hashTexts("")
-		case *PanicError:
-			u.text = hashTexts(errorText(err), fmt.Sprint(err.pcs)) // "invalid memory address" is not one error
-		default:
-			u.text = hashTexts(errorText(err))
+// readErrors asks for the texts of the reports' errors, on a goroutine of its own, for their methods are the user's. It returns when they
+// are known, or after a moment: who hangs there holds up no report. mu is that of the queue.
+func readErrors(ctx context.Context, mu *sync.Mutex, unread []*report) {
+	if len(unread) == 0 {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done) // also if one of the methods calls runtime.Goexit
+		pprof.SetGoroutineLabels(ctx)
+		for _, r := range unread {
+			r.readError(mu)
 		}
+	}()
+	moment := time.NewTimer(readTime)
+	defer moment.Stop()
+	select {
+	case <-done:
+	case <-moment.C:
+	}
+}
+
+// readError asks for the text of the error, unless somebody does.
+func (r *report) readError(mu *sync.Mutex) {
+	mu.Lock()
+	err, begun := r.event.commonError(), r.reading != notRead
+	if !begun {
+		r.reading = beingRead
+	}
+	mu.Unlock()
+	if begun {
+		return
+	}
+	var text uint64
+	switch err := err.(type) { //nolint:errorlint // the event's own
+	case nil:
+		text = hashTexts("")
+	case *PanicError:
+		text = hashTexts(errorText(err), fmt.Sprint(err.pcs)) // "invalid memory address" is not one error
+	default:
+		text = hashTexts(errorText(err))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if r.reading == beingRead { // no later one has replaced it meanwhile
+		r.reading, r.text = hasBeenRead, text
 	}
 }
 
 // condense merges reports of the same kind and error, of whatever task, where more than a few of a kind wait; and if many remain, all
-// but the oldest, whatever their errors are. read are errors that have been read since unread has returned them.
-func (q *reportQueue) condense(read []unreadError) {
-	for _, u := range read {
-		switch {
-		case u.report.reading != beingRead: // a later one has replaced it meanwhile
-		case !u.begun:
-			u.report.reading = notRead
-		case u.text != 0: // otherwise it has ended in a Goexit, and is not to be read again
-			u.report.reading, u.report.text = hasBeenRead, u.text
-		}
-	}
+// but the oldest, whatever their errors are.
+func (q *reportQueue) condense() {
 	tasks := q.tasksOfKinds()
 	common := make(map[reportKey]int) // how many reports have that kind and text
 	for _, r := range q.order {
@@ -370,10 +429,22 @@ func (u *reportUnion) add(reports []*report) {
 		case old == nil:
 			u.byKey[r.key] = r
 			u.order = append(u.order, r)
-		case r.eventCount() > old.eventCount():
+		case r.standsForAll(old) && r.eventCount() >= old.eventCount():
 			*old = *r
+		case !old.standsForAll(r):
+			old.absorb(r) // what both stand for is told twice, which is better than not at all
 		}
 	}
+}
+
+// standsForAll reports whether r stands for all of the tasks of other, whose key it has.
+func (r *report) standsForAll(other *report) bool {
+	for hash := range other.tasks {
+		if _, ok := r.tasks[hash]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // oldestFirst returns the reports.

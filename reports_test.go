@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -196,7 +197,10 @@ func TestReportsWhoseErrorsAreAwkward_Promise4(t *testing.T) {
 				s := reportsOf(m)
 				assert.EqualValues(t, 11, s.delivered+s.lost)
 				switch way {
-				case "slow", "panics", "exits":
+				case "slow", "exits": // those after it have not been read
+					assert.Zero(t, s.lost)
+					assert.Equal(t, 7, len(r.events()), "the first; five with the same error; the awkward one; the others") //nolint:testifylint // Len would print them
+				case "panics":
 					assert.Zero(t, s.lost)
 					assert.Equal(t, 3, len(r.events()), "the first; nine with the same error; the awkward one") //nolint:testifylint // Len would print them
 				}
@@ -289,5 +293,173 @@ func TestSetReporterKeepsToTheLimit(t *testing.T) {
 			"0s a gave up run=1 repeats=0", "1s a gave up run=1 repeats=0", "2s a gave up run=1 repeats=0",
 			"3s a gave up run=1 repeats=0", "1m3s a gave up run=1 repeats=0",
 		}, r.got())
+	})
+}
+
+// Several reports that the Reporter can't take, and does not say so, hold up others for a while, and not for ever.
+func TestReportsThatCannotBeTaken(t *testing.T) {
+	for name, reporter := range map[string]func(answer func(task string) error) taskmanager.Reporter{
+		"one by one": func(answer func(task string) error) taskmanager.Reporter {
+			return newInbox(func(_ context.Context, _ int, e taskmanager.Event) error { return answer(e.Task) })
+		},
+		"batches": func(answer func(task string) error) taskmanager.Reporter {
+			return newBatcher(func(_ context.Context, _ int, events []taskmanager.Event) (int, error) {
+				for _, e := range events {
+					if err := answer(e.Task); err != nil {
+						return 0, err
+					}
+				}
+				return len(events), nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := observed(t, quiet(), taskmanager.WithReporter(reporter(func(task string) error {
+					if strings.HasPrefix(task, "poison") {
+						return errDeaf
+					}
+					return nil
+				})))
+				fails := func(task string) {
+					start(t, m, task, func(context.Context) error { return errors.New(task) }, once())
+				}
+				for _, task := range []string{"poison 1", "poison 2", "good 1", "good 2"} {
+					fails(task)
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(10 * time.Minute)
+				assert.Equal(t, reportCount{delivered: 2, waiting: 2}, reportsOf(m))
+				for i := range 60 { // and one each twenty seconds
+					fails(fmt.Sprint("later ", i))
+					time.Sleep(20 * time.Second)
+				}
+				time.Sleep(5 * time.Minute)
+				assert.Equal(t, reportCount{delivered: 2 + 60, waiting: 2}, reportsOf(m))
+				m.SetReporter(nil)
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
+// What waits for several Reporters, merged in different ways, reaches the one that replaces them, rather twice than not at all.
+func TestSetReporterPassesOnWhatIsMerged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		always := newInbox(func(context.Context, int, taskmanager.Event) error { return errDeaf })
+		sometimes := newInbox(func(context.Context, int, taskmanager.Event) error {
+			if away.Load() {
+				return errDeaf
+			}
+			return nil
+		})
+		m := observed(t, quiet(), taskmanager.WithReporter(taskmanager.MultiReporter(always, sometimes)))
+		for i := range 20 {
+			start(t, m, fmt.Sprint("old ", i), boom, once())
+		}
+		time.Sleep(10*time.Minute + 10*time.Second)
+		away.Store(true)
+		for i := range 25 {
+			start(t, m, fmt.Sprint("new ", i), boom, once())
+		}
+		time.Sleep(4 * time.Second)
+		var told []taskmanager.Event
+		m.SetReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error { told = append(told, e); return nil }))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		tasks := 0
+		for _, e := range told {
+			tasks += max(1, e.TaskCount)
+		}
+		assert.GreaterOrEqual(t, tasks, 45)
+	})
+}
+
+// A Reporter that a group sets when it starts is called from one goroutine at a time, through all of its runs.
+func TestReporterThatAGroupSets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newInbox(func(context.Context, int, taskmanager.Event) error { time.Sleep(time.Hour); return nil })
+		m := observed(t, quiet())
+		task := start(t, m, "g", taskmanager.Group(func(m *taskmanager.Manager) error {
+			m.SetReporter(r)
+			_, err := m.StartTask("a", boom, once(), taskmanager.WithCritical())
+			return err
+		}), everyTime(time.Second, 5)...)
+		require.Error(t, task.Wait(t.Context()))
+		time.Sleep(24 * time.Hour)
+		assert.Equal(t, 1, r.mostAtOnce())
+		assert.EqualValues(t, 5, r.sum())
+	})
+}
+
+// Shutdown delivers the reports of a group that is stuck as well.
+func TestShutdownDeliversReportsOfAStuckGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := newInbox(nil)
+		m := observed(t, quiet())
+		start(t, m, "g", taskmanager.Group(func(m *taskmanager.Manager) error {
+			if _, err := m.StartTask("deaf", ignoring(release)); err != nil {
+				return err
+			}
+			_, err := m.StartTask("a", boom, everyTime(time.Second, 6)...)
+			return err
+		}, taskmanager.WithReporter(r), taskmanager.WithReportLimit(rate.Every(time.Hour), 1)))
+		time.Sleep(time.Minute)
+		require.Error(t, m.Shutdown(t.Context()))
+		assert.EqualValues(t, 6+1, r.sum(), "and that one is stuck")
+		close(release)
+	})
+}
+
+// One that is set again beside a new one, while it has something in hand, has the new one told of that, too.
+func TestSetReporterBesideOneThatWasReplaced(t *testing.T) {
+	for name, before := range map[string]func(b taskmanager.Reporter) taskmanager.Reporter{
+		"by the other one": func(b taskmanager.Reporter) taskmanager.Reporter { return b },
+		"by none":          func(taskmanager.Reporter) taskmanager.Reporter { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newInbox(func(ctx context.Context, _ int, _ taskmanager.Event) error { <-ctx.Done(); return errDeaf })
+				b := newInbox(nil)
+				m := observed(t, quiet(), taskmanager.WithReporter(a))
+				failing(t, m, "t")
+				time.Sleep(time.Second)
+				m.SetReporter(before(b))
+				m.SetReporter(taskmanager.MultiReporter(b, a))
+				synctest.Wait()
+				assert.EqualValues(t, 1, b.sum())
+				m.SetReporter(nil)
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
+// The tasks that wait for one of those for which a merged report stands are in it.
+func TestReportsOfTasksWithDependents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+			if n == 1 {
+				<-release
+			}
+			return nil
+		})
+		m := observed(t, quiet(), noReportLimit(), taskmanager.WithReporter(r))
+		failing(t, m, "first")
+		synctest.Wait()
+		for i := range 7 {
+			start(t, m, fmt.Sprint("dependent ", i), untilStopped, taskmanager.WithDependsOn(strconv.Itoa(i)))
+			failing(t, m, strconv.Itoa(i))
+		}
+		close(release)
+		synctest.Wait()
+		events := r.events()
+		require.Len(t, events, 2)
+		assert.Equal(t, 7, events[1].DependentCount)
+		assert.Len(t, events[1].Dependents, 7)
+		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }

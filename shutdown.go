@@ -130,9 +130,16 @@ func (m *Manager) run(ctx context.Context, shutdown func(context.Context) error,
 		m.quitRunForCriticalLocked()
 	}
 	m.mu.Unlock()
+	done, asked := ctx.Done(), false
 	select {
-	case <-ctx.Done():
+	case <-done:
+		asked = true
 	case <-quit:
+		select {
+		case <-done: // a critical task may have completed because of that, and been faster
+			asked = true
+		default:
+		}
 	case <-m.parent.done:
 	}
 	own, cancel := m.boundShutdown(own)
@@ -140,7 +147,7 @@ func (m *Manager) run(ctx context.Context, shutdown func(context.Context) error,
 	err := shutdown(own)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return joinErrors(append(m.criticalErrorsLocked(ofGroup), err))
+	return joinErrors(append(m.criticalErrorsLocked(ofGroup || asked), err))
 }
 
 // boundShutdown returns ctx with the deadline that a shutdown has which begins now.

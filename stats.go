@@ -171,7 +171,7 @@ type ManagerStats struct {
 	// Events for the reporters, each counted once for each Reporter.
 	ReportsDelivered uint64 `json:"reports_delivered"`
 	ReportsWaiting   uint64 `json:"reports_waiting"` // or are in a Reporter's hands, also of one that was replaced
-	ReportsLost      uint64 `json:"reports_lost"`    // the Reporter failed too often, or there was no time left in Shutdown
+	ReportsLost      uint64 `json:"reports_lost"`    // the Reporter refused them, or there was no time left in Shutdown
 }
 
 // Stats returns a snapshot. It takes time in proportion to the number of tasks, and holds up none

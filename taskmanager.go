@@ -172,10 +172,9 @@ func New(opts ...Option) (*Manager, error) {
 		m.restartLimiter = fairlimit.New(c.restartLimit, c.restartBurst)
 	}
 	m.config.task.manager = m
-	if outer != nil {
-		m.bus.inherit(c.reporter)
+	if c.reporter != nil {
+		m.SetReporter(c.reporter)
 	}
-	m.SetReporter(c.reporter)
 	return m, nil
 }
 
