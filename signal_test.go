@@ -174,8 +174,11 @@ func TestSignal(t *testing.T) {
 			p.await("running")
 			p.signal(syscall.SIGTERM)
 		}, "exit status 1", []string{first, "ERROR task stuck", "ERROR service ended", "did not stop within 100ms"}},
-		"a critical task that is done": {"done", func(*process) {},
-			"exit status 1", []string{"critical task is gone, shutting down", `critical task \"a\" has completed`}},
+		"a critical task that is done": {
+			"done", func(*process) {},
+			"exit status 1",
+			[]string{"critical task is gone, shutting down", `critical task \"a\" has completed`},
+		},
 		"somebody else has shut down": {"shut down", func(p *process) {
 			p.await("running")
 			p.signal(syscall.SIGTERM)
