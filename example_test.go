@@ -861,6 +861,27 @@ func ExampleManager_Health() {
 	// sync failed given up
 }
 
+// Statistics print as a table, what does badly first.
+func ExampleManagerStats_String() {
+	m, _ := taskmanager.New(taskmanager.WithName("billing"))
+	migrate, _ := m.StartTask("migrate", func(ctx context.Context) error {
+		taskmanager.SetStatus(ctx, "12 tables")
+		return nil
+	})
+	invoices, _ := m.StartTask("sync-invoices", func(context.Context) error {
+		return backoff.Permanent(errors.New("PUT /invoices: 403 Forbidden"))
+	})
+	<-migrate.Done()
+	<-invoices.Done()
+
+	fmt.Println(m.Stats())
+	// Output:
+	// TASK           STATE      RUNS  FAILURES  PANICS  UPTIME  STATUS
+	// sync-invoices  failed     1     1         0       -       PUT /invoices: 403 Forbidden
+	// migrate        completed  1     0         0       -       12 tables
+	// billing: 2 tasks (1 failed, 1 completed), 2 runs, 1 failure, 0 panics
+}
+
 func ExampleWithLogger() {
 	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == "uptime" { // not the same each time
