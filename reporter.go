@@ -27,7 +27,7 @@ import (
 // is that of the Manager around all groups.
 //
 // If Report returns an error or panics, the event waits again, until it has been taken: for a second at first, and longer after each
-// further failure, up to half a minute. After three failures in a row another event is tried for once, for it may be this one that
+// further failure, up to half a minute. After three failures of one event others are tried in turn with it, for it may be this one that
 // can't be taken; if that is so, it waits behind the others. Each failure is logged. Only Shutdown gives up, at
 // the end of its time, which is logged and counted in [ManagerStats]. Three kinds of errors say more:
 //
@@ -40,7 +40,7 @@ import (
 //     is not called any more, and its events are lost until [Manager.SetReporter] replaces it, or sets it again.
 //
 // The methods of the error are part of the call: the next one is not made before they have returned. To find out what is the same,
-// the same goroutine calls Error of the events' errors.
+// Error of the events' errors is called, by a goroutine of its own, for which no report waits longer than a tenth of a second.
 type Reporter interface {
 	// Report delivers e, or returns why it could not.
 	Report(ctx context.Context, e Event) error
@@ -54,8 +54,8 @@ type BatchReporter interface {
 
 	// ReportBatch delivers events from the first one on, as many as it can at once, and returns how
 	// many. Without an error it delivers one at least; the others wait again, and come back with the
-	// next call. An error is about all those that were not delivered. After five failures in a row events come one by one, until one
-	// has been taken. It must not keep events.
+	// next call. An error is about all those that were not delivered. After five failures in a row events come one by one, until it is
+	// known which of them can't be taken: that one comes alone from then on. It must not keep events.
 	ReportBatch(ctx context.Context, events []Event) (n int, err error)
 }
 

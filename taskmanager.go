@@ -362,7 +362,9 @@ func (m *Manager) aliveTasksLocked() []*Task {
 // former Reporter goes to the new one, and is lost if there is none. A call of Report that is under
 // way ends as it may, and if it fails, the new one hears of that, too; Shutdown waits for it. A Reporter that is set again, alone or as
 // a part of a [MultiReporter], goes on as it was: with what waits for it, from one goroutine at a time, and no sooner than its limit and
-// its own wish allow. One that is added beside it gets what waits for it, or is in its hands, too.
+// its own wish allow. One that is added beside it gets what waits for it, or is in its hands, too. What was merged in different ways for
+// several Reporters may be told twice to the one that replaces them. Two functions are the same Reporter only if they are the same value:
+// a method value is a new one each time.
 func (m *Manager) SetReporter(r Reporter) {
 	if m.isMade() {
 		m.bus.setReporter(r)
