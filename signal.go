@@ -13,8 +13,7 @@ import (
 // SIGTERM, by which Kubernetes, systemd and docker ask for the end. It is what a main function ends with:
 //
 //	if err := m.RunUntilSignal(); err != nil {
-//		slog.Error("service ended", "error", err)
-//		os.Exit(1)
+//		log.Fatal(err) // a task is stuck, or a critical one is gone
 //	}
 //
 // The first signal begins the shutdown, and the log says so. From then on these signals have the effect that they had before:

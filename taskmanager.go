@@ -23,8 +23,7 @@
 // A program starts its tasks, and waits for a signal to end, or for the end of a task that it can't live without ([WithCritical]):
 //
 //	if err := taskmanager.RunUntilSignal(); err != nil {
-//		slog.Error("service ended", "error", err)
-//		os.Exit(1)
+//		log.Fatal(err) // a task is stuck, or a critical one is gone
 //	}
 //
 // A second signal ends the process at once. [Run] does the same until a context is done. The process ends when main returns, and
