@@ -332,7 +332,7 @@ func (m *model) healthView() healthView {
 	for _, name := range m.names {
 		t := m.tasks[name]
 		if t == nil {
-			if why, gone := m.gone[name]; gone { // it was stopped, and forgotten
+			if why := m.gone[name]; why != 0 { // it was stopped, and forgotten
 				v.State = taskmanager.HealthFailing
 				if why&isGiveUp == 0 {
 					v.Problems = append(v.Problems, fmt.Sprintf("%s %v: %s, critical: true", name, taskmanager.StateStopped, taskmanager.HealthStuck))
@@ -342,7 +342,7 @@ func (m *model) healthView() healthView {
 		}
 		mustBeReady := t.o.critical || t.o.readiness > 0
 		ready := t.isReady()
-		_, gone := m.gone[name]
+		gone := m.gone[name] != 0 // 0: it has completed during a shutdown
 		failures, _ := t.failing()
 		restarts := t.inWindow(m.now)
 		reason := taskmanager.HealthReason("")
