@@ -47,7 +47,7 @@ type decision struct {
 	told   occurrence
 	stuck  *occurrence // to be told when it is known where the body is
 
-	takesDown, holdsUp *dependents // for the events; see findDependents
+	takesDown, holdsUp *nameList // for the events; see findDependents
 }
 
 // A verdict is what user code, or its absence, says of a run that has ended.
@@ -73,8 +73,8 @@ type occurrence struct {
 	delay    time.Duration
 	uptime   time.Duration
 	restarts int
-	waiting  *dependents // those that it takes down or holds up; nil if there are none
-	hand     *byHand     // who has asked for a stop, for the log
+	waiting  *nameList // those that it takes down or holds up; nil if there are none
+	hand     *byHand   // who has asked for a stop, for the log
 }
 
 // level is that of the line of an event. It may call the methods of the body's error.

@@ -337,8 +337,7 @@ func (m *Manager) firstUnready(names []string) string {
 
 // describeUnready lists those of names that are no task which is ready: `"a" (not started), "b" (backoff)`; ten at most.
 func (m *Manager) describeUnready(names []string) string {
-	var unready []string
-	more := 0
+	var unready nameList
 	for _, name := range names {
 		why := "not started"
 		if t, ok := m.Lookup(name); ok {
@@ -347,17 +346,11 @@ func (m *Manager) describeUnready(names []string) string {
 				continue
 			}
 		}
-		if len(unready) == mostNamed {
-			more++
-			continue
+		if unready.count++; unready.count <= mostNamed {
+			unready.names = append(unready.names, fmt.Sprintf("%q (%s)", name, why))
 		}
-		unready = append(unready, fmt.Sprintf("%q (%s)", name, why))
 	}
-	text := strings.Join(unready, ", ")
-	if more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
+	return unready.String()
 }
 
 // checkReady reports whether those that depend on t may run, or else why not. It is called without locks.
@@ -388,35 +381,6 @@ func (t *Task) readyLocked() bool {
 		(t.config.readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready)
 }
 
-// dependents are the tasks that an event names because they need the one that it is about.
-type dependents struct {
-	names []string // the paths of the first mostNamed of them
-	count int
-}
-
-// mostNamed is how many dependents, or dependencies, are named where there may be any number. All are counted.
-const mostNamed = 10
-
-func (d *dependents) add(name string) {
-	d.count++
-	at, _ := slices.BinarySearch(d.names, name)
-	if at == mostNamed {
-		return
-	}
-	if len(d.names) == mostNamed {
-		d.names = d.names[:mostNamed-1]
-	}
-	d.names = slices.Insert(d.names, at, name)
-}
-
-func (d *dependents) String() string {
-	text := strings.Join(d.names, ", ")
-	if more := d.count - len(d.names); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
-}
-
 // findDependents finds out what events of t will say of those who depend on it, for the effects that n is about to have. It is
 // called without locks.
 func (n *decision) findDependents(t *Task, do effect) {
@@ -438,17 +402,17 @@ func (t *Task) isAwaited() bool {
 }
 
 // takenDownBy returns those whose next run can't begin as long as t is not ready; nil if there are none. It is called without locks.
-func (m *Manager) takenDownBy(t *Task) *dependents {
+func (m *Manager) takenDownBy(t *Task) *nameList {
 	return m.dependentsIn(t, StateWaiting, StateBackoff, StateRunning)
 }
 
 // dependentsIn returns the tasks in those states that depend on t, or on one of them that doesn't run.
-func (m *Manager) dependentsIn(t *Task, states ...State) *dependents {
+func (m *Manager) dependentsIn(t *Task, states ...State) *nameList {
 	if m.dependentCount.Load() == 0 {
 		return nil
 	}
 	var (
-		found dependents
+		found nameList
 		seen  map[*Task]struct{}
 		names = []string{t.name} // of those whose dependents are to be found
 	)
@@ -465,7 +429,7 @@ func (m *Manager) dependentsIn(t *Task, states ...State) *dependents {
 					seen = make(map[*Task]struct{})
 				}
 				seen[d] = struct{}{}
-				found.add(d.path())
+				found.add(d.path(), mostNamed)
 				if s != StateRunning {
 					names = append(names, d.name)
 				}

@@ -125,7 +125,7 @@ func (l *logLine) attrs() []slog.Attr {
 	e := &l.Event
 	attrs := make([]slog.Attr, 0, 12)
 	if e.TaskCount > 0 {
-		attrs = append(attrs, slog.Int("tasks", e.TaskCount), slog.String("names", (&dependents{e.Tasks, e.TaskCount}).String()))
+		attrs = append(attrs, slog.Int("tasks", e.TaskCount), slog.String("names", (&nameList{e.Tasks, e.TaskCount}).String()))
 	} else {
 		attrs = append(attrs, slog.String("task", e.Task), slog.Uint64("run", e.Run))
 	}
@@ -203,7 +203,7 @@ func bodyError(err, cause error) error {
 
 // dependentsText names the dependents: "a, b and 3 more".
 func (e *Event) dependentsText() string {
-	return (&dependents{e.Dependents, e.DependentCount}).String()
+	return (&nameList{e.Dependents, e.DependentCount}).String()
 }
 
 // roundDuration leaves of d what people read: three digits below a minute, and whole seconds from there on.

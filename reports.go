@@ -17,7 +17,6 @@ const (
 	reportsWaiting = 10_000  // pairs of task and kind, in one queue
 	fewReports     = 5       // of one kind, that may wait without being merged with those that have the same error
 	mostReports    = 16      // of one kind, that remain when the others are merged whatever their errors are
-	namedTasks     = 10      // of those for which a report stands
 	countedTasks   = 1 << 16 // of those for which a report stands
 
 	readTime = 100 * time.Millisecond // to know the texts of errors
@@ -148,7 +147,7 @@ func joinDependents(a, b *Event) (names []string, count int) {
 		}
 	}
 	count = max(a.DependentCount, b.DependentCount, len(names))
-	return names[:min(len(names), namedTasks)], count
+	return names[:min(len(names), mostNamed)], count
 }
 
 // addTasks notes that r stands for the tasks of other, too.
@@ -179,7 +178,7 @@ func (r *report) addTask(hash uint64, name string) {
 }
 
 func (r *report) addName(name string) {
-	if name != "" && len(r.event.Tasks) < namedTasks && !slices.Contains(r.event.Tasks, name) {
+	if name != "" && len(r.event.Tasks) < mostNamed && !slices.Contains(r.event.Tasks, name) {
 		r.event.Tasks = append(r.event.Tasks, name)
 	}
 }

@@ -2,10 +2,8 @@ package taskmanager
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -78,7 +76,7 @@ func (p *stopProgress) report() {
 		return
 	}
 	now := time.Now()
-	if w.n > 0 {
+	if w.count > 0 {
 		attrs := []slog.Attr{
 			slog.Duration("waited", now.Sub(p.began).Round(time.Second)),
 			slog.Duration("left", w.deadline.Sub(now).Round(100*time.Millisecond)),
@@ -133,8 +131,7 @@ func (p *stopProgress) awaited() awaited {
 
 // An awaited is whom a stop waits for.
 type awaited struct {
-	names    []string // the first of them, in order
-	n        int
+	nameList
 	later    int       // tasks whose turn to be asked has not come
 	deadline time.Time // the latest of theirs
 }
@@ -154,13 +151,13 @@ func (w *awaited) look(s *stopOp, now time.Time) {
 		if s.deadline.After(w.deadline) {
 			w.deadline = s.deadline
 		}
-		if before := w.n; group != nil {
+		if before := w.count; group != nil {
 			w.lookInto(group)
-			if w.n > before {
+			if w.count > before {
 				continue
 			}
 		}
-		w.add(t.path())
+		w.add(t.path(), progressNames)
 	}
 }
 
@@ -173,29 +170,12 @@ func (w *awaited) lookInto(m *Manager) {
 		t.mu.Lock()
 		group := t.groupLocked()
 		t.mu.Unlock()
-		before := w.n
+		before := w.count
 		if group != nil {
 			w.lookInto(group)
 		}
-		if w.n == before {
-			w.add(t.path())
+		if w.count == before {
+			w.add(t.path(), progressNames)
 		}
 	}
-}
-
-func (w *awaited) add(name string) {
-	w.n++
-	if i, _ := slices.BinarySearch(w.names, name); i < progressNames {
-		w.names = slices.Insert(w.names, i, name)
-		w.names = w.names[:min(len(w.names), progressNames)]
-	}
-}
-
-// String lists the tasks: "a, b and 3 more".
-func (w *awaited) String() string {
-	text := strings.Join(w.names, ", ")
-	if more := w.n - len(w.names); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }
