@@ -13,11 +13,11 @@ import (
 type heldLines struct {
 	limiter *rate.Limiter // nil: none
 
-	mu      sync.Mutex // nothing else is locked while it is held
-	waiting reportQueue
-	writing bool          // the goroutine exists
-	flushes int           // under way: the limit does not hold
-	wake    chan struct{} // closed, and nil again, to end the goroutine's wait for its turn
+	mu       sync.Mutex // nothing else is locked while it is held
+	waiting  reportQueue
+	writing  bool          // the goroutine exists
+	flushing bool          // the limit does not hold
+	wake     chan struct{} // closed, and nil again, to end the goroutine's wait for its turn
 }
 
 func newLogLimiter(limit rate.Limit, burst int) *rate.Limiter {
@@ -45,15 +45,13 @@ func (b *eventBus) holdLine(l *logLine) (held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	// As long as there are lines that wait or are being written, others wait as well: lines of one task keep their order.
-	if !h.writing && (h.flushes > 0 || h.limiter.Allow()) {
+	if !h.writing && (h.flushing || h.limiter.Allow()) {
 		return false
 	}
 	r := newReport(&l.Event, b.origin)
 	r.key.level = l.level
 	r.line, r.bus = l, b
-	before := len(h.waiting.order)
-	h.waiting.add(r)
-	for range len(h.waiting.order) - before {
+	if isNew := h.waiting.add(r); isNew {
 		owner.pending.Add()
 	}
 	if !h.writing {
@@ -75,7 +73,9 @@ func (b *eventBus) writeHeldLines() {
 	}()
 	for {
 		b.held.waitForTurn()
-		b.condenseHeldLines()
+		for range condense(b.ctx, &b.held.mu, &b.held.waiting) {
+			b.pending.Done()
+		}
 		r := b.held.next()
 		if r == nil {
 			finished = true
@@ -89,7 +89,7 @@ func (b *eventBus) writeHeldLines() {
 func (h *heldLines) waitForTurn() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.waiting.order) == 0 || h.flushes > 0 {
+	if len(h.waiting.order) == 0 || h.flushing {
 		return
 	}
 	pause := h.limiter.Reserve().Delay()
@@ -105,37 +105,6 @@ func (h *heldLines) waitForTurn() {
 	}
 	h.mu.Lock()
 	h.wake = nil
-}
-
-// condenseHeldLines makes few lines of many that say the same.
-func (b *eventBus) condenseHeldLines() {
-	h := &b.held
-	unread, long := h.beginCondensing()
-	if !long {
-		return
-	}
-	readErrors(b.ctx, &h.mu, unread)
-	for range h.condense() {
-		b.pending.Done()
-	}
-}
-
-func (h *heldLines) beginCondensing() (unread []*report, long bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.waiting.isLong() {
-		return nil, false
-	}
-	return h.waiting.unread(), true
-}
-
-// condense returns how many lines fewer wait.
-func (h *heldLines) condense() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	before := len(h.waiting.order)
-	h.waiting.condense()
-	return before - len(h.waiting.order)
 }
 
 // next takes out what is to be written now; nil if nothing waits: writeHeldLines must return then.
@@ -159,16 +128,12 @@ func (b *eventBus) writeHeldLine(r *report) {
 	r.bus.writeEvent(l)
 }
 
-// lift says whether a flush is under way, during which the limit does not hold.
-func (h *heldLines) lift(flushing bool) {
+// hurry says whether a flush is under way, during which the limit does not hold.
+func (h *heldLines) hurry(flushing bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !flushing {
-		h.flushes--
-		return
-	}
-	h.flushes++
-	if h.wake != nil {
+	h.flushing = flushing
+	if flushing && h.wake != nil {
 		close(h.wake)
 		h.wake = nil
 	}

@@ -24,7 +24,7 @@ const (
 // An outbox delivers events to one Reporter, from a goroutine that exists only while there is
 // something to deliver.
 //
-// None of its methods but loop and condense calls user code or blocks.
+// None of its methods but loop calls user code or blocks.
 type outbox struct {
 	ctx      context.Context // of the bus
 	reporter Reporter
@@ -144,7 +144,7 @@ func (o *outbox) loop() {
 	}()
 	for {
 		o.pause()
-		o.condense()
+		condense(o.ctx, &o.mu, &o.waiting)
 		ctx, events, ok := o.nextBatch()
 		if !ok {
 			finished = true
@@ -155,27 +155,6 @@ func (o *outbox) loop() {
 		calling = false // finishBatch calls nobody
 		o.finishBatch(&result)
 	}
-}
-
-// condense makes few reports of many that say the same.
-func (o *outbox) condense() {
-	unread, long := o.beginCondensing()
-	if !long {
-		return
-	}
-	readErrors(o.ctx, &o.mu, unread)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.waiting.condense()
-}
-
-func (o *outbox) beginCondensing() (unread []*report, long bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.waiting.isLong() {
-		return nil, false
-	}
-	return o.waiting.unread(), true
 }
 
 // nextBatch takes out what the next call of the Reporter is for. It returns false if there is nothing; loop must return then.
@@ -342,7 +321,7 @@ func (o *outbox) settleBatch(c *callResult) (undelivered []*report, heirs []*out
 		o.alone = max(0, o.alone-1)
 	}
 	if o.isProbe && len(rest) == 0 && len(o.waiting.order) > 0 {
-		o.waiting.order[0].doubt = max(o.waiting.order[0].doubt, doubted)
+		o.waiting.order[0].doubted = true
 	}
 	o.hasProbed = o.isProbe
 
@@ -410,8 +389,7 @@ func (o *outbox) retryLocked(c *callResult, rest []*report) {
 	}
 	first := rest[0]
 	o.waiting.addFirst(rest)
-	if len(rest) == 1 && c.failed && !c.asked && first.doubt > noDoubt {
-		first.doubt = isBehind
+	if len(rest) == 1 && c.failed && !c.asked && first.doubted {
 		o.waiting.putBehind(first)
 	}
 }

@@ -134,7 +134,6 @@ func (b *eventBus) logs(level slog.Level) bool {
 // logEvent hands l to the log, which wants to know. What is said of logs holds for it, and for the methods of the event's
 // errors, which are the user's as well.
 func (b *eventBus) logEvent(l *logLine) {
-	defer func() { _ = recover() }() // as in logs
 	if !b.holdLine(l) {
 		b.writeEvent(l)
 	}
@@ -469,7 +468,6 @@ func (b *eventBus) beginFlush(deadline time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.flushes++
-	b.held.lift(true)
 	if deadline.After(b.flushUntil) {
 		b.flushUntil = deadline
 	}
@@ -479,7 +477,6 @@ func (b *eventBus) beginFlush(deadline time.Time) {
 func (b *eventBus) endFlush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.held.lift(false)
 	if b.flushes--; b.flushes == 0 {
 		b.flushUntil = time.Time{}
 		b.hurryLocked()
@@ -488,6 +485,7 @@ func (b *eventBus) endFlush() {
 
 // hurryLocked tells those who deliver until when a flush is under way, or that none is any more.
 func (b *eventBus) hurryLocked() {
+	b.held.hurry(!b.flushUntil.IsZero())
 	for _, o := range b.outboxList() {
 		o.hurry(b.flushUntil)
 	}
@@ -501,9 +499,6 @@ func (b *eventBus) hurryWith(until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.flushes == 0 {
-		if until.IsZero() != b.flushUntil.IsZero() {
-			b.held.lift(!until.IsZero())
-		}
 		b.flushUntil = until
 		b.hurryLocked()
 	}
@@ -571,7 +566,7 @@ func (b *eventBus) addRunLocked(run *eventBus, r Reporter) {
 		b.runs = append(b.runs, run)
 		if run.flushUntil.IsZero() && !b.flushUntil.IsZero() {
 			run.flushUntil = b.flushUntil
-			run.held.lift(true)
+			run.hurryLocked()
 		}
 	}
 	for _, e := range b.runs {

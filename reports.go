@@ -27,10 +27,10 @@ type report struct {
 	event    Event  // the latest; if several tasks are merged, without what is true of one of them
 	origin   string // of the bus at which the event has come in
 	key      reportKey
-	place    time.Time // in a queue: when the first of its events happened, or when it was put behind others
-	number   uint64    // in a queue: tells which came first of those with the same place; 0 before
-	attempts int       // that have failed
-	doubt    doubt
+	place    time.Time           // in a queue: when the first of its events happened, or when it was put behind others
+	number   uint64              // in a queue: tells which came first of those with the same place; 0 before
+	attempts int                 // that have failed
+	doubted  bool                // the Reporter may be unable to take it: it has failed, and another one has been delivered since
 	tasks    map[uint64]struct{} // if several are merged: which, hashed; otherwise nil
 	reading  readState
 	text     uint64 // of the event's error, hashed, once it has been read
@@ -38,15 +38,6 @@ type report struct {
 	line *logLine  // of the log: that of the event
 	bus  *eventBus // of the log: of the Manager of its task
 }
-
-// A doubt is about whether the Reporter can take a report, which it may fail to say.
-type doubt uint8
-
-const (
-	noDoubt  doubt = iota
-	doubted        // it has failed, and another one has been delivered since
-	isBehind       // it has failed even so
-)
 
 // A readState says what is known of the text of a report's error, which only user code can tell.
 type readState uint8
@@ -128,13 +119,11 @@ func (r *report) absorb(other *report) {
 		r.line, r.bus = other.line, other.bus
 	}
 	r.event.Repeats, r.event.Since = repeats, since
-	if several {
-		r.event.Dependents, r.event.DependentCount = dependents, dependentCount
-	}
 	r.attempts = max(r.attempts, other.attempts)
 	if several {
 		r.origin = ""
 		r.event.generalize(names, count)
+		r.event.Dependents, r.event.DependentCount = dependents, dependentCount
 	}
 }
 
@@ -221,15 +210,15 @@ type reportQueue struct {
 	added uint64
 }
 
-// add merges r with the report of the same key, if there is one, and otherwise puts it at the end.
-func (q *reportQueue) add(r *report) {
+// add merges r with the report of the same key, if there is one, and otherwise puts it at the end. It returns whether it has done that.
+func (q *reportQueue) add(r *report) (isNew bool) {
 	if q.byKey[r.key] == nil && len(q.order) >= reportsWaiting {
 		r.key = r.key.ofKind(0)
 	}
 	old := q.byKey[r.key]
 	if old != nil {
 		old.absorb(r)
-		return
+		return false
 	}
 	if q.byKey == nil {
 		q.byKey = make(map[reportKey]*report)
@@ -240,6 +229,7 @@ func (q *reportQueue) add(r *report) {
 	}
 	q.byKey[r.key] = r
 	q.order = append(q.order, r)
+	return true
 }
 
 // addFirst puts back what has been taken out, before what has come in since.
@@ -302,15 +292,12 @@ func (q *reportQueue) anotherThan(first *report) int {
 
 // batch returns how many of the first can be reported together: one that the Reporter may be unable to take goes alone.
 func (q *reportQueue) batch() int {
-	doubtful := slices.IndexFunc(q.order, func(r *report) bool { return r.doubt > noDoubt })
+	doubtful := slices.IndexFunc(q.order, func(r *report) bool { return r.doubted })
 	if doubtful < 0 {
 		return len(q.order)
 	}
 	return max(1, doubtful)
 }
-
-// isLong reports whether so many wait that it is worth while to condense the queue.
-func (q *reportQueue) isLong() bool { return len(q.order) > fewReports }
 
 // unread returns the reports whose errors are to be read before the queue is condensed.
 func (q *reportQueue) unread() []*report {
@@ -371,6 +358,24 @@ func (r *report) readError(mu *sync.Mutex) {
 	if r.reading == beingRead { // no later one has replaced it meanwhile
 		r.reading, r.text = hasBeenRead, text
 	}
+}
+
+// condense makes few reports of many that say the same, in a queue whose mutex mu is. It calls methods of the events' errors, which are
+// the user's. It returns how many fewer there are.
+func condense(ctx context.Context, mu *sync.Mutex, q *reportQueue) (merged int) {
+	mu.Lock()
+	if len(q.order) <= fewReports {
+		mu.Unlock()
+		return 0
+	}
+	unread := q.unread()
+	mu.Unlock()
+	readErrors(ctx, mu, unread)
+	mu.Lock()
+	defer mu.Unlock()
+	before := len(q.order)
+	q.condense()
+	return before - len(q.order)
 }
 
 // condense merges reports of the same kind and error, of whatever task, where more than a few of a kind wait; and if many remain, all
