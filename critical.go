@@ -77,7 +77,7 @@ func (m *Manager) describeCriticalLocked() (level slog.Level, message string, at
 func (x criticalExit) describe() (text string, err error) {
 	switch err := x.err.(type) { //nolint:errorlint // made here, and never wrapped
 	case *GiveUpError:
-		return string(HealthGivenUp), err.Err
+		return string(x.reason()), err.Err
 	case *doomError:
 		for inner, ok := err.err.(*doomError); ok; inner, ok = err.err.(*doomError) { //nolint:errorlint // likewise
 			err = inner
@@ -88,9 +88,9 @@ func (x criticalExit) describe() (text string, err error) {
 		}
 		return text, cause
 	case *StopTimeoutError:
-		return string(HealthStuck), err
+		return string(x.reason()), err
 	}
-	return string(HealthCompleted), nil
+	return string(x.reason()), nil
 }
 
 // An errorValue is the text of an error in a line of the log. It calls user code when the line is written.

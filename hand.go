@@ -30,14 +30,7 @@ func (h *byHand) appendTo(attrs []slog.Attr) []slog.Attr {
 	if h.by != "" {
 		attrs = append(attrs, slog.String("by", h.by))
 	}
-	frames := runtime.CallersFrames(h.pcs[:h.n])
-	var calls []runtime.Frame
-	for more := h.n > 0; more; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		calls = append(calls, f)
-	}
-	if caller := firstOfUser(calls); caller != "" {
+	if caller := firstOfUser(framesOf(h.pcs[:h.n])); caller != "" {
 		attrs = append(attrs, slog.String("caller", caller))
 	}
 	return attrs

@@ -91,7 +91,7 @@ func TestLogLimitAtShutdown(t *testing.T) {
 			t.Run(where+" "+way, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var logged atomic.Int64
-					log := slog.New(logFunc(func(r slog.Record) {
+					log := slog.New(handlerFunc(func(r slog.Record) {
 						if r.Message == "task failed for good, gave up" && logged.Add(1) == 2 && where == "the handler" {
 							handler()
 						}
@@ -153,11 +153,3 @@ func TestLogLimitInAGroup(t *testing.T) {
 		})
 	}
 }
-
-// A logFunc is a log's handler.
-type logFunc func(r slog.Record)
-
-func (f logFunc) Enabled(context.Context, slog.Level) bool      { return true }
-func (f logFunc) Handle(_ context.Context, r slog.Record) error { f(r); return nil }
-func (f logFunc) WithAttrs([]slog.Attr) slog.Handler            { return f }
-func (f logFunc) WithGroup(string) slog.Handler                 { return f }

@@ -40,17 +40,20 @@ func stackOf(err error) (at string, stack []string) {
 }
 
 // frames are the calls of the stack, from that of panic downwards.
-func (e *PanicError) frames() (calls []runtime.Frame) {
-	if len(e.pcs) == 0 {
-		return nil
+func (e *PanicError) frames() []runtime.Frame {
+	calls := framesOf(e.pcs)
+	for len(calls) > 0 && strings.HasPrefix(calls[0].Function, "runtime.") {
+		calls = calls[1:] // how the runtime panics
 	}
-	frames := runtime.CallersFrames(e.pcs)
-	for more := true; more; {
+	return calls
+}
+
+// framesOf returns the calls of a stack.
+func framesOf(pcs []uintptr) (calls []runtime.Frame) {
+	frames := runtime.CallersFrames(pcs)
+	for more := len(pcs) > 0; more; {
 		var f runtime.Frame
 		f, more = frames.Next()
-		if calls == nil && strings.HasPrefix(f.Function, "runtime.") {
-			continue // how the runtime panics
-		}
 		calls = append(calls, f)
 	}
 	return calls

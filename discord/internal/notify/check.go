@@ -50,16 +50,11 @@ func quote(s string) string {
 // reference, for nicknames; those for usernames, to which @, # and : belong, are not among them. That
 // everyone and here are refused is not documented for webhooks, but is what happens.
 func checkUsername(s string) string {
-	const most = 80
+	if reason := checkTitle(s, 80); reason != "" {
+		return reason
+	}
 	lower := strings.ToLower(s)
-	switch {
-	case s == "":
-		return ""
-	case !utf8.ValidString(s) || clean(s, false) != s:
-		return "must be valid UTF-8 without control characters"
-	case strings.TrimSpace(s) != s || length(s) > most:
-		return fmt.Sprintf("must have 1 to %d characters, without space around them", most)
-	case lower == "everyone" || lower == "here":
+	if lower == "everyone" || lower == "here" {
 		return "must not be everyone or here"
 	}
 	for _, part := range []string{"discord", "clyde"} {
@@ -70,11 +65,12 @@ func checkUsername(s string) string {
 	return ""
 }
 
-func checkThreadName(s string) string {
-	const most = 100
+func checkThreadName(s string) string { return checkTitle(s, 100) }
+
+// checkTitle is about a line of text that Discord shows, of at most so many characters, or none at all.
+func checkTitle(s string, most int) string {
 	switch {
 	case s == "":
-		return ""
 	case !utf8.ValidString(s) || clean(s, false) != s:
 		return "must be valid UTF-8 without control characters"
 	case strings.TrimSpace(s) != s || length(s) > most:
