@@ -344,6 +344,16 @@ func failing(t *testing.T, m *taskmanager.Manager, names ...string) {
 	}
 }
 
+// newHeldInbox returns an inbox whose first call lasts until release is closed, whatever its context says.
+func newHeldInbox(release <-chan struct{}) *inbox {
+	return newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
+		if n == 1 {
+			<-release
+		}
+		return nil
+	})
+}
+
 // A busyError is that of a service that has had enough for now.
 type busyError time.Duration
 

@@ -477,12 +477,7 @@ func TestSetReporterPassesOnAReportOnce(t *testing.T) {
 func TestReportsOfEqualPathsAreNotMerged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-			if n == 1 {
-				<-release
-			}
-			return nil
-		})
+		r := newHeldInbox(release)
 		m := newManager(t, taskmanager.WithReporter(r), noReportLimit())
 		failing(t, m, "first")
 		group := func(name string, inner taskmanager.TaskFunc) taskmanager.TaskFunc {

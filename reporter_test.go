@@ -189,12 +189,7 @@ func TestReporterThatHangsIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := newLines(slog.LevelError)
 		release := make(chan struct{})
-		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-			if n == 1 {
-				<-release // whatever its context says
-			}
-			return nil
-		})
+		r := newHeldInbox(release)
 		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithLogger(slog.New(lines)))
 		start(t, m, "a", boom, append(everyTime(time.Second, 1), taskmanager.WithMaxRestarts(taskmanager.Unlimited))...)
 
@@ -487,12 +482,7 @@ func TestReportLimitMergesWhatIsBeyondIt(t *testing.T) {
 func TestReportsThatWaitAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-			if n == 1 {
-				<-release
-			}
-			return nil
-		})
+		r := newHeldInbox(release)
 		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), taskmanager.WithHistory(20_000), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
 		for i := range 1 + 10_000 + 300 {
 			task := start(t, m, fmt.Sprint(i), func(context.Context) error { return fmt.Errorf("boom %d", i) }, once())

@@ -133,12 +133,7 @@ func namedErrors(n int) (lines []string) {
 func TestReportsOfPanicsAtDifferentPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-			if n == 1 {
-				<-release
-			}
-			return nil
-		})
+		r := newHeldInbox(release)
 		m := observed(t, taskmanager.WithReporter(r), noReportLimit(), quiet())
 		failing(t, m, "first")
 		synctest.Wait()
@@ -170,12 +165,7 @@ func TestReportsWhoseErrorsAreAwkward_Promise4(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-					if n == 1 {
-						<-release
-					}
-					return nil
-				})
+				r := newHeldInbox(release)
 				m := observed(t, taskmanager.WithReporter(r), noReportLimit(), quiet())
 				parked := start(t, m, "parked", untilStopped)
 				failing(t, m, "first")
@@ -441,12 +431,7 @@ func TestSetReporterBesideOneThatWasReplaced(t *testing.T) {
 func TestReportsOfTasksWithDependents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		r := newInbox(func(_ context.Context, n int, _ taskmanager.Event) error {
-			if n == 1 {
-				<-release
-			}
-			return nil
-		})
+		r := newHeldInbox(release)
 		m := observed(t, quiet(), noReportLimit(), taskmanager.WithReporter(r))
 		failing(t, m, "first")
 		synctest.Wait()
