@@ -111,7 +111,7 @@ func (o *outbox) putHere(r *report) (heirs []*outbox) {
 	case o.retired || o.closed:
 		o.bus.lost.Add(r.eventCount())
 	default:
-		o.waiting.add(r)
+		o.waiting.addCopy(r) // most often it is merged, and need not be kept
 		o.ensureLoopLocked()
 	}
 	return nil

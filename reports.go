@@ -104,8 +104,13 @@ func countEvents(reports []*report) (n uint64) {
 // absorb merges other into r. The later of their events is kept.
 func (r *report) absorb(other *report) {
 	several := r.tasks != nil || other.tasks != nil || r.origin != other.origin || r.event.Task != other.event.Task
+	var (
+		dependents     []string
+		dependentCount int
+	)
 	if several {
 		r.addTasks(other)
+		dependents, dependentCount = joinDependents(&r.event, &other.event)
 	}
 	repeats := r.event.Repeats + 1 + other.event.Repeats
 	since := r.event.firstTime()
@@ -113,7 +118,6 @@ func (r *report) absorb(other *report) {
 		since = s
 	}
 	names, count := r.event.Tasks, r.event.TaskCount
-	dependents, dependentCount := joinDependents(&r.event, &other.event)
 	if !other.event.Time.Before(r.event.Time) {
 		r.event, r.reading, r.text = other.event, other.reading, other.text
 		r.line, r.bus = other.line, other.bus
@@ -230,6 +234,16 @@ func (q *reportQueue) add(r *report) (isNew bool) {
 	q.byKey[r.key] = r
 	q.order = append(q.order, r)
 	return true
+}
+
+// addCopy is add of a copy of r, which is made only if it is put at the end.
+func (q *reportQueue) addCopy(r *report) {
+	if old := q.byKey[r.key]; old != nil {
+		old.absorb(r)
+		return
+	}
+	c := *r
+	q.add(&c)
 }
 
 // addFirst puts back what has been taken out, before what has come in since.
