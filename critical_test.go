@@ -868,6 +868,13 @@ func TestCriticalTaskThatCompletesWithTheSignal(t *testing.T) {
 			require.NoError(t, m.Run(signal))
 		})
 	}
+	for range 20 { // both are there when Run looks
+		m := mustNew(t, quiet())
+		require.NoError(t, start(t, m, "api", func(context.Context) error { return nil }, taskmanager.WithCritical()).Wait(t.Context()))
+		signal, stop := context.WithCancel(t.Context())
+		stop()
+		require.NoError(t, m.Run(signal))
+	}
 	synctest.Test(t, func(t *testing.T) {
 		signal, stop := context.WithCancel(t.Context())
 		m := newManager(t)

@@ -49,6 +49,27 @@ func TestLogLimit(t *testing.T) {
 	})
 }
 
+// While the handler has a line that was held up, others wait, also if it is their turn: a task's lines are written one at a time.
+func TestLogLimitWhileALineIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inside, most, lines := 0, 0, 0
+		log := slog.New(askedHandler{handlerFunc(func(slog.Record) {
+			inside++
+			most = max(most, inside)
+			if lines++; lines == 2 {
+				time.Sleep(5 * time.Second)
+			}
+			inside--
+		}), func(level slog.Level) bool { return level >= slog.LevelWarn }})
+		m := observed(t, taskmanager.WithLogger(log), taskmanager.WithLogLimit(1, 1))
+		start(t, m, "a", boom, everyTime(600*time.Millisecond, 10)...)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, 1, most)
+		assert.Equal(t, 4, lines, "the first; one held up; what has come while that was written, merged; the giving-up")
+	})
+}
+
 // The default bounds the log of a storm: 5,000 tasks fail at once.
 func TestLogLimitInAStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

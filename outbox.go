@@ -325,9 +325,6 @@ func (o *outbox) settleBatch(c *callResult) (undelivered []*report, heirs []*out
 	}
 	o.hasProbed = o.isProbe
 
-	if !c.failed && o.failures >= failuresOfBatches {
-		o.alone = len(o.waiting.order) // until it is known which of them was the reason
-	}
 	o.failures, o.askedUntil = o.failuresAfter(c)
 	o.closed = c.closed && !o.retired
 	noTime := c.asked && !o.flushUntil.IsZero() && !o.askedUntil.Before(o.flushUntil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -446,5 +447,78 @@ func TestReportsOfTasksWithDependents(t *testing.T) {
 		assert.Equal(t, 7, events[1].DependentCount)
 		assert.Len(t, events[1].Dependents, 7)
 		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// One that can't be taken waits behind the others: these come without it in between, also if they come later.
+func TestReportsGoOnWithoutOneThatCannotBeTaken(t *testing.T) {
+	const others = 8
+	name := func(i int) string { return fmt.Sprint("good ", i) }
+	begin := func(t *testing.T, r taskmanager.Reporter) *taskmanager.Manager {
+		t.Helper()
+		m := observed(t, quiet(), noReportLimit(), taskmanager.WithReporter(r))
+		for i := range others + 1 {
+			task := "poison"
+			if i > 0 {
+				task = name(i)
+			}
+			start(t, m, task, func(context.Context) error { return errors.New(task) }, once())
+			time.Sleep(time.Millisecond)
+		}
+		return m
+	}
+	t.Run("one by one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newInbox(func(_ context.Context, _ int, e taskmanager.Event) error {
+				if e.Task == "poison" {
+					return errDeaf
+				}
+				return nil
+			})
+			m := begin(t, r)
+			time.Sleep(time.Minute)
+			var calls []string
+			for _, e := range r.events() {
+				calls = append(calls, e.Task)
+			}
+			want := []string{"poison", "poison", "poison", name(1), "poison"}
+			for i := 2; i <= others; i++ {
+				want = append(want, name(i))
+			}
+			assert.Equal(t, want, calls[:len(want)])
+			m.SetReporter(nil)
+			time.Sleep(time.Hour)
+		})
+	})
+	t.Run("batches", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			told := make(map[string]time.Time)
+			r := newBatcher(func(_ context.Context, _ int, events []taskmanager.Event) (int, error) {
+				if slices.ContainsFunc(events, func(e taskmanager.Event) bool { return e.Task == "poison" }) {
+					return 0, errDeaf
+				}
+				for _, e := range events {
+					told[e.Task] = time.Now()
+				}
+				return len(events), nil
+			})
+			m := begin(t, r)
+			time.Sleep(10 * time.Minute)
+			failed := make(map[string]time.Time)
+			for i := range 50 {
+				task := fmt.Sprint("later ", i)
+				failed[task] = time.Now()
+				start(t, m, task, func(context.Context) error { return errors.New(task) }, once())
+				time.Sleep(20 * time.Second)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			for task, at := range failed {
+				assert.LessOrEqual(t, told[task].Sub(at), 31*time.Second, "%s: the longest pause after a failure", task)
+			}
+			assert.Len(t, told, others+50)
+			m.SetReporter(nil)
+			time.Sleep(time.Hour)
+		})
 	})
 }
