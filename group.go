@@ -184,6 +184,13 @@ func setGroup(ctx context.Context, m *Manager) {
 	}
 }
 
+// latestGroup is groupLocked without the lock.
+func (t *Task) latestGroup() *Manager {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.groupLocked()
+}
+
 // groupLocked returns the Manager of the latest run, if the task is a group.
 func (t *Task) groupLocked() *Manager {
 	if t.lazy == nil {

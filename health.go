@@ -176,9 +176,7 @@ func (m *Manager) lookupPath(path string) *Task {
 		if !ok {
 			continue
 		}
-		g.mu.Lock()
-		group := g.groupLocked()
-		g.mu.Unlock()
+		group := g.latestGroup()
 		if group == nil {
 			continue
 		}

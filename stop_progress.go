@@ -167,11 +167,8 @@ func (w *awaited) lookInto(m *Manager) {
 		if s := t.State(); s != StateStopping && s != StateStuck {
 			continue
 		}
-		t.mu.Lock()
-		group := t.groupLocked()
-		t.mu.Unlock()
 		before := w.count
-		if group != nil {
+		if group := t.latestGroup(); group != nil {
 			w.lookInto(group)
 		}
 		if w.count == before {
