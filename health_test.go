@@ -477,7 +477,9 @@ func TestHealthAndRunSayTheSame(t *testing.T) {
 		}, true, []string{`"g"`, `"c"`}},
 		"waits for a group that was given up": {func(t *testing.T, m *taskmanager.Manager) {
 			start(t, m, "c", untilStopped, taskmanager.WithCritical(), taskmanager.WithDependsOn("g"))
-			start(t, m, "g", group(t, func(g *taskmanager.Manager) { start(t, g, "db", boom, once(), taskmanager.WithCritical()) }), once())
+			start(t, m, "g", group(t, func(g *taskmanager.Manager) {
+				start(t, g, "db", boom, once(), taskmanager.WithCritical(), taskmanager.WithReadiness(time.Minute))
+			}), once())
 		}, true, []string{`"c"`, `"g"`}},
 		"a critical task of a group that waits in vain": {func(t *testing.T, m *taskmanager.Manager) {
 			start(t, m, "g", group(t, func(g *taskmanager.Manager) {
