@@ -203,7 +203,7 @@ func (c *taskContext) Value(key any) any {
 	if key == labelsKey {
 		return c.labels
 	}
-	return c.config.manager.values.Value(key)
+	return (*Task)(c).config().manager.values.Value(key)
 }
 
 // labelsKey is the key under which package pprof finds labels in a context.
@@ -262,7 +262,7 @@ func runOf(ctx context.Context) *run {
 // tasksOf returns the task whose body was given ctx, or a context that ctx derives from; and, if
 // that runs in a nested Manager, those around it.
 func tasksOf(ctx context.Context) (tasks []*Task) {
-	for r := runOf(ctx); r != nil; r = r.task.config.manager.outerRun {
+	for r := runOf(ctx); r != nil; r = r.task.config().manager.outerRun {
 		tasks = append(tasks, r.task)
 	}
 	return tasks
@@ -280,7 +280,7 @@ func pathOfFirst(tasks []*Task) string {
 // not that of a task. Reporters get its values, and must not be taken for a task's.
 func outermost(ctx context.Context) context.Context {
 	if r := runOf(ctx); r != nil {
-		return outermost(r.task.config.manager.config.ctx)
+		return outermost(r.task.config().manager.config.ctx)
 	}
 	return ctx
 }

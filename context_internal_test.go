@@ -71,7 +71,7 @@ func TestContextThatIsDoneHasAnError(t *testing.T) {
 
 // taskOf returns a task that has what its runs' contexts need.
 func taskOf(parent context.Context) *Task {
-	return &Task{config: &taskConfig{manager: &Manager{values: context.WithoutCancel(parent)}}}
+	return configured(&Task{}, &taskConfig{manager: &Manager{values: context.WithoutCancel(parent)}})
 }
 
 // Whoever sees the error of a context finds it done, with its cause, whether anybody had called Done before or does so at

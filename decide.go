@@ -91,7 +91,7 @@ func (o *occurrence) level() slog.Level {
 //
 //go:noinline
 func (t *Task) decide(n *decision) {
-	m := t.config.manager
+	m := t.config().manager
 	n.parentDone = m.parent.isDone()
 	t.mu.Lock()
 	concerns := t.concernsManagerLocked(n)
@@ -131,7 +131,7 @@ func (t *Task) concernsManagerLocked(n *decision) bool {
 	case !row.possible:
 		return false
 	case row.do&(endLife|beginLife) != 0,
-		t.config.critical && row.do&(noLongerStuck|publishStarted) != 0:
+		t.config().critical && row.do&(noLongerStuck|publishStarted) != 0:
 		return true
 	}
 	return row.to == judging && n.outlook == willGiveUp
@@ -139,7 +139,7 @@ func (t *Task) concernsManagerLocked(n *decision) bool {
 
 // foreseeLocked finds out what follows the run that has ended, if no user code has to be asked any more.
 func (t *Task) foreseeLocked(n *decision) {
-	v, c := &n.verdict, t.config
+	v, c := &n.verdict, t.config()
 	asked := n.input == judgedRestart
 	if !v.known || !asked && table[t.machine.phase][n.input].to != judging {
 		return
@@ -187,7 +187,7 @@ func (t *Task) decideLocked(n *decision) {
 
 // planRestartLocked notes when the next run will be, and that it counts.
 func (t *Task) planRestartLocked(n *decision) {
-	p, c := t.record, t.config
+	p, c := t.record, t.config()
 	p.unsure = nil // by now it is known, or nobody will ever know
 	p.delay = n.verdict.delay
 	if c.policy == nil {
@@ -209,7 +209,7 @@ func (t *Task) giveUpLocked(n *decision, was phase) {
 	case v.err != nil:
 		gaveUp.Err = joinErrors([]error{p.judged.err, v.err})
 	case v.limit:
-		gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), t.config.window
+		gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), t.config().window
 	}
 	p.gaveUp = gaveUp
 }
@@ -219,7 +219,7 @@ func (t *Task) giveUpReason(n *decision, was phase) GiveUpReason {
 	switch v := &n.verdict; {
 	case n.input == returnedLeaves, was == waiting, v.left: // one that waits is given up for nothing else
 		return GaveUpLeftRunning
-	case t.config.restart == RestartNever:
+	case t.config().restart == RestartNever:
 		return GaveUpNever
 	case v.limit:
 		return GaveUpLimit
@@ -233,10 +233,10 @@ func (t *Task) giveUpReason(n *decision, was phase) GiveUpReason {
 func (t *Task) ownDelayLocked() time.Duration {
 	p := t.record
 	if p.delays == nil {
-		if t.config.longest == 0 {
+		if t.config().longest == 0 {
 			return 0
 		}
-		p.delays, _ = t.config.newDelays() // without a policy of the user's there is no error
+		p.delays, _ = t.config().newDelays() // without a policy of the user's there is no error
 	}
 	d, _ := nextDelay(p.delays, p.healthy)
 	p.healthy = false
@@ -326,8 +326,8 @@ func (t *Task) beginRunLocked(n *decision) {
 		n.undoomed = x.doomed != nil
 		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed = "", nil, 0, false, nil, nil
 	}
-	if t.config.critical {
-		t.config.manager.clearCriticalExitLocked(t)
+	if t.config().critical {
+		t.config().manager.clearCriticalExitLocked(t)
 	}
 	if p := t.record; p != nil {
 		p.unsure = nil
@@ -343,7 +343,7 @@ func (t *Task) endRunLocked(n *decision) {
 	t.run = nil
 	p := t.record
 	if p != nil {
-		p.healthy = p.healthy || n.end.uptime >= t.config.healthy()
+		p.healthy = p.healthy || n.end.uptime >= t.config().healthy()
 		if p.inARow > 0 && (t.machine.phase == completed || t.hasRecoveredLocked(n.end.uptime)) {
 			p.inARow = 0
 		}
@@ -384,11 +384,11 @@ func (t *Task) countLocked(n *decision) {
 
 // hasRecoveredLocked reports whether the latest run, which has lasted that long, ends a row of failures by that.
 func (t *Task) hasRecoveredLocked(uptime time.Duration) bool {
-	if uptime < t.config.healthy() {
+	if uptime < t.config().healthy() {
 		return false
 	}
 	x := t.lazy
-	return (x == nil || !x.inPasses) && (t.config.readiness == 0 || x != nil && x.watched != nil && x.watched.ready)
+	return (x == nil || !x.inPasses) && (t.config().readiness == 0 || x != nil && x.watched != nil && x.watched.ready)
 }
 
 // failingLocked returns how many failures in a row there have been, and when the first of them was.
@@ -411,8 +411,8 @@ func (t *Task) unstickLocked(n *decision) {
 			t.tellLocked(n, o)
 		}
 	}
-	if t.config.critical {
-		t.config.manager.clearCriticalExitLocked(t)
+	if t.config().critical {
+		t.config().manager.clearCriticalExitLocked(t)
 	}
 }
 
@@ -428,7 +428,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		t.reserveStuckLocked(n)
 		return
 	}
-	if do == publishStarted && n.quiet && !t.config.manager.bus.wants(EventStarted) {
+	if do == publishStarted && n.quiet && !t.config().manager.bus.wants(EventStarted) {
 		return
 	}
 	if do == publishGaveUp {
@@ -456,7 +456,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		}
 	case publishGaveUp:
 		p := t.record
-		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config.window)
+		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config().window)
 		o.waiting = n.takesDown
 	case publishDone:
 		o.kind = EventCompleted
@@ -475,7 +475,7 @@ func errRestartedBeside(err error) error {
 func (t *Task) publishRunEndLocked(n *decision) {
 	p, o := t.record, n.occurrence()
 	o.kind, o.now, o.run, o.err, o.uptime = EventFailed, p.judgedAt, p.judged.run, p.judged.err, p.judged.uptime
-	p.restarts.Forget(p.judgedAt, t.config.window) // it may not have been judged
+	p.restarts.Forget(p.judgedAt, t.config().window) // it may not have been judged
 	o.delay, o.restarts, o.waiting = p.delay, p.restarts.Len(), n.holdsUp
 	if o.err == nil {
 		o.kind, o.waiting = EventCompleted, nil
@@ -507,7 +507,7 @@ func (t *Task) reserveStuckLocked(n *decision) {
 
 // tellLocked hands an event to the subscribers and the reporters, and notes it for the log.
 func (t *Task) tellLocked(n *decision, o *occurrence) {
-	b := t.config.manager.bus
+	b := t.config().manager.bus
 	if b.wants(o.kind) {
 		t.deliverLocked(o)
 	}
@@ -529,7 +529,7 @@ func (t *Task) tellLocked(n *decision, o *occurrence) {
 //go:noinline
 func (t *Task) deliverLocked(o *occurrence) {
 	e := t.event(o)
-	t.config.manager.bus.deliver(&e)
+	t.config().manager.bus.deliver(&e)
 }
 
 // leaveLineLocked leaves a line to whoever is with the log's handler, or comes there next.
@@ -538,7 +538,7 @@ func (t *Task) deliverLocked(o *occurrence) {
 func (t *Task) leaveLineLocked(o *occurrence) {
 	x := t.lazyLocked()
 	x.lines = append(x.lines, *o)
-	t.config.manager.bus.pending.Add()
+	t.config().manager.bus.pending.Add()
 }
 
 // leaveHandLineLocked leaves the line that says who restarts the task, which was in that phase, by hand. It is no event.
@@ -572,10 +572,10 @@ func (t *Task) endLifeLocked(n *decision) {
 		x.end.err = t.errLocked()
 		close(x.end.done)
 	}
-	m := t.config.manager
+	m := t.config().manager
 	m.taskEndedLocked(t)
 	switch {
-	case !t.config.critical:
+	case !t.config().critical:
 	case t.machine.phase == stopped:
 		m.clearCriticalExitLocked(t)
 	default:
@@ -594,7 +594,7 @@ func (t *Task) beginLifeLocked(n *decision) {
 			t.lazy = &lazyFields{lines: x.lines}
 		}
 	}
-	m := t.config.manager
+	m := t.config().manager
 	m.removeEndedLocked(t)
 	m.clearCriticalExitLocked(t)
 	m.taskStartedLocked(t, n.now)
@@ -604,7 +604,7 @@ func (t *Task) beginLifeLocked(n *decision) {
 
 // event makes the event of an occurrence.
 func (t *Task) event(o *occurrence) Event {
-	c := t.config
+	c := t.config()
 	e := Event{
 		Time: o.now, Manager: c.manager.config.name, Task: t.path(), Kind: o.kind, Run: o.run, Err: o.err, Cause: o.cause,
 		Delay: o.delay, Restarts: o.restarts, MaxRestarts: c.maxRestarts, Window: c.window, Uptime: o.uptime,

@@ -15,7 +15,7 @@ import (
 func (d *driver) awaitDependencies() bool {
 	t := d.task
 	for {
-		name := t.config.manager.firstUnready(t.config.dependsOn)
+		name := t.config().manager.firstUnready(t.config().dependsOn)
 		if name == "" {
 			return true
 		}
@@ -27,7 +27,7 @@ func (d *driver) awaitDependencies() bool {
 
 // awaitReadiness returns true if the task of that name is ready by now; otherwise, it waits as awaitDependencies does.
 func (d *driver) awaitReadiness(name string) bool {
-	m := d.task.config.manager
+	m := d.task.config().manager
 	c := m.watchReadiness(name)
 	defer m.unwatchReadiness(name, c)
 	if m.firstUnready([]string{name}) == "" {
@@ -78,8 +78,8 @@ func (t *Task) watchUnstarted() *time.Timer {
 
 // unstarted returns those of the names that t depends on which no task has.
 func (t *Task) unstarted() (names []string) {
-	for _, name := range t.config.dependsOn {
-		if _, ok := t.config.manager.Lookup(name); !ok {
+	for _, name := range t.config().dependsOn {
+		if _, ok := t.config().manager.Lookup(name); !ok {
 			names = append(names, name)
 		}
 	}
@@ -103,7 +103,7 @@ func (t *Task) warnOfUnstarted() {
 	}
 	t.mu.Unlock()
 	for _, name := range names {
-		t.config.manager.bus.logAtLevelLater(slog.LevelWarn, "task waits for a task that has not been started",
+		t.config().manager.bus.logAtLevelLater(slog.LevelWarn, "task waits for a task that has not been started",
 			slog.String("task", t.path()), slog.String("waits_for", name))
 	}
 }
@@ -111,10 +111,10 @@ func (t *Task) warnOfUnstarted() {
 // checkDoomed notes whether the task waits for one that was given up: it will wait until somebody restarts that.
 func (d *driver) checkDoomed() {
 	t := d.task
-	m := t.config.manager
+	m := t.config().manager
 	m.mu.Lock() // nobody is revived, or takes over a name, while it looks
 	err := m.doomOf(t)
-	if err != nil && t.config.critical && !m.waitsForFailedLocked(t, make(map[*Task]bool)) {
+	if err != nil && t.config().critical && !m.waitsForFailedLocked(t, make(map[*Task]bool)) {
 		err = nil // the one that it waits for has yet to look, and will say so
 	}
 	t.mu.Lock()
@@ -123,7 +123,7 @@ func (d *driver) checkDoomed() {
 	if changed {
 		t.lazyLocked().doomed = err
 		switch {
-		case !t.config.critical:
+		case !t.config().critical:
 		case err != nil:
 			m.recordCriticalExitLocked(t, err)
 		default:
@@ -140,7 +140,7 @@ func (d *driver) checkDoomed() {
 // doomOf returns an error that names the tasks because of which t will wait until somebody restarts one; nil if there is
 // none. Of one that waits itself it says what that has found when it looked last.
 func (m *Manager) doomOf(t *Task) error {
-	for _, name := range t.config.dependsOn {
+	for _, name := range t.config().dependsOn {
 		d, ok := m.Lookup(name)
 		if !ok {
 			continue
@@ -161,7 +161,7 @@ func (m *Manager) doomOf(t *Task) error {
 // waitsForFailedLocked reports whether t waits for a task that has failed, or for one that does, by what they are at this moment. seen
 // are those that have been looked at.
 func (m *Manager) waitsForFailedLocked(t *Task, seen map[*Task]bool) bool {
-	for _, name := range t.config.dependsOn {
+	for _, name := range t.config().dependsOn {
 		d := m.tasks.find(name)
 		if d == nil || seen[d] {
 			continue
@@ -270,7 +270,7 @@ func (m *Manager) doomChanged(t *Task) {
 	}
 	for dependents := range m.dependentsOf(t.name) {
 		for _, d := range dependents {
-			if len(d.config.dependsOn) == 1 || d.State() != StateWaiting {
+			if len(d.config().dependsOn) == 1 || d.State() != StateWaiting {
 				continue
 			}
 			d.mu.Lock()
@@ -311,10 +311,10 @@ func (m *Manager) dependentsOf(name string) iter.Seq[[]*Task] {
 // waitingStatus says for whom t waits, in words; it is empty if t doesn't wait. It is called without
 // locks.
 func (t *Task) waitingStatus() string {
-	if len(t.config.dependsOn) == 0 || t.State() != StateWaiting {
+	if len(t.config().dependsOn) == 0 || t.State() != StateWaiting {
 		return ""
 	}
-	unready := t.config.manager.describeUnready(t.config.dependsOn)
+	unready := t.config().manager.describeUnready(t.config().dependsOn)
 	if unready == "" {
 		return "" // it is about to run
 	}
@@ -361,7 +361,7 @@ func (t *Task) checkReady() (why string, ready bool) {
 	group := t.groupLocked()
 	t.mu.Unlock()
 	switch {
-	case ready && s == StateRunning && t.isGroup:
+	case ready && s == StateRunning && t.config().isGroup:
 		ready = group.groupReady()
 	case s == StateCompleted:
 		return "", true
@@ -378,13 +378,13 @@ func (t *Task) checkReady() (why string, ready bool) {
 // readyLocked reports whether t runs and has said that it is ready, if it has to say so. A group has to be asked besides.
 func (t *Task) readyLocked() bool {
 	return t.machine.phase == running &&
-		(t.config.readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready)
+		(t.config().readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready)
 }
 
 // findDependents finds out what events of t will say of those who depend on it, for the effects that n is about to have. It is
 // called without locks.
 func (n *decision) findDependents(t *Task, do effect) {
-	m := t.config.manager
+	m := t.config().manager
 	if do&publishRunEnd != 0 && t.isAwaited() { // one that fails again and again does not look at all of those that run meanwhile
 		n.holdsUp = m.dependentsIn(t, StateWaiting)
 	}
@@ -395,7 +395,7 @@ func (n *decision) findDependents(t *Task, do effect) {
 
 // isAwaited reports whether somebody waits for t to be ready.
 func (t *Task) isAwaited() bool {
-	m := t.config.manager
+	m := t.config().manager
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.changes[t.name] != nil
@@ -452,14 +452,14 @@ func (m *Manager) warnOfDependents(t *Task) {
 
 // addDependentLocked notes what t, which is about to be known, depends on.
 func (m *Manager) addDependentLocked(t *Task) {
-	if len(t.config.dependsOn) == 0 {
+	if len(t.config().dependsOn) == 0 {
 		return
 	}
 	m.dependentCount.Add(1)
 	if m.dependents == nil {
 		m.dependents = make(map[string]map[*Task]struct{})
 	}
-	for _, name := range t.config.dependsOn {
+	for _, name := range t.config().dependsOn {
 		if dependents := m.dependents[name]; dependents != nil {
 			dependents[t] = struct{}{}
 			continue
@@ -473,11 +473,11 @@ func (m *Manager) addDependentLocked(t *Task) {
 
 // removeDependentLocked takes addDependentLocked back.
 func (m *Manager) removeDependentLocked(t *Task) {
-	if len(t.config.dependsOn) == 0 {
+	if len(t.config().dependsOn) == 0 {
 		return
 	}
 	m.dependentCount.Add(-1)
-	for _, name := range t.config.dependsOn {
+	for _, name := range t.config().dependsOn {
 		dependents := m.dependents[name]
 		d := m.tasks.find(name)
 		unlisted := d != nil && d.State().Ended() && m.listLocked(d) == nil
@@ -511,7 +511,7 @@ func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
 			}
 			if t := m.tasks.find(d); t != nil && !t.State().Ended() && !seen[d] {
 				seen[d] = true
-				if search(t.config.dependsOn) {
+				if search(t.config().dependsOn) {
 					path = append(path, d)
 					return true
 				}

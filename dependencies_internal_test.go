@@ -84,7 +84,7 @@ func TestDependencyThatNobodyWaitsForIsNotWatched(t *testing.T) {
 func TestDriverThatWasReplacedDoesNotWaitForADependency(t *testing.T) {
 	m := quiet()
 	config := &taskConfig{manager: m, dependsOn: []string{"db"}}
-	task := &Task{name: "a", config: config, driver: firstDriver + 1}
+	task := configured(&Task{name: "a", driver: firstDriver + 1}, config)
 	d := driver{task: task, id: firstDriver}
 	assert.False(t, d.awaitDependencies())
 	assert.True(t, task.mu.TryLock())
@@ -99,7 +99,7 @@ func dependOnDB(m *Manager, n int) []*Task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range tasks {
-		tasks[i] = &Task{name: fmt.Sprint(i), config: config, lazy: &lazyFields{wake: make(chan struct{}, 1), parked: true}}
+		tasks[i] = configured(&Task{name: fmt.Sprint(i), lazy: &lazyFields{wake: make(chan struct{}, 1), parked: true}}, config)
 		tasks[i].machine.phase = waiting
 		tasks[i].state.Store(uint32(StateWaiting))
 		m.addDependentLocked(tasks[i])
@@ -143,7 +143,8 @@ func TestDependentThatDoesNotWaitIsNotDoomed(t *testing.T) {
 				task := undriven(t, m, test.phase)
 				config := m.config.task
 				config.dependsOn = []string{"db"}
-				task.config, task.driver = &config, test.driver
+				task.cfg.Store(&config)
+				task.driver = test.driver
 				m.dependentCount.Store(1)
 				d := driver{task: task, id: firstDriver}
 				if test.again {
@@ -248,7 +249,7 @@ func TestDependentsAreFoundAFewAtATime(t *testing.T) {
 func TestDependentsAreWokenAFewAtATime(t *testing.T) {
 	m := quiet()
 	tasks := dependOnDB(m, 50_000)
-	db := &Task{name: "db", config: &m.config.task}
+	db := configured(&Task{name: "db"}, &m.config.task)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	m.doomChanged(db)
@@ -380,7 +381,7 @@ func TestDependentThatBeginsIsNotDoomed(t *testing.T) {
 		m := quiet()
 		m.dependentCount.Store(1)
 		task := undriven(t, m, waiting)
-		task.config = &taskConfig{manager: m, readiness: time.Hour}
+		task.cfg.Store(&taskConfig{manager: m, readiness: time.Hour})
 		task.lazy = &lazyFields{}
 		if doomed {
 			task.lazy.doomed = errors.New("it waits in vain")
@@ -400,7 +401,7 @@ func TestDependenciesWarnOfAWaitThatHasEnded(t *testing.T) {
 			lines := 0
 			m := quiet(WithLogger(slog.New(countingHandler{&lines})))
 			task := undriven(t, m, p)
-			task.config = &taskConfig{manager: m, dependsOn: []string{"nobody"}}
+			task.cfg.Store(&taskConfig{manager: m, dependsOn: []string{"nobody"}})
 			for range 2 {
 				task.warnOfUnstarted()
 				synctest.Wait()

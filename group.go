@@ -121,7 +121,7 @@ func (m *Manager) groupReady() bool {
 		return false
 	}
 	for t := range m.Tasks() {
-		if !t.config.mustBeReady() {
+		if !t.config().mustBeReady() {
 			continue
 		}
 		if s := t.State(); s == StateStopped {
@@ -142,10 +142,10 @@ func (m *Manager) groupReadinessChanged() {
 	if t == nil {
 		return
 	}
-	if t.config.readiness > 0 {
+	if t.config().readiness > 0 {
 		t.mu.Lock()
 		var w *watchedRun
-		if t.isGroup && t.groupLocked() == m && !t.readyLocked() {
+		if t.config().isGroup && t.groupLocked() == m && !t.readyLocked() {
 			w = t.lazy.watched
 		}
 		t.mu.Unlock()
@@ -165,7 +165,7 @@ func withGroupContext(ctx context.Context) Option {
 		}
 		c.ctx = ctx
 		if t, ok := FromContext(ctx); ok {
-			c.parentManager, c.groupTask = t.config.manager, t
+			c.parentManager, c.groupTask = t.config().manager, t
 			c.prefix = t.path() + "/"
 			if c.name == "" {
 				c.name = c.parentManager.config.name

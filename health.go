@@ -214,15 +214,15 @@ func (s *survey) look(t *Task, strict bool) {
 			s.add(finding{HealthProblem: p})
 		}
 		s.health.ProblemsOmitted += inner.ProblemsOmitted
-		f.ready = f.ready && (inner.Ready || !t.config.mustBeReady() && f.State != StateRunning)
+		f.ready = f.ready && (inner.Ready || !t.config().mustBeReady() && f.State != StateRunning)
 	}
-	asked := t.config.isAskedWhetherReady()
-	if asked && t.isGroup && f.State == StateRunning && !f.group.groupReady() {
-		f.ready = f.ready && !t.config.mustBeReady()
+	asked := t.config().isAskedWhetherReady()
+	if asked && t.config().isGroup && f.State == StateRunning && !f.group.groupReady() {
+		f.ready = f.ready && !t.config().mustBeReady()
 		f.Reason = cmp.Or(f.Reason, HealthNotReady)
 	}
 	if strict {
-		if _, f.ready = t.checkReady(); f.gone || t.config.manager.isClosed() {
+		if _, f.ready = t.checkReady(); f.gone || t.config().manager.isClosed() {
 			f.ready = false
 		}
 		if !f.ready {
@@ -230,7 +230,7 @@ func (s *survey) look(t *Task, strict bool) {
 		}
 	}
 	s.health.Ready = s.health.Ready && f.ready
-	f.fatal = f.fatal && t.config.manager == s.manager // otherwise it is for its group
+	f.fatal = f.fatal && t.config().manager == s.manager // otherwise it is for its group
 	if f.Reason != "" {
 		s.add(f)
 	}
@@ -281,7 +281,7 @@ func (s *survey) result() Health {
 
 // examine returns what is wrong with t, but for the tasks of a group.
 func (t *Task) examine(now time.Time) finding {
-	m, c := t.config.manager, t.config
+	m, c := t.config().manager, t.config()
 	var exit criticalExit
 	gone := false
 	if c.critical { // what Run goes by and the state are of the same moment
@@ -352,7 +352,7 @@ func (t *Task) healthDetail(reason HealthReason, now time.Time) string {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch p, c := t.record, t.config; {
+	switch p, c := t.record, t.config(); {
 	case p == nil:
 	case reason == HealthCrashLoop:
 		return fmt.Sprintf("%d of %s restarts within %v", p.restarts.Count(now, c.window), limitText(c.maxRestarts), c.window)

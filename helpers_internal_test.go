@@ -67,3 +67,9 @@ func isWaitingForLock(function string) bool {
 	}
 	return false
 }
+
+// configured returns t with that configuration.
+func configured(t *Task, c *taskConfig) *Task {
+	t.cfg.Store(c)
+	return t
+}

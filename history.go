@@ -77,7 +77,7 @@ func (l *endedList) remove(t *Task) {
 func (m *Manager) listLocked(t *Task) *endedList {
 	s := t.State()
 	switch {
-	case s == StateFailed, s == StateCompleted && t.config.critical:
+	case s == StateFailed, s == StateCompleted && t.config().critical:
 		return &m.history.kept
 	case s == StateCompleted && len(m.dependents[t.name]) > 0:
 		return nil
@@ -101,7 +101,7 @@ func (m *Manager) trimLocked() {
 		if gaveUp {
 			h.failedForgotten++
 		}
-		if t.config.critical {
+		if t.config().critical {
 			h.criticalForgotten++
 			if gaveUp {
 				h.criticalFailed++

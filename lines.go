@@ -55,10 +55,10 @@ func (t *Task) unclogLocked() {
 //
 //go:noinline
 func (t *Task) logLine(o *occurrence) (written bool) {
-	b := t.config.manager.bus
+	b := t.config().manager.bus
 	defer b.pending.Done()
 	if o.kind == EventStopped && o.request.alone() {
-		defer t.config.manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
+		defer t.config().manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
 	}
 	level := o.level()
 	if written = b.logs(level); written {
@@ -71,7 +71,7 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 //
 //go:noinline
 func (t *Task) writeLine(o *occurrence, level slog.Level) {
-	m := t.config.manager
+	m := t.config().manager
 	m.bus.logEvent(&logLine{Event: t.event(o), level: level, whence: m.whence(o.request), hand: o.hand, was: o.was})
 }
 

@@ -16,7 +16,7 @@ import (
 // included.
 func Ready(ctx context.Context) {
 	w, r := watchedOrRunOf(ctx)
-	if w == nil || w.task.config.readiness == 0 {
+	if w == nil || w.task.config().readiness == 0 {
 		r.warnOfNoEffect(readyCall)
 		return
 	}
@@ -29,7 +29,7 @@ func Ready(ctx context.Context) {
 // other context, nil included.
 func Heartbeat(ctx context.Context) {
 	w, r := watchedOrRunOf(ctx)
-	if w == nil || w.task.config.watchdog == 0 {
+	if w == nil || w.task.config().watchdog == 0 {
 		r.warnOfNoEffect(heartbeatCall)
 		return
 	}
@@ -41,7 +41,7 @@ func Heartbeat(ctx context.Context) {
 // several goroutines, the last to call decides. A d that is not positive makes it a Heartbeat.
 func HeartbeatWithin(ctx context.Context, d time.Duration) {
 	w, r := watchedOrRunOf(ctx)
-	if w == nil || w.task.config.watchdog == 0 {
+	if w == nil || w.task.config().watchdog == 0 {
 		r.warnOfNoEffect(heartbeatCall)
 		return
 	}
@@ -84,7 +84,7 @@ func (r *run) warnOfNoEffect(call uint32) {
 	if call == heartbeatCall {
 		message = "Heartbeat has no effect: the task has no WithWatchdog"
 	}
-	t.config.manager.bus.logAtLevelLater(slog.LevelWarn, message, slog.String("task", t.path()))
+	t.config().manager.bus.logAtLevelLater(slog.LevelWarn, message, slog.String("task", t.path()))
 }
 
 // An OverdueError is the failure of a run that was canceled because its body had not called
@@ -170,7 +170,7 @@ func (w *watchedRun) startTimers() {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if d := t.config.readiness; d > 0 { // from now on: the log of the start may have taken its time
+	if d := t.config().readiness; d > 0 { // from now on: the log of the start may have taken its time
 		w.readiness = time.AfterFunc(d, func() { w.reportOverdue(ErrNotReady, d) })
 		return // the watchdog begins when it is ready
 	}
@@ -186,7 +186,7 @@ func (w *watchedRun) startWatchdogLocked() {
 }
 
 // watchdogPeriod is the time of the watchdog; 0 for none.
-func (w *watchedRun) watchdogPeriod() time.Duration { return min(w.task.config.watchdog, maxDelay) }
+func (w *watchedRun) watchdogPeriod() time.Duration { return min(w.task.config().watchdog, maxDelay) }
 
 // stopTimers ends the watch. The run's own end comes later.
 func (w *watchedRun) stopTimers() {
@@ -220,7 +220,7 @@ func (w *watchedRun) setReady() {
 		w.startWatchdogLocked()
 	}
 	w.mu.Unlock()
-	t.config.manager.readinessChanged(t)
+	t.config().manager.readinessChanged(t)
 	go t.drainLog() // its handler may hang, or call runtime.Goexit, and the body is not to
 }
 
@@ -260,7 +260,7 @@ func (w *watchedRun) checkHeartbeat() {
 		return
 	}
 	w.mu.Unlock()
-	w.reportOverdue(ErrWatchdog, w.task.config.watchdog)
+	w.reportOverdue(ErrWatchdog, w.task.config().watchdog)
 }
 
 // lateTimer is by which part of the watchdog's time a timer must be late for the process to have been frozen.
@@ -268,7 +268,7 @@ const lateTimer = 4
 
 // reportOverdue has the run canceled.
 func (w *watchedRun) reportOverdue(reason error, timeout time.Duration) {
-	w.task.config.manager.overdueQueue.add(overdueRun{w, &OverdueError{Err: reason, Timeout: timeout}})
+	w.task.config().manager.overdueQueue.add(overdueRun{w, &OverdueError{Err: reason, Timeout: timeout}})
 }
 
 type overdueRun struct {
@@ -316,11 +316,11 @@ func cancelOverdue(runs []overdueRun) {
 	for i, r := range runs {
 		late[i] = r.run
 	}
-	m := late[0].task.config.manager
+	m := late[0].task.config().manager
 	stacks := m.stacks(late)
 	for _, r := range runs {
 		r.err.Stack = stacks[r.run]
-		s := newStopOp(m, overdueRequest, r.task.config.stopTimeout)
+		s := newStopOp(m, overdueRequest, r.task.config().stopTimeout)
 		s.tasks, s.overdue = []*Task{r.task}, &r
 		s.start(time.Now())
 	}

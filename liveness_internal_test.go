@@ -76,7 +76,7 @@ func TestWatchdogWithALateTimer(t *testing.T) {
 					synctest.Wait()
 					assert.Positive(t, task.Stats().Failures)
 				}
-				require.NoError(t, task.config.manager.Shutdown(t.Context()))
+				require.NoError(t, task.config().manager.Shutdown(t.Context()))
 			})
 		})
 	}
@@ -103,7 +103,7 @@ func TestWatchdogAfterTheBodysReturn(t *testing.T) {
 				none()
 				time.Sleep(2 * time.Hour)
 				assert.Equal(t, StateRunning, task.State())
-				require.NoError(t, task.config.manager.Shutdown(t.Context()))
+				require.NoError(t, task.config().manager.Shutdown(t.Context()))
 			})
 		})
 	}
@@ -118,14 +118,14 @@ func TestWatchdogThatWasDisarmed(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.Equal(t, StateRunning, task.State())
 		assert.Zero(t, task.Stats().Failures)
-		require.NoError(t, task.config.manager.Shutdown(t.Context()))
+		require.NoError(t, task.config().manager.Shutdown(t.Context()))
 	})
 }
 
 // Runs that become overdue while others are being canceled wait for whoever is at it.
 func TestWatchdogCancelsTogether(t *testing.T) {
 	m := quiet()
-	task := &Task{name: "a", config: &taskConfig{manager: m}}
+	task := configured(&Task{name: "a"}, &taskConfig{manager: m})
 	over := overdueRun{&watchedRun{run: &run{task: task}}, &OverdueError{Err: ErrWatchdog}} // which has ended meanwhile
 	o := &m.overdueQueue
 	atWork := func(waiting int) func() bool {

@@ -340,6 +340,7 @@ type taskConfig struct {
 	watchdog     time.Duration // 0: none
 	dependsOn    []string
 	critical     bool
+	isGroup      bool // the body was made by Group
 	unreachable  bool // the limit, by any number of failures; set when the options have been applied
 }
 

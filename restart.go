@@ -133,7 +133,7 @@ func (t *Task) unrestartable() error {
 	t.mu.Unlock()
 	switch now.phase {
 	case stuck, overdueStuck, restartingStuck:
-		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config.manager.stacks([]*run{r})[r]}
+		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config().manager.stacks([]*run{r})[r]}
 	case stopping:
 		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))
 	}
@@ -149,9 +149,9 @@ var errReplaced = errors.New("taskmanager: task was replaced")
 // revive starts a task afresh that has ended, for who has asked by hand. It returns false if it has not.
 func (m *Manager) revive(t *Task, hand *byHand) (bool, error) {
 	n := decision{input: revived, hand: hand}
-	if t.config.policy != nil {
+	if t.config().policy != nil {
 		var err error
-		if n.delays, err = t.config.newDelays(); err != nil {
+		if n.delays, err = t.config().newDelays(); err != nil {
 			return false, fmt.Errorf("%w: %q", err, t.name)
 		}
 	}
@@ -172,8 +172,8 @@ func (m *Manager) reviveAs(t *Task, n *decision) (bool, error) {
 	case m.tasks.find(t.name) != t:
 		return false, errReplaced
 	}
-	if len(t.config.dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, t.config.dependsOn); err != nil {
+	if len(t.config().dependsOn) > 0 {
+		if err := m.checkCycleLocked(t.name, t.config().dependsOn); err != nil {
 			return false, err
 		}
 	}

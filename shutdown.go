@@ -49,7 +49,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		return err
 	}
 	err := m.shutdownTasks(ctx)
-	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config.manager == m }) {
+	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config().manager == m }) {
 		deadline, ok := ctx.Deadline()
 		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
 		if ok {

@@ -56,7 +56,7 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 		inner := group.Stats()
 		s.Group = &inner
 	}
-	if t.isGroup {
+	if t.config().isGroup {
 		s.Ready = s.Ready && group.groupReady()
 	}
 	return total
@@ -68,7 +68,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Name, s.State = t.name, t.State()
-	s.Ready, s.Critical, s.DependsOn = t.readyLocked(), t.config.critical, slices.Clone(t.config.dependsOn)
+	s.Ready, s.Critical, s.DependsOn = t.readyLocked(), t.config().critical, slices.Clone(t.config().dependsOn)
 	s.StartedAt = time.Unix(0, t.startedAt)
 	s.Runs = t.runs
 	if t.lazy != nil {
@@ -94,7 +94,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 		s.Runs -= p.earlierLives.runs
 		s.Failures = p.failures - p.earlierLives.failures
 		s.Panics = p.panics - p.earlierLives.panics
-		s.RestartsInWindow = p.restarts.Count(now, t.config.window)
+		s.RestartsInWindow = p.restarts.Count(now, t.config().window)
 		s.ConsecutiveFailures, s.FailingSince = t.failingLocked(now)
 		s.LastError, s.LastErrorAt = p.lastErr, p.lastErrAt
 	}

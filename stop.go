@@ -66,7 +66,7 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 		if n.joined {
 			accepted++
 			if n.phase.ended() {
-				t.config.manager.doomChanged(t) // it does not wait any more for those that it has waited for
+				t.config().manager.doomChanged(t) // it does not wait any more for those that it has waited for
 			}
 		} else {
 			s.resolve()
@@ -249,7 +249,7 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 		o.err, o.waiting = err, takesDown
 		t.tellLocked(&decision{}, o)
 		// One that is to be restarted by hand has until the deadline of that.
-		if s.overdue != nil && t.config.critical && t.machine.phase != restartingStuck {
+		if s.overdue != nil && t.config().critical && t.machine.phase != restartingStuck {
 			m.recordCriticalExitLocked(t, err)
 		}
 	}
@@ -267,7 +267,7 @@ func (s *stopOp) recordStuck(r *run, err error) {
 	defer m.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.config.critical && t.run == r {
+	if t.config().critical && t.run == r {
 		m.recordCriticalExitLocked(t, err)
 	}
 }
@@ -329,7 +329,7 @@ func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q requ
 	var callersStops []*stopOp
 	byTimeout := make(map[time.Duration]*stopOp)
 	for _, t := range tasks {
-		timeout := min(t.config.stopTimeout, maxTimeout)
+		timeout := min(t.config().stopTimeout, maxTimeout)
 		if slices.Contains(callers, t) {
 			s := newStopOp(m, q, timeout)
 			s.hand, s.tasks = hand, []*Task{t}

@@ -106,7 +106,7 @@ func TestStopIsSharedByThoseOfTheSameTimeout(t *testing.T) {
 		var tasks []*Task
 		for _, seconds := range []int{3, 1, 2, 1, 3} {
 			task := undriven(t, m, running)
-			task.config = &taskConfig{manager: m, stopTimeout: time.Duration(seconds) * time.Second}
+			task.cfg.Store(&taskConfig{manager: m, stopTimeout: time.Duration(seconds) * time.Second})
 			tasks = append(tasks, task)
 		}
 		stops, accepted, detached := m.requestAll(t.Context(), tasks, nil, stopRequest, nil, true)

@@ -38,7 +38,7 @@ func buildStopGraph(tasks []*Task) (free []*Task, nodes []*stopNode) {
 		alive[t.name] = t
 	}
 	for _, t := range tasks {
-		for _, name := range t.config.dependsOn {
+		for _, name := range t.config().dependsOn {
 			if d := alive[name]; d != nil {
 				dependent, dependency := nodeOf(t), nodeOf(d)
 				dependent.dependencies = append(dependent.dependencies, dependency)
@@ -82,11 +82,11 @@ func (n *stopNode) run(q request, hand *byHand, deadline time.Time) {
 	for _, d := range n.dependents {
 		<-d.judged
 	}
-	timeout := n.task.config.stopTimeout
+	timeout := n.task.config().stopTimeout
 	if !deadline.IsZero() {
 		timeout = min(timeout, max(0, time.Until(deadline))/time.Duration(n.chainLength))
 	}
-	s := newStopOp(n.task.config.manager, q, timeout)
+	s := newStopOp(n.task.config().manager, q, timeout)
 	s.hand, s.tasks = hand, []*Task{n.task}
 	s.start(time.Now())
 	n.stop.Store(s)

@@ -80,7 +80,7 @@ func (d *driver) next() bool {
 	if d.atOnce {
 		runtime.Gosched() // without this, tasks that crash at once starve everything else
 		// Who comes back from the log's handler may have been replaced, and must not take a turn of the limit: it has to look first.
-		if l := d.task.config.manager.restartLimiter; (l == nil || !d.since.IsZero() && l.Allow()) && d.begin() {
+		if l := d.task.config().manager.restartLimiter; (l == nil || !d.since.IsZero() && l.Allow()) && d.begin() {
 			return true
 		}
 		d.since = time.Time{}
@@ -134,7 +134,7 @@ func (d *driver) look() phase {
 // changed, and returns false.
 func (d *driver) tryBegin() bool {
 	t := d.task
-	if len(t.config.dependsOn) > 0 && !d.awaitDependencies() {
+	if len(t.config().dependsOn) > 0 && !d.awaitDependencies() {
 		return false
 	}
 	if d.unsure {
@@ -147,7 +147,7 @@ func (d *driver) tryBegin() bool {
 // begin begins the next run.
 func (d *driver) begin() bool {
 	t := d.task
-	m := t.config.manager
+	m := t.config().manager
 	n := decision{input: beginNow, driver: d.id, release: d.holdsLog}
 	d.asking = true
 	n.quiet = d.mute || !m.bus.logs(EventStarted.Level()) // user code, while a stop has nothing to wait for
@@ -165,7 +165,7 @@ func (d *driver) begin() bool {
 	switch {
 	case n.undoomed:
 		m.doomChanged(t)
-	case t.config.readiness == 0:
+	case t.config().readiness == 0:
 		m.readinessChanged(t)
 	}
 	if n.more {
@@ -199,7 +199,7 @@ func (d *driver) returned() {
 // noteReturn is returned without the log.
 func (d *driver) noteReturn(n *decision) {
 	t, r, err := d.task, d.run, d.outcome.err
-	m := t.config.manager
+	m := t.config().manager
 	n.input, n.driver, n.now = returnedAgain, d.id, time.Now()
 	if err != nil && !d.outcome.returned {
 		err = t.withLeftBehind(err)
@@ -219,11 +219,11 @@ func (d *driver) noteReturn(n *decision) {
 	switch {
 	case leaves == yes:
 		n.input = returnedLeaves
-	case err == nil && t.config.restart != RestartAlways:
+	case err == nil && t.config().restart != RestartAlways:
 		n.input = returnedDone
 	}
 	n.unsure = leaves == unknown
-	n.verdict.known = permanent != unknown && t.config.policy == nil || t.config.restart == RestartNever
+	n.verdict.known = permanent != unknown && t.config().policy == nil || t.config().restart == RestartNever
 	n.verdict.final = permanent == yes
 	t.decide(n)
 	d.atOnce = n.atOnce
@@ -234,9 +234,9 @@ func (d *driver) noteReturn(n *decision) {
 func (t *Task) announceEnd(p phase) {
 	switch {
 	case p == failed:
-		t.config.manager.doomChanged(t)
+		t.config().manager.doomChanged(t)
 	case p.ended():
-		t.config.manager.readinessChanged(t)
+		t.config().manager.readinessChanged(t)
 	}
 }
 
@@ -263,7 +263,7 @@ func (d *driver) judge() {
 	p := t.record
 	end := p.judged
 	p.judged.asked = true
-	c := t.config
+	c := t.config()
 	usedUp := c.maxRestarts != Unlimited && p.restarts.Count(p.judgedAt, c.window) >= c.maxRestarts
 	n := decision{input: judgedRestart, driver: d.id, now: p.judgedAt, verdict: verdict{known: true}}
 	t.mu.Unlock()
@@ -308,7 +308,7 @@ func (d *driver) askPolicy(p *record) (delay time.Duration, err error) {
 	p.inPolicy, p.backedOff, p.healthy = true, true, false
 	t.mu.Unlock()
 	if delays == nil {
-		if delays, err = t.config.newDelays(); err != nil {
+		if delays, err = t.config().newDelays(); err != nil {
 			return 0, err
 		}
 	}
@@ -361,7 +361,7 @@ const maxLines = 16
 // task for something.
 func (d *driver) pause() bool {
 	t := d.task
-	limiter := t.config.manager.restartLimiter
+	limiter := t.config().manager.restartLimiter
 	t.mu.Lock()
 	if t.driver != d.id {
 		t.mu.Unlock()

@@ -37,8 +37,8 @@ type TaskFunc func(ctx context.Context) error
 type Task struct {
 	name   string
 	body   TaskFunc
-	config *taskConfig // shared by the tasks that were started without options
-	labels any         // those of pprof, as they are found in a context
+	cfg    atomic.Pointer[taskConfig] // shared by the tasks that were started without options
+	labels any                        // those of pprof, as they are found in a context
 
 	// state is that of machine, for those who read it without mu. It leaves and enters the ended
 	// states with the Manager's mu held as well.
@@ -48,7 +48,6 @@ type Task struct {
 	mu      sync.Mutex // may be locked with the Manager's mu held, not the other way round
 	machine machine    // changed by applyLocked alone
 	logging bool       // somebody is with the log's handler for this task; who finds that leaves the line in lazy.lines
-	isGroup bool       // the body was made by Group; never changes
 
 	// driver is the number of the goroutine that drives the task. One that comes back from user
 	// code and finds another number there has been replaced, and leaves.
@@ -139,13 +138,16 @@ type counts struct{ runs, failures, panics uint64 }
 
 func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task, error) {
 	t := &Task{
-		name:    name,
-		hash:    hashOf(name),
-		body:    body,
-		config:  config,
-		labels:  pprof.WithLabels(m.labels, goroutines.Labels(m.id, name)).Value(labelsKey),
-		isGroup: isGroup(body),
+		name:   name,
+		hash:   hashOf(name),
+		body:   body,
+		labels: pprof.WithLabels(m.labels, goroutines.Labels(m.id, name)).Value(labelsKey),
 	}
+	if isGroup(body) {
+		ofGroup := *config
+		ofGroup.isGroup, config = true, &ofGroup
+	}
+	t.cfg.Store(config)
 	if config.readiness > 0 || config.watchdog > 0 {
 		t.body = watched(body)
 	}
@@ -173,6 +175,9 @@ func (t *Task) recordLocked() *record {
 	}
 	return t.record
 }
+
+// config is what the task was started with.
+func (t *Task) config() *taskConfig { return t.cfg.Load() }
 
 // Name returns the name under which the task was started.
 func (t *Task) Name() string { return t.name }
@@ -246,7 +251,7 @@ func (t *Task) Stop(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
-	accepted, err := t.config.manager.stopTasks(ctx, []*Task{t}, stopRequest)
+	accepted, err := t.config().manager.stopTasks(ctx, []*Task{t}, stopRequest)
 	if accepted == 0 {
 		return fmt.Errorf("%w: %q", ErrTaskNotRunning, t.name)
 	}
@@ -259,7 +264,7 @@ func (t *Task) Restart(ctx context.Context) error {
 	if err := checkContext(ctx); err != nil {
 		return err
 	}
-	err := t.config.manager.restart(ctx, t)
+	err := t.config().manager.restart(ctx, t)
 	if err == errReplaced { //nolint:errorlint // it is restart's own, never wrapped
 		return fmt.Errorf("%w: %q", ErrTaskNotFound, t.name)
 	}
@@ -268,7 +273,7 @@ func (t *Task) Restart(ctx context.Context) error {
 
 // path is the name of the task, with those of the groups around it.
 func (t *Task) path() string {
-	if prefix := t.config.manager.config.prefix; prefix != "" {
+	if prefix := t.config().manager.config.prefix; prefix != "" {
 		return prefix + t.name
 	}
 	return t.name
@@ -284,7 +289,7 @@ func (t *Task) causeOf(q request) error {
 	case shutdownRequest:
 		return ErrShutdown
 	case parentDoneRequest:
-		return t.config.manager.parentCause()
+		return t.config().manager.parentCause()
 	default:
 		return ErrStopped
 	}

@@ -15,7 +15,7 @@ func TestTaskWithoutOptionsSharesThoseOfItsManager(t *testing.T) {
 	body := func(context.Context) error { return nil }
 	task, err := m.StartTask("a", body)
 	require.NoError(t, err)
-	assert.Same(t, &m.config.task, task.config)
+	assert.Same(t, &m.config.task, task.config())
 	assert.Equal(t, reflect.ValueOf(body).Pointer(), reflect.ValueOf(task.body).Pointer(), "it is called by nobody else")
 	require.NoError(t, m.Shutdown(t.Context()))
 }

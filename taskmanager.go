@@ -236,8 +236,8 @@ func (m *Manager) register(t *Task) (takesOver bool, err error) {
 	if m.closedLocked() {
 		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
-	if len(t.config.dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, t.config.dependsOn); err != nil {
+	if len(t.config().dependsOn) > 0 {
+		if err := m.checkCycleLocked(t.name, t.config().dependsOn); err != nil {
 			return false, err
 		}
 	}
