@@ -1,15 +1,14 @@
 package taskmanager
 
-// A history is about the tasks that have ended: what of them is remembered, and the counts of those that are not. It is
+// A history is about the tasks that have ended: what of them is remembered, and how many of what matters are not. It is
 // guarded by the Manager's mu.
 //
 // Those that matter to nobody are remembered up to the limit that WithHistory sets. Of those that were given up, and of
 // critical ones that have completed, Health and Run have to know: they stay until they are restarted or their name is taken
 // over. One that has completed, and on which others depend, stays for as long as there are such.
 type history struct {
-	ended     endedList // nobody needs these
-	kept      endedList // Health and Run do
-	forgotten counts    // of all tasks that have been forgotten
+	ended endedList // nobody needs these
+	kept  endedList // Health and Run do
 
 	failedForgotten   int // tasks that were given up, beyond maxKept
 	criticalForgotten int // critical ones, likewise, and those that had completed
@@ -134,8 +133,5 @@ func (m *Manager) forgetLocked(t *Task) {
 	t.mu.Lock()
 	total := t.totalsLocked()
 	t.mu.Unlock()
-	f := &m.history.forgotten
-	f.runs += total.runs
-	f.failures += total.failures
-	f.panics += total.panics
+	m.tasks.partOf(t.hash).forgotten.add(total)
 }

@@ -27,6 +27,8 @@ type indexPart struct {
 	slots atomic.Pointer[[]indexSlot] // as many as a power of two; nil: none
 	n     int                         // tasks
 	used  int                         // slots that are not empty: tasks and what is marked as removed
+
+	forgotten counts // of all tasks that were in it, and have been forgotten
 }
 
 // An indexSlot is empty, has a task, or has removed in place of one, for those that collided with it

@@ -40,6 +40,21 @@ const (
 	RestartAlways
 )
 
+var restartPolicyNames = [...]string{RestartOnFailure: "on-failure", RestartNever: "never", RestartAlways: "always"}
+
+func (p RestartPolicy) valid() bool { return p >= 0 && int(p) < len(restartPolicyNames) }
+
+// String returns "on-failure", "never" or "always".
+func (p RestartPolicy) String() string {
+	if p.valid() {
+		return restartPolicyNames[p]
+	}
+	return "unknown"
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (p RestartPolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // Unlimited is for [WithMaxRestarts]: the task is never given up because of its restarts.
 const Unlimited = -1
 
@@ -47,7 +62,7 @@ const Unlimited = -1
 func WithRestart(p RestartPolicy) TaskOption {
 	return taskOption("WithRestart", int(p), func(c *taskConfig) string {
 		c.restart = p
-		return reasonUnless(p >= RestartOnFailure && p <= RestartAlways, "is no RestartPolicy")
+		return reasonUnless(p.valid(), "is no RestartPolicy")
 	})
 }
 

@@ -511,3 +511,15 @@ func TestOptionsThatAreBadDisturbNothing_Promise8(t *testing.T) {
 		assert.EqualValues(t, 2, waiting.Stats().Runs, "its delay was what it had been")
 	})
 }
+
+func TestOptionsRestartPolicyInWords(t *testing.T) {
+	for p, want := range map[taskmanager.RestartPolicy]string{
+		taskmanager.RestartOnFailure: "on-failure", taskmanager.RestartNever: "never", taskmanager.RestartAlways: "always",
+		-1: "unknown", 3: "unknown",
+	} {
+		assert.Equal(t, want, p.String())
+		text, err := p.MarshalText()
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text))
+	}
+}

@@ -23,6 +23,11 @@ type TaskStats struct {
 	Panics           uint64 // failures that were panics
 	RestartsInWindow int    // that count against the limit; with Unlimited, counted up to 1,000
 
+	// What RestartsInWindow is to be compared with: "3 of 5 in 60 s".
+	MaxRestarts   int           // see WithMaxRestarts; it may be Unlimited
+	RestartWindow time.Duration // see WithRestartWindow
+	RestartPolicy RestartPolicy // see WithRestart
+
 	// Failures in a row, and when the first of them happened; zero if there are none. What ends them is a run that has lasted
 	// for WithHealthyAfter, and is ready, as soon as it has; a run that returns nil; and a pass of Every or OnSchedule that
 	// succeeds, which alone does where there are passes. To be stopped or restarted by hand does not, unless the task had ended.
@@ -67,8 +72,10 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 	waitingStatus := t.waitingStatus()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	c := t.config()
 	s.Name, s.State = t.name, t.State()
-	s.Ready, s.Critical, s.DependsOn = t.readyLocked(), t.config().critical, slices.Clone(t.config().dependsOn)
+	s.Ready, s.Critical, s.DependsOn = t.readyLocked(), c.critical, slices.Clone(c.dependsOn)
+	s.MaxRestarts, s.RestartWindow, s.RestartPolicy = c.maxRestarts, c.window, c.restart
 	s.StartedAt = time.Unix(0, t.startedAt)
 	s.Runs = t.runs
 	if t.lazy != nil {
@@ -94,7 +101,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 		s.Runs -= p.earlierLives.runs
 		s.Failures = p.failures - p.earlierLives.failures
 		s.Panics = p.panics - p.earlierLives.panics
-		s.RestartsInWindow = p.restarts.Count(now, t.config().window)
+		s.RestartsInWindow = p.restarts.Count(now, c.window)
 		s.ConsecutiveFailures, s.FailingSince = t.failingLocked(now)
 		s.LastError, s.LastErrorAt = p.lastErr, p.lastErrAt
 	}
@@ -113,17 +120,22 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		lastError = &text
 	}
 	return json.Marshal(struct {
-		Name                string    `json:"name"`
-		State               State     `json:"state"`
-		Status              string    `json:"status,omitempty"`
-		Ready               bool      `json:"ready"`
-		Critical            bool      `json:"critical,omitempty"`
-		DependsOn           []string  `json:"depends_on,omitempty"`
-		Runs                uint64    `json:"runs"`
-		Restarts            uint64    `json:"restarts"`
-		Failures            uint64    `json:"failures"`
-		Panics              uint64    `json:"panics"`
-		RestartsInWindow    int       `json:"restarts_in_window"`
+		Name             string   `json:"name"`
+		State            State    `json:"state"`
+		Status           string   `json:"status,omitempty"`
+		Ready            bool     `json:"ready"`
+		Critical         bool     `json:"critical,omitempty"`
+		DependsOn        []string `json:"depends_on,omitempty"`
+		Runs             uint64   `json:"runs"`
+		Restarts         uint64   `json:"restarts"`
+		Failures         uint64   `json:"failures"`
+		Panics           uint64   `json:"panics"`
+		RestartsInWindow int      `json:"restarts_in_window"`
+
+		MaxRestarts          int           `json:"max_restarts"`
+		RestartWindowSeconds float64       `json:"restart_window_seconds"`
+		RestartPolicy        RestartPolicy `json:"restart_policy"`
+
 		ConsecutiveFailures int       `json:"consecutive_failures,omitempty"`
 		FailingSince        time.Time `json:"failing_since,omitzero"`
 		StartedAt           time.Time `json:"started_at,omitzero"`
@@ -138,6 +150,7 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		Group *ManagerStats `json:"group,omitempty"`
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
+		s.MaxRestarts, s.RestartWindow.Seconds(), s.RestartPolicy,
 		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt, s.Group,
 	})
 }
@@ -147,8 +160,12 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 type ManagerStats struct {
 	Name  string               `json:"name,omitempty"`
 	Tasks map[string]TaskStats `json:"tasks"`
+	Totals
+}
 
-	// How many of Tasks are in which state.
+// Totals are counts of the tasks of a Manager, without those within groups; see [Manager.Totals].
+type Totals struct {
+	// How many tasks, supervised or remembered, are in which state.
 	Waiting   int `json:"waiting"`
 	Running   int `json:"running"`
 	Backoff   int `json:"backoff"`
@@ -180,31 +197,95 @@ func (m *Manager) Stats() ManagerStats {
 	if !m.isMade() {
 		return ManagerStats{Tasks: map[string]TaskStats{}}
 	}
+	var sum tally
 	m.mu.Lock()
 	tasks := m.allTasksLocked()
-	forgotten, failedForgotten := m.history.forgotten, m.history.failedForgotten
+	for i := range m.tasks.parts {
+		sum.counts.add(m.tasks.parts[i].forgotten)
+	}
+	sum.failedForgotten = m.history.failedForgotten
 	m.mu.Unlock()
 
-	s := ManagerStats{
-		Name: m.config.name, Tasks: make(map[string]TaskStats, len(tasks)),
-		FailedForgotten: failedForgotten, Runs: forgotten.runs, Failures: forgotten.failures, Panics: forgotten.panics,
-	}
-	var (
-		states [len(stateNames)]int
-		now    = time.Now()
-	)
+	s := ManagerStats{Name: m.config.name, Tasks: make(map[string]TaskStats, len(tasks))}
+	now := time.Now()
 	for _, t := range tasks {
 		var ts TaskStats
 		total := t.snapshot(&ts, now)
 		s.Tasks[ts.Name] = ts
-		states[ts.State]++
-		s.Runs += total.runs
-		s.Failures += total.failures
-		s.Panics += total.panics
+		sum.add(ts.State, total)
 	}
-	s.Waiting, s.Running = states[StateWaiting], states[StateRunning]
-	s.Backoff, s.Stopping, s.Stuck = states[StateBackoff], states[StateStopping], states[StateStuck]
-	s.Completed, s.Failed, s.Stopped = states[StateCompleted], states[StateFailed], states[StateStopped]
+	s.Totals = sum.totals(m)
+	return s
+}
+
+// Totals returns the counts of Stats. It takes a twentieth of the time, no memory, and holds up starts and ends of tasks for a
+// small part of it.
+func (m *Manager) Totals() Totals {
+	if !m.isMade() {
+		return Totals{}
+	}
+	var sum tally
+	for i := range m.tasks.parts {
+		sum.addPart(m, &m.tasks.parts[i])
+	}
+	m.mu.Lock()
+	sum.failedForgotten = m.history.failedForgotten
+	m.mu.Unlock()
+	return sum.totals(m)
+}
+
+// A tally is what Totals are made of.
+type tally struct {
+	counts
+
+	states          [len(stateNames)]int
+	failedForgotten int
+}
+
+// addPart adds the tasks of one part of the index, and those that were forgotten: a task whose counts go from here to there is
+// counted once.
+func (y *tally) addPart(m *Manager, p *indexPart) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	y.counts.add(p.forgotten)
+	// Several at a time, whose memory is read at once: to lock one waits for its own.
+	var (
+		some [16]*Task
+		n    int
+	)
+	for t := range p.all {
+		_ = t.State()
+		some[n] = t
+		if n++; n == len(some) {
+			y.addTasks(some[:n])
+			n = 0
+		}
+	}
+	y.addTasks(some[:n])
+}
+
+func (y *tally) addTasks(tasks []*Task) {
+	for _, t := range tasks {
+		t.mu.Lock()
+		state, total := t.State(), t.totalsLocked()
+		t.mu.Unlock()
+		y.add(state, total)
+	}
+}
+
+// add adds one task.
+func (y *tally) add(s State, total counts) {
+	y.states[s]++
+	y.counts.add(total)
+}
+
+func (y *tally) totals(m *Manager) Totals {
+	s := Totals{
+		Waiting: y.states[StateWaiting], Running: y.states[StateRunning], Backoff: y.states[StateBackoff],
+		Stopping: y.states[StateStopping], Stuck: y.states[StateStuck], Completed: y.states[StateCompleted],
+		Failed: y.states[StateFailed], Stopped: y.states[StateStopped],
+		FailedForgotten: y.failedForgotten, Runs: y.runs, Failures: y.failures, Panics: y.panics,
+	}
 	s.ReportsDelivered, s.ReportsWaiting, s.ReportsLost = m.bus.counts()
 	return s
 }

@@ -54,6 +54,9 @@ func TestStatsJSON(t *testing.T) {
    "failures": 0,
    "panics": 0,
    "restarts_in_window": 0,
+   "max_restarts": 5,
+   "restart_window_seconds": 60,
+   "restart_policy": "on-failure",
    "started_at": "2000-01-01T00:00:00Z",
    "ended_at": "2000-01-01T00:00:00Z"
   },
@@ -66,6 +69,9 @@ func TestStatsJSON(t *testing.T) {
    "failures": 1,
    "panics": 0,
    "restarts_in_window": 0,
+   "max_restarts": 5,
+   "restart_window_seconds": 60,
+   "restart_policy": "never",
    "consecutive_failures": 1,
    "failing_since": "2000-01-01T00:00:00Z",
    "started_at": "2000-01-01T00:00:00Z",
@@ -83,6 +89,9 @@ func TestStatsJSON(t *testing.T) {
    "failures": 1,
    "panics": 1,
    "restarts_in_window": 1,
+   "max_restarts": 5,
+   "restart_window_seconds": 60,
+   "restart_policy": "on-failure",
    "consecutive_failures": 1,
    "failing_since": "2000-01-01T00:00:00Z",
    "started_at": "2000-01-01T00:00:00Z",
@@ -100,6 +109,9 @@ func TestStatsJSON(t *testing.T) {
    "failures": 1,
    "panics": 0,
    "restarts_in_window": 1,
+   "max_restarts": 5,
+   "restart_window_seconds": 60,
+   "restart_policy": "on-failure",
    "consecutive_failures": 1,
    "failing_since": "2000-01-01T00:00:00Z",
    "started_at": "2000-01-01T00:00:00Z",
@@ -132,6 +144,78 @@ func TestStatsOfAnEmptyManager(t *testing.T) {
 	s := m.Stats()
 	assert.NotNil(t, s.Tasks, "null in JSON is no object")
 	assert.Equal(t, taskmanager.ManagerStats{Tasks: map[string]taskmanager.TaskStats{}}, s)
+	assert.Equal(t, taskmanager.Totals{}, m.Totals())
+}
+
+// Totals that are taken while tasks are started, end, and are forgotten never go back, and count no task twice.
+func TestStatsTotalsNeverDecreaseMeanwhile(t *testing.T) {
+	const starters, each = 4, 500
+	m := newManager(t, taskmanager.WithHistory(10))
+	var starts sync.WaitGroup
+	done := make(chan struct{})
+	for i := range starters {
+		starts.Go(func() {
+			for j := range each {
+				task, err := m.StartTask(fmt.Sprint(i, "-", j), boom, once())
+				if !assert.NoError(t, err) {
+					return
+				}
+				if j%2 == 0 {
+					_ = task.Wait(t.Context()) // it stays, until its name is taken over
+					_, _ = m.StartTask(task.Name(), func(context.Context) error { return nil })
+				}
+			}
+		})
+	}
+	go func() { defer close(done); starts.Wait() }()
+	var before taskmanager.Totals
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		s := m.Totals()
+		require.GreaterOrEqual(t, s.Runs, before.Runs)
+		require.GreaterOrEqual(t, s.Failures, before.Failures)
+		require.LessOrEqual(t, s.Runs, uint64(starters*(each+each/2)))
+		before = s
+	}
+	require.NoError(t, m.Shutdown(t.Context()))
+	s := m.Totals()
+	assert.LessOrEqual(t, s.Runs, uint64(starters*(each+each/2)))
+	assert.Equal(t, m.Stats().Totals, s)
+	assert.Equal(t, s.Completed+s.Failed+s.Stopped, len(m.Stats().Tasks))
+}
+
+// The totals take no memory, and do not look into groups.
+func TestStatsTotals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t)
+		start(t, m, "a", untilStopped)
+		start(t, m, "b", boom, taskmanager.WithBackoff(time.Minute, time.Minute))
+		start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+			_, err := m.StartTask("within", untilStopped)
+			return err
+		}))
+		synctest.Wait()
+		assert.Equal(t, taskmanager.Totals{Running: 2, Backoff: 1, Runs: 3, Failures: 1}, m.Totals())
+		assert.Zero(t, testing.AllocsPerRun(100, func() { m.Totals() }))
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// What a task's restarts are to be compared with.
+func TestStatsShowTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t, taskmanager.WithMaxRestarts(7))
+		s := start(t, m, "a", untilStopped, taskmanager.WithRestartWindow(90*time.Second)).Stats()
+		assert.Equal(t, "0 of 7 in 1m30s, on-failure", fmt.Sprintf("%d of %d in %v, %v", s.RestartsInWindow, s.MaxRestarts, s.RestartWindow, s.RestartPolicy))
+		s = start(t, m, "b", untilStopped, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithRestart(taskmanager.RestartAlways)).Stats()
+		assert.Equal(t, taskmanager.Unlimited, s.MaxRestarts)
+		assert.Equal(t, taskmanager.RestartAlways, s.RestartPolicy)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
 }
 
 // A value that was taken once doesn't change.
@@ -397,6 +481,7 @@ func TestStatsTotalsNeverDecrease(t *testing.T) {
 				}
 				synctest.Wait()
 				s := m.Stats()
+				require.Equal(t, s.Totals, m.Totals())
 				mu.Lock()
 				require.Equal(t, runs, s.Runs)
 				require.Equal(t, failures, s.Failures)

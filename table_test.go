@@ -93,9 +93,9 @@ func TestTable(t *testing.T) {
 
 func TestTableWithoutTasks(t *testing.T) {
 	assert.Equal(t, "0 tasks, 0 runs, 0 failures, 0 panics", taskmanager.ManagerStats{}.String())
-	assert.Equal(t, "0 tasks, 7 runs, 7 failures, 0 panics", taskmanager.ManagerStats{Runs: 7, Failures: 7}.String())
+	assert.Equal(t, "0 tasks, 7 runs, 7 failures, 0 panics", taskmanager.ManagerStats{Totals: taskmanager.Totals{Runs: 7, Failures: 7}}.String())
 	assert.Equal(t, "0 tasks, 2 more failed and forgotten, 1 run, 1 failure, 1 panic",
-		taskmanager.ManagerStats{FailedForgotten: 2, Runs: 1, Failures: 1, Panics: 1}.String())
+		taskmanager.ManagerStats{Totals: taskmanager.Totals{FailedForgotten: 2, Runs: 1, Failures: 1, Panics: 1}}.String())
 }
 
 // ofStatus returns the line of a task with that status.

@@ -136,6 +136,12 @@ type runEnd struct {
 // counts are those of a task's statistics that only grow.
 type counts struct{ runs, failures, panics uint64 }
 
+func (c *counts) add(other counts) {
+	c.runs += other.runs
+	c.failures += other.failures
+	c.panics += other.panics
+}
+
 func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task, error) {
 	t := &Task{
 		name:   name,

@@ -588,6 +588,7 @@ func TestManagerThatNewHasNotMade_Promise8(t *testing.T) {
 			_, found := m.Lookup("a")
 			assert.False(t, found)
 			assert.Equal(t, taskmanager.ManagerStats{Tasks: map[string]taskmanager.TaskStats{}}, m.Stats())
+			assert.Equal(t, taskmanager.Totals{}, m.Totals())
 			assert.Equal(t, taskmanager.Health{}, m.Health(), "it is not ready, for it takes no tasks")
 			ctx, cancel := context.WithCancel(t.Context())
 			events := m.Subscribe(ctx)
