@@ -30,9 +30,10 @@ type run struct {
 	// stage tells what the two fields after it hold. All three change with the task's mu held, stage
 	// last: whoever has loaded it may read them without mu.
 	stage atomic.Uint32
-	// ineffectiveCalls are those of which the log has been warned already, be it in an earlier run: a sum of readyCall and heartbeatCall.
-	ineffectiveCalls atomic.Uint32
-	cancel           context.CancelCauseFunc // of the inner context
+	// flags are a sum of stopContextMade, and of those calls of which the log has been warned already, be it in an earlier run:
+	// readyCall and heartbeatCall.
+	flags  atomic.Uint32
+	cancel context.CancelCauseFunc // of the inner context
 	// inner is the inner context, or the cause of the end of a run that has none. One field for both
 	// keeps the Task small.
 	inner any

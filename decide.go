@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math"
@@ -38,6 +39,9 @@ type decision struct {
 	end     runEnd          // of returned…; of judgedGiveUp, if the task waits: of the run before
 	verdict verdict         // of returned… and judgedRestart: on the run that has ended
 	outlook outlook         // what follows by that
+
+	endAsked, endStop context.CancelCauseFunc // see drain; nil: not now
+	stopCause         error                   // of endStop
 
 	canceledBy error // of returned…: why the context of the run had ended before the body; nil if it had not
 
@@ -96,7 +100,7 @@ func (t *Task) decide(n *decision) {
 	t.mu.Lock()
 	concerns := t.concernsManagerLocked(n)
 	if m.dependentCount.Load() > 0 {
-		if _, do, _ := table.step(t.machine, n.input, n.request, n.outlook); do&(publishRunEnd|publishGaveUp|noLongerStuck) != 0 {
+		if _, do, _ := table.step(t.machine, n.input, n.request, n.outlook, false); do&(publishRunEnd|publishGaveUp|noLongerStuck) != 0 {
 			t.mu.Unlock()
 			n.findDependents(t, do)
 			t.mu.Lock()
@@ -116,9 +120,7 @@ func (t *Task) decide(n *decision) {
 		t.decideLocked(n)
 		t.mu.Unlock()
 	}
-	if n.cancel != nil {
-		n.cancel.end(n.cause)
-	}
+	n.endContexts()
 }
 
 // concernsManagerLocked reports whether the Manager's mu must be held to decide about n: a life may begin or end.
@@ -246,7 +248,8 @@ func (t *Task) ownDelayLocked() time.Duration {
 // applyLocked is the only function that changes machine. in is what n is about, or a part of it.
 func (t *Task) applyLocked(n *decision, in input) {
 	was := t.machine.phase
-	next, do, ok := table.step(t.machine, in, n.request, n.outlook)
+	drainTime := t.drainTime(n)
+	next, do, ok := table.step(t.machine, in, n.request, n.outlook, drainTime > 0)
 	if !ok || do&refuse != 0 { // who asks finds that it has not joined those that wait
 		return
 	}
@@ -282,7 +285,13 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if do&publishAny != 0 {
 		t.publishLocked(n, do, was)
 	}
-	if do&(endLife|resolveAll|resolveRestarts|cancelRun|wakeDriver) != 0 {
+	switch d := t.lazy.drain(); {
+	case next.draining && n.waiter != nil:
+		t.drainForLocked(n, drainTime)
+	case d != nil && (in == deadlinePassed || in == overduePassed):
+		n.endStop, n.stopCause = d.endStop, context.DeadlineExceeded
+	}
+	if do&(endLife|resolveAll|resolveRestarts|cancelRun|beginDrain|wakeDriver) != 0 {
 		t.applyRestLocked(n, do)
 	}
 }
@@ -297,6 +306,10 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 		t.resolveLocked(restartRequest)
 	case do&resolveAll != 0:
 		t.resolveLocked(t.machine.pending) // why it has stopped, or none
+	}
+	d := t.lazy.drain()
+	if do&beginDrain != 0 && d != nil && d.endAsked != nil {
+		n.endAsked, n.cause = d.endAsked, t.causeOf(t.machine.pending)
 	}
 	if do&cancelRun != 0 {
 		n.cancel = t.run
@@ -340,6 +353,7 @@ func (t *Task) endRunLocked(n *decision) {
 	if n.open && t.run.endLocked(n.cause) {
 		n.cancel = t.run // somebody has called Done just now
 	}
+	t.dropDrainLocked(n)
 	t.run = nil
 	p := t.record
 	if p != nil {

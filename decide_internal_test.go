@@ -85,7 +85,7 @@ func TestDecideAboutATaskThatHasBecomeOverdue(t *testing.T) {
 	}()
 	waitsForLock(t, ").decide(")
 	task.mu.Lock()
-	task.machine = machine{overdue, overdueRequest}
+	task.machine = machine{phase: overdue, pending: overdueRequest}
 	task.mu.Unlock()
 	m.mu.Unlock()
 	<-done

@@ -93,7 +93,7 @@ func (t *Task) warnOfUnstarted() {
 	if t.machine.phase != waiting {
 		names = nil // by now
 	}
-	x := t.lazyLocked()
+	x := t.lazyLocked().rareLocked()
 	names = slices.DeleteFunc(names, func(name string) bool { return x.warnedOf[name] })
 	for _, name := range names {
 		if x.warnedOf == nil {

@@ -21,6 +21,8 @@ import (
 // (one for all). Where only one task is critical and never restarted by itself, the others are, and
 // with it all are (rest for one).
 //
+// The tasks are asked to stop as soon as the group is, also if that has [WithDrain]: how long each of them drains is for its own.
+//
 // No task of a run is alive when the next run begins, unless somebody restarts a group by hand that
 // has failed because of that: one that is stuck fails the group without a restart. If it was the
 // group that was asked to stop, it is stuck, too.
@@ -43,6 +45,8 @@ func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
 		if start == nil {
 			return permanentOptionError("start", nil, "must not be nil")
 		}
+		ctx, release := untilDraining(ctx) // what its tasks have in hand is their own affair
+		defer release()
 		m, err := New(append(slices.Clone(opts), withGroupContext(ctx))...)
 		if err != nil {
 			return backoff.Permanent(err)
@@ -106,7 +110,7 @@ func leaveBehind(ctx context.Context, err error) {
 	if r := runOf(ctx); r != nil && err != nil {
 		r.task.mu.Lock()
 		defer r.task.mu.Unlock()
-		r.task.lazyLocked().leftBehind = err
+		r.task.lazyLocked().rareLocked().leftBehind = err
 	}
 }
 

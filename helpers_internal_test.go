@@ -42,7 +42,7 @@ func undriven(t *testing.T, m *Manager, p phase) *Task {
 	require.NoError(t, err)
 	task.driver = firstDriver
 	task.firstRun.task = task
-	task.machine = machine{p, pendingIn[p]}
+	task.machine = machine{phase: p, pending: pendingIn[p]}
 	task.state.Store(uint32(p.state()))
 	if p.executes() {
 		task.run, task.runs = &task.firstRun, 1

@@ -58,19 +58,21 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 	}
 }
 
-// What a body may call in vain.
+// What a body may call: in vain, but for the last.
 const (
 	readyCall     uint32 = 1 << iota // Ready without WithReadiness
 	heartbeatCall                    // Heartbeat without WithWatchdog
+
+	stopContextMade // not in vain: StopContext has been called
 )
 
 // warnOfNoEffect has the log warn, once in a life of the task, that its body has called something in vain. r is nil if it was not the
 // body of a task.
 func (r *run) warnOfNoEffect(call uint32) {
-	if r == nil || r.ineffectiveCalls.Load()&call != 0 {
+	if r == nil || r.flags.Load()&call != 0 {
 		return
 	}
-	r.ineffectiveCalls.Or(call)
+	r.flags.Or(call)
 	t := r.task
 	t.mu.Lock()
 	x := t.lazyLocked()

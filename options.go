@@ -149,6 +149,21 @@ func WithStopTimeout(d time.Duration) TaskOption {
 	})
 }
 
+// WithDrain has the context of a run live on for d after the task was asked to stop, or to restart, for what the body has in hand:
+// [Draining] is closed at once, so that it takes nothing new, and the context ends d later, if the body has not returned by then. The
+// stop has one deadline all the same, after which the task is stuck: so d must be less than the stop timeout (see [WithStopTimeout]),
+// and the difference is what the body has to return once its context has ended. Where the deadline of the stop is earlier than the
+// stop timeout, d is shorter by as much; of two stops, the one that leaves less time counts. A watchdog does not cut a drain
+// short, and a run that is late before anything was asked of it does not drain.
+//
+// The default, and 0, is not to drain: Draining and the context end together.
+func WithDrain(d time.Duration) TaskOption {
+	return taskOption("WithDrain", d, func(c *taskConfig) string {
+		c.drain = d
+		return reasonUnless(d >= 0, "must not be negative")
+	})
+}
+
 // WithReadiness makes a run ready when its body calls [Ready], instead of as soon as it runs. One
 // that is not ready in time is canceled with [ErrNotReady], and fails. By default a run is ready
 // from its beginning. [Group] says when a group is.
@@ -351,6 +366,7 @@ type taskConfig struct {
 	policy       func() backoff.BackOff
 	healthyAfter time.Duration // 0: the window
 	stopTimeout  time.Duration
+	drain        time.Duration // 0: none
 	readiness    time.Duration // 0: ready when running
 	watchdog     time.Duration // 0: none
 	dependsOn    []string
@@ -415,6 +431,9 @@ func applyOptions[O Option](c *config, opts []O) error {
 		}
 	}
 	c.task.unreachable = c.task.limitUnreachable()
+	if t := &c.task; t.drain >= t.stopTimeout {
+		return &OptionError{Option: "WithDrain", Value: t.drain, Reason: fmt.Sprintf("must be less than the stop timeout, which is %v", t.stopTimeout)}
+	}
 	return nil
 }
 

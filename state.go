@@ -115,6 +115,7 @@ const (
 	askedStop                   // any request from stopRequest on
 	deadlinePassed              // that of a request which the task has not followed yet
 	overduePassed               // that of a run that was late: what was asked of it since has a deadline of its own
+	drainPassed                 // the time for work in hand, after which the context of the run ends
 	revived                     // a restart by hand of a task that has ended
 	inputs                      // how many there are
 )
@@ -123,13 +124,17 @@ var inputNames = [inputs]string{
 	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
 	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", becameOverdue: "becameOverdue",
 	askedRestart: "askedRestart", askedStop: "askedStop", deadlinePassed: "deadlinePassed", overduePassed: "overduePassed",
-	revived: "revived",
+	drainPassed: "drainPassed", revived: "revived",
 }
 
 func (in input) String() string { return inputNames[in] }
 
+// asksToReturn reports whether in is a request on which a run may drain. To be late is none: who does not answer has no work in
+// hand that is worth a wait.
+func (in input) asksToReturn() bool { return in == askedRestart || in == askedStop }
+
 // An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
-type effect uint16
+type effect uint32
 
 const (
 	refuse          effect = 1 << iota // tell whoever asked that the task can't do it
@@ -147,6 +152,7 @@ const (
 	resolveRestarts                    // who waits for a restart hears that it has been done
 	resolveAll                         // who waits for anything hears what has become of the task
 	cancelRun                          // end the context of the run
+	beginDrain                         // say that the run is to end, and let its context live on for a while
 	wakeDriver                         // the goroutine of the task has something to do
 	effects         = iota             // how many there are
 )
@@ -156,7 +162,7 @@ const publishAny = publishRunEnd | publishStarted | publishRestart | publishStop
 
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
-	"publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts", "resolveAll", "cancelRun", "wakeDriver",
+	"publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts", "resolveAll", "cancelRun", "beginDrain", "wakeDriver",
 }
 
 func (e effect) String() string {
@@ -219,6 +225,7 @@ var table = transitions{
 		askedStop:      then(stopping),
 		deadlinePassed: then(stuck, publishStuck), // the restart has failed, and must not happen later
 		overduePassed:  then(restartingStuck, publishStuck),
+		drainPassed:    then(restarting, cancelRun),
 	},
 	stopping: {
 		returnedDone:   then(stopped, publishStopped, endLife, resolveAll),
@@ -228,6 +235,7 @@ var table = transitions{
 		askedStop:      then(stopping),
 		deadlinePassed: then(stuck, publishStuck),
 		overduePassed:  then(stuck, publishStuck),
+		drainPassed:    then(stopping, cancelRun),
 	},
 	overdueStuck: {
 		returnedDone:   then(judging, countFailure, noLongerStuck, resolveAll),
@@ -274,6 +282,10 @@ var table = transitions{
 type machine struct {
 	phase   phase
 	pending request // what the task has been asked for and has not done yet; in an ended phase, why it has ended
+
+	// draining says that the body executes and was asked to return, and that the context of its run has not ended, so that
+	// work in hand can be finished.
+	draining bool
 }
 
 // pendingIn is what is pending in a phase; stopRequest stands for whichever stop it is.
@@ -296,10 +308,12 @@ var judgedBy = [...]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp}
 
 // step decides what becomes of a task in m about which in has become known. q is the request of an askedStop; of any
 // other input it is not looked at. If in leads to judging, and o says what follows, the two rows are one step: the task is
-// never seen between them. It returns false if in has come too late: nothing has changed then.
-func (table *transitions) step(m machine, in input, q request, o outlook) (machine, effect, bool) {
+// never seen between them. drains says that a run of which something is asked has time for its work in hand: beginDrain
+// takes the place of cancelRun, which comes with drainPassed, or with the deadline if that is earlier. It returns false if
+// in has come too late: nothing has changed then.
+func (table *transitions) step(m machine, in input, q request, o outlook, drains bool) (machine, effect, bool) {
 	row := &table[m.phase][in]
-	if !row.possible {
+	if !row.possible || in == drainPassed && !m.draining {
 		return m, 0, false
 	}
 	to, do := row.to, row.do
@@ -309,6 +323,15 @@ func (table *transitions) step(m machine, in input, q request, o outlook) (machi
 	if to == judging && o != unjudged {
 		row = &table[judging][judgedBy[o]]
 		to, do = row.to, do|row.do
+	}
+	draining := m.draining && to.executes()
+	switch {
+	case in == drainPassed:
+		draining = false
+	case draining && (in == deadlinePassed || in == overduePassed):
+		draining, do = false, do|cancelRun
+	case drains && in.asksToReturn() && do&cancelRun != 0:
+		draining, do = true, do&^cancelRun|beginDrain
 	}
 	pending := pendingIn[to]
 	if pending == stopRequest {
@@ -321,5 +344,5 @@ func (table *transitions) step(m machine, in input, q request, o outlook) (machi
 			pending = failedRestartRequest
 		}
 	}
-	return machine{to, pending}, do, true
+	return machine{to, pending, draining}, do, true
 }

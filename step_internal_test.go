@@ -19,6 +19,7 @@ type world struct {
 
 	executing bool    // the body does
 	canceled  bool    // the context of its run has ended
+	inDrain   bool    // it has not, though the body was asked to return: it may finish what it has in hand
 	open      bool    // the start of a run has been published, and its end has not
 	counted   bool    // the end of a run has been counted, and not published
 	delayed   bool    // a failure has been published, and its delay is not over
@@ -39,11 +40,14 @@ type move struct {
 	in      input
 	request request // of asked…; of deadlinePassed, that of the waiter
 	unsure  bool    // of returnedAgain: whether what the run has started executes still takes user code to know
+	drains  bool    // of asked…: a run has time for its work in hand
 	alone   bool    // of askedStop: nobody waits, for it is the driver that has noticed the end of the parent context
 }
 
 func (mv move) String() string {
 	switch {
+	case mv.drains:
+		return mv.in.String() + " (" + mv.request.String() + ", with a drain)"
 	case mv.in == askedStop:
 		return mv.in.String() + " (" + mv.request.String() + ")"
 	case mv.in == deadlinePassed:
@@ -80,11 +84,13 @@ func (w *world) moves(room int) (moves []move) {
 			moves = append(moves, move{in: judgedGiveUp})
 		}
 	}
-	moves = append(moves, move{in: becameOverdue}, move{in: revived}, move{in: askedStop, request: parentDoneRequest, alone: true})
+	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: askedStop, request: parentDoneRequest, alone: true})
 	if w.waiters() < room {
-		moves = append(moves, move{in: askedRestart, request: restartRequest})
-		for q := stopRequest; q <= shutdownRequest; q++ {
-			moves = append(moves, move{in: askedStop, request: q})
+		for _, drains := range []bool{false, true} {
+			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains})
+			for q := stopRequest; q <= shutdownRequest; q++ {
+				moves = append(moves, move{in: askedStop, request: q, drains: drains})
+			}
 		}
 	}
 	for i, q := range w.waiting {
@@ -106,6 +112,8 @@ func (w *world) tooLate(mv move) bool {
 		return !w.executing || w.asked != noRequest
 	case revived:
 		return w.ending == 0
+	case drainPassed:
+		return !w.inDrain
 	case deadlinePassed, overduePassed:
 		return !w.executing // the task has done what can be done, and who waits has been told so
 	default:
@@ -150,7 +158,7 @@ type breach string
 // after returns the world after mv. A breach is handed to broken.
 func (w world) after(table *transitions, mv move, broken func(breach)) world {
 	before := w
-	next, do, ok := table.step(w.machine, mv.in, mv.request, unjudged)
+	next, do, ok := table.step(w.machine, mv.in, mv.request, unjudged, mv.drains)
 	switch {
 	case w.tooLate(mv):
 		if ok {
@@ -185,7 +193,7 @@ func (w world) after(table *transitions, mv move, broken func(breach)) world {
 func (w *world) hear(mv move) {
 	switch mv.in {
 	case returnedDone, returnedAgain, returnedLeaves:
-		w.executing, w.canceled = false, false
+		w.executing, w.canceled, w.inDrain = false, false, false
 		w.unsure, w.leaves = mv.unsure, mv.in == returnedLeaves
 		if !w.asked.stops() {
 			w.asked = noRequest
@@ -203,13 +211,17 @@ func (w *world) hear(mv move) {
 		w.addWaiter(overdueRequest)
 	case askedRestart, askedStop:
 		w.delayed = false
+		w.inDrain = w.inDrain || mv.drains && w.executing && w.asked == noRequest
 		if (w.executing || mv.request.stops()) && !w.asked.stops() { // the first stop counts
 			w.asked = max(w.asked, mv.request)
 		}
 		if !mv.alone {
 			w.addWaiter(mv.request)
 		}
+	case drainPassed:
+		w.inDrain = false
 	case deadlinePassed: // while the body executes: a restart has failed, and must not happen later
+		w.inDrain = false
 		w.asked = max(w.asked, failedRestartRequest)
 		w.removeWaiter(mv.request)
 	case overduePassed:
@@ -299,6 +311,10 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("the context of a run is ended that is over, or has ended")
 			}
 			w.canceled = true
+		case beginDrain:
+			if !w.inDrain || before.inDrain {
+				broken("a run begins to drain that has no time for that, or drains already")
+			}
 		case wakeDriver:
 			if before.executing || mv.in != askedRestart && mv.in != askedStop {
 				broken("promise 1: a driver is woken, or replaced, that is with the body or has brought the news itself")
@@ -351,8 +367,12 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		broken("promise 7: how a life has ended is published when it ends, and not before")
 	case (w.ending != 0) != (before.ending != 0) && do&(endLife|beginLife) == 0:
 		broken("promise 10: a life begins or ends, and the registry does not hear of it")
-	case w.executing && w.canceled != (w.asked != noRequest):
-		broken("the context of a run ends when something is asked of it, and not before")
+	case w.executing && w.canceled != (w.asked != noRequest && !w.inDrain):
+		broken("the context of a run ends when something is asked of it and it has no time for its work in hand, and not before")
+	case w.inDrain && !before.inDrain && do&beginDrain == 0:
+		broken("a body does not hear that it is to finish its work in hand")
+	case w.draining != w.inDrain:
+		broken("it is wrong about whether the run drains")
 	case (mv.in == deadlinePassed || mv.in == overduePassed) && !w.toldStuck:
 		broken("promise 5: a deadline has passed while the body executes, and the task is not stuck")
 	case !w.executing && w.toldStuck:
@@ -376,7 +396,7 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		}
 	}
 	const one = publishStarted | publishRestart | publishStopped | publishGaveUp | publishDone | publishStuck
-	if bits.OnesCount16(uint16(do&one)) > 1 || do&resolveRestarts != 0 && do&resolveAll != 0 {
+	if bits.OnesCount32(uint32(do&one)) > 1 || do&resolveRestarts != 0 && do&resolveAll != 0 {
 		broken("of these effects only one is carried out")
 	}
 }
@@ -542,18 +562,19 @@ func TestStepWithAnOutlookIsTwoSteps(t *testing.T) {
 	for p := range phases {
 		for pending := range parentDoneRequest + 1 {
 			for in := range inputs {
-				for q := range parentDoneRequest + 1 {
-					m := machine{p, pending}
-					next, do, ok := table.step(m, in, q, unjudged)
+				for i := range 2 * (parentDoneRequest + 1) {
+					q, drains := i/2, i%2 == 1
+					m := machine{p, pending, drains}
+					next, do, ok := table.step(m, in, q, unjudged, drains)
 					for o, by := range map[outlook]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp} {
 						wantNext, wantDo := next, do
 						if ok && next.phase == judging {
 							judged++
-							after, more, heard := table.step(next, by, noRequest, unjudged)
+							after, more, heard := table.step(next, by, noRequest, unjudged, false)
 							require.True(t, heard)
 							wantNext, wantDo = after, do|more
 						}
-						gotNext, gotDo, gotOK := table.step(m, in, q, o)
+						gotNext, gotDo, gotOK := table.step(m, in, q, o, drains)
 						require.Equal(t, ok, gotOK, "%v, %v", m, in)
 						require.Equal(t, wantNext, gotNext, "%v, %v", m, in)
 						require.Equal(t, wantDo, gotDo, "%v, %v", m, in)

@@ -196,10 +196,10 @@ func (s *stopOp) expire() {
 	)
 	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
 	for _, t := range s.tasks {
+		n := decision{input: deadlinePassed, now: now, timeout: s.timeout, hand: s.hand}
 		t.mu.Lock()
 		if t.removeWaiterLocked(s) {
 			was := t.machine.phase
-			n := decision{input: deadlinePassed, now: now, timeout: s.timeout, hand: s.hand}
 			if s.request == overdueRequest {
 				n.input = overduePassed
 			}
@@ -218,6 +218,7 @@ func (s *stopOp) expire() {
 			}
 		}
 		t.mu.Unlock()
+		n.endContexts()
 	}
 	close(s.judged)
 	stacks := s.lateStacks(late)

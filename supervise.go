@@ -207,7 +207,9 @@ func (d *driver) noteReturn(n *decision) {
 	n.end.err, n.end.panicked, n.end.uptime = err, d.outcome.panicked, n.now.Sub(r.started)
 	d.run, d.outcome, d.executing = nil, outcome{}, false
 	n.cause = err
-	if m.parent.isDone() {
+	if cause := r.leaveDrain(); cause != nil {
+		n.cause = cause
+	} else if m.parent.isDone() {
 		n.cause = m.parentCause()
 	}
 	if n.open = r.stage.Load() == withoutInner; !n.open {
@@ -244,11 +246,11 @@ func (t *Task) announceEnd(p phase) {
 func (t *Task) withLeftBehind(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lazy == nil || t.lazy.leftBehind == nil {
+	if t.lazy == nil || t.lazy.rare == nil || t.lazy.rare.leftBehind == nil {
 		return err
 	}
-	err = errors.Join(err, t.lazy.leftBehind)
-	t.lazy.leftBehind = nil
+	err = errors.Join(err, t.lazy.rare.leftBehind)
+	t.lazy.rare.leftBehind = nil
 	return err
 }
 

@@ -73,7 +73,6 @@ type lazyFields struct {
 	watched    *watchedRun  // the latest run, if it is watched
 	nextPassAt int64        // in Unix nanoseconds, in a run that waits for its next pass; 0 if it doesn't
 	group      *Manager     // of the latest run, if it is a Group
-	leftBehind error        // what a group's run has left executing, and could not return
 	doomed     error        // why the task will wait until somebody restarts another one; nil if it won't
 	end        *lifeEnd     // of this life; made when first asked for
 	lines      []occurrence // to be logged by whoever is with the log's handler, or comes there next
@@ -82,8 +81,15 @@ type lazyFields struct {
 	clogged    bool // it waits, or will when its delay is over, because too many lines do
 	inPasses   bool // the latest run makes passes, by which it is judged whether it is healthy
 
-	ineffectiveCalls uint32          // of which the log has warned, as in run.ineffectiveCalls
-	warnedOf         map[string]bool // likewise, of those that the task has waited for and that had not been started, by name
+	ineffectiveCalls uint32 // of which the log has warned, as in run.flags
+	rare             *rareFields
+}
+
+// rareFields are lazyFields that hardly any task needs. Guarded by the task's mu.
+type rareFields struct {
+	drain      *drain          // of the run
+	leftBehind error           // what a group's run has left executing, and could not return
+	warnedOf   map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
@@ -173,6 +179,21 @@ func (t *Task) lazyLocked() *lazyFields {
 		t.lazy = &lazyFields{}
 	}
 	return t.lazy
+}
+
+func (x *lazyFields) rareLocked() *rareFields {
+	if x.rare == nil {
+		x.rare = &rareFields{}
+	}
+	return x.rare
+}
+
+// drain returns what there is about the end of the run; nil for nothing.
+func (x *lazyFields) drain() *drain {
+	if x == nil || x.rare == nil {
+		return nil
+	}
+	return x.rare.drain
 }
 
 func (t *Task) recordLocked() *record {
