@@ -99,3 +99,39 @@ func TestDumpIsMadeOnceForStopAll(t *testing.T) {
 		<-task.Done()
 	}
 }
+
+// Where a task is can be asked at any time, also by its own body.
+func TestDumpOfATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		bodies := []*deafBody{newDeafBody(), newDeafBody()}
+		task := start(t, m, "a", func(ctx context.Context) error {
+			go func() { _ = bodies[0].hangInChild() }()
+			return bodies[0].hangInBody(ctx)
+		})
+		other := start(t, m, "b", bodies[1].hangInSibling)
+		waiting := start(t, m, "waiting", untilStopped, taskmanager.WithDependsOn("nobody"))
+		synctest.Wait()
+		stack := string(task.Stack())
+		assert.Contains(t, stack, "hangInBody")
+		assert.Contains(t, stack, "hangInChild")
+		assert.NotContains(t, stack, "hangInSibling")
+		assert.Contains(t, string(other.Stack()), "hangInSibling")
+		assert.Nil(t, waiting.Stack())
+		for _, b := range bodies {
+			b.release()
+		}
+		synctest.Wait()
+		assert.Nil(t, task.Stack(), "it has ended")
+
+		var own []byte
+		start(t, m, "own", func(ctx context.Context) error {
+			self, _ := taskmanager.FromContext(ctx)
+			own = self.Stack()
+			return nil
+		})
+		synctest.Wait()
+		assert.Contains(t, string(own), "TestDumpOfATask")
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}

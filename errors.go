@@ -149,6 +149,16 @@ func (e *PanicError) Stack() []byte {
 	return b.Bytes()
 }
 
+// StackTrace returns the same stack as program counters, for [runtime.CallersFrames]. Sentry, and others that look for a method of
+// this name, find it. It is nil in a PanicError that this package did not make.
+func (e *PanicError) StackTrace() []uintptr {
+	pcs := e.pcs
+	for len(pcs) > 0 && isOfRuntime(framesOf(pcs[:1])[0]) {
+		pcs = pcs[1:]
+	}
+	return slices.Clone(pcs)
+}
+
 // A GiveUpReason says why a task was given up. It is the attribute "reason" of the log's line.
 type GiveUpReason string
 

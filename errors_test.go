@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +34,7 @@ func TestPanicErrorOfAnotherPackage(t *testing.T) {
 	err = &taskmanager.PanicError{Value: 42}
 	require.EqualError(t, err, "taskmanager: panic: 42")
 	assert.NoError(t, errors.Unwrap(err))
+	assert.Nil(t, err.StackTrace())
 }
 
 //go:noinline
@@ -63,6 +66,34 @@ func TestPanicErrorStackBeginsWhereItPanicked(t *testing.T) {
 		require.Len(t, stack, 4, "three calls of deepPanic, and the body")
 		assert.Equal(t, stack[0], gaveUp[0]["at"])
 	})
+}
+
+// Program counters are for services that make something of their own of a stack, which find them by the name of the method. They begin
+// where the stack does, also if it was the runtime that panicked.
+func TestPanicErrorStackTrace(t *testing.T) {
+	for title, body := range map[string]taskmanager.TaskFunc{
+		"by panic":       func(context.Context) error { deepPanic(2); return nil },
+		"by the runtime": func(context.Context) error { var m map[string]int; m["a"]++; return nil }, //nolint:staticcheck // it panics
+		"by a signal":    func(context.Context) error { var e *taskmanager.OptionError; _ = e.Reason; return nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			var err *taskmanager.PanicError
+			require.ErrorAs(t, start(t, m, "a", body, taskmanager.WithMaxRestarts(0)).Wait(t.Context()), &err, title)
+			method := reflect.ValueOf(err).MethodByName("StackTrace")
+			pcs, ok := reflect.TypeAssert[[]uintptr](method.Call(nil)[0])
+			require.True(t, ok)
+			var text strings.Builder
+			for frames, more := runtime.CallersFrames(pcs), true; more; {
+				var f runtime.Frame
+				f, more = frames.Next()
+				fmt.Fprintf(&text, "%s(...)\n\t%s:%d\n", f.Function, f.File, f.Line)
+			}
+			assert.Equal(t, string(err.Stack()), text.String(), title)
+			clear(pcs)
+			assert.Equal(t, string(err.Stack()), text.String(), "it is a copy")
+		})
+	}
 }
 
 func TestPanicErrorStackIsBounded(t *testing.T) {

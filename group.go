@@ -97,6 +97,8 @@ func (m *Manager) runGroup(ctx context.Context, start func(m *Manager) error) (e
 
 // endGroup leaves what is still to be logged or reported to the outermost Manager.
 func (m *Manager) endGroup() {
+	m.beginShutdown()
+	defer m.endShutdown()
 	m.bus.closeSubscribers()
 	if outermost := m.bus.outermost(); outermost != m.bus {
 		outermost.endRun(m.bus)
@@ -188,8 +190,10 @@ func setGroup(ctx context.Context, m *Manager) {
 	}
 }
 
-// latestGroup is groupLocked without the lock.
-func (t *Task) latestGroup() *Manager {
+// Group returns the Manager of the latest run of a [Group], through which its tasks can be found, asked and restarted. It is nil
+// before the first run, and for any other task. The next run of the group has another one; [Manager.Done] of this one says when
+// its run has ended.
+func (t *Task) Group() *Manager {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.groupLocked()

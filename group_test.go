@@ -1466,3 +1466,42 @@ func TestGroupOfOnesOwnFailsWhenItsCriticalTaskHasCompleted(t *testing.T) {
 		assert.EqualError(t, task.Err(), `taskmanager: gave up task "group": taskmanager: critical task "job" has completed`)
 	})
 }
+
+// The Manager of a group can be had from outside: that of the latest run.
+func TestGroupIsReachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		one := start(t, m, "one", untilStopped)
+		assert.Nil(t, one.Group())
+		assert.Equal(t, []string{"one"}, one.Path())
+		group := start(t, m, "a/b", taskmanager.Group(func(m *taskmanager.Manager) error {
+			if _, err := m.StartTask("c", taskmanager.Group(func(m *taskmanager.Manager) error {
+				_, err := m.StartTask("d", untilStopped)
+				return err
+			})); err != nil {
+				return err
+			}
+			_, err := m.StartTask("fails", failAfter(time.Minute), once(), taskmanager.WithCritical())
+			return err
+		}))
+		synctest.Wait()
+		first := group.Group()
+		c, ok := first.Lookup("c")
+		require.True(t, ok)
+		d, ok := c.Group().Lookup("d")
+		require.True(t, ok)
+		assert.Equal(t, []string{"a/b", "c", "d"}, d.Path())
+		require.NoError(t, c.Group().RestartTask(t.Context(), "d"))
+		assert.EqualValues(t, 2, d.Stats().Runs)
+		assert.False(t, hasClosed(first.Done()))
+
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Same(t, first, group.Group(), "until the next run begins")
+		assert.True(t, hasClosed(first.Done()), "its run has ended")
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		assert.NotSame(t, first, group.Group())
+		assert.False(t, hasClosed(group.Group().Done()))
+	})
+}

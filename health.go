@@ -176,7 +176,7 @@ func (m *Manager) lookupPath(path string) *Task {
 		if !ok {
 			continue
 		}
-		group := g.latestGroup()
+		group := g.Group()
 		if group == nil {
 			continue
 		}

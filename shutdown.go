@@ -48,6 +48,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	if err := m.checkCall(ctx); err != nil {
 		return err
 	}
+	m.beginShutdown()
+	defer m.endShutdown()
 	err := m.shutdownTasks(ctx)
 	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config().manager == m }) {
 		deadline, ok := ctx.Deadline()
@@ -60,6 +62,42 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.bus.flush(ctx)
 	return err
+}
+
+// Done returns a channel that is closed when Shutdown has ended, be it that of Run: nothing more will happen here, but that a
+// body returns which is stuck. Of several calls it is the last one of those that are under way at the same time; in a [Group], the
+// end of its run. The end of the parent context alone does not close it. That of a Manager that New has not made is closed.
+func (m *Manager) Done() <-chan struct{} {
+	if !m.isMade() {
+		return closedChannel()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shutDown == nil {
+		m.shutDown = make(chan struct{})
+		if m.isShutDown {
+			close(m.shutDown)
+		}
+	}
+	return m.shutDown
+}
+
+func (m *Manager) beginShutdown() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shutdowns++
+}
+
+func (m *Manager) endShutdown() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shutdowns--; m.shutdowns > 0 || m.isShutDown {
+		return
+	}
+	m.isShutDown = true
+	if m.shutDown != nil {
+		close(m.shutDown)
+	}
 }
 
 // shutdownTasks is the first part of Shutdown.

@@ -447,3 +447,76 @@ func TestRunHasTheRestOfItsShutdownTimeoutForReports(t *testing.T) {
 		})
 	}
 }
+
+// hasClosed reports whether the channel is closed.
+func hasClosed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Done is closed when the last of the shutdowns has ended that are under way, whoever asks when.
+func TestShutdownIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mustNew(t)
+		start(t, m, "a", slowToStop(2*time.Second))
+		synctest.Wait()
+		done := m.Done()
+		require.NoError(t, m.StopAll(t.Context()))
+		assert.False(t, hasClosed(done), "the Manager is as open as before")
+
+		start(t, m, "b", slowToStop(2*time.Second))
+		synctest.Wait()
+		go func() { assert.NoError(t, m.Shutdown(t.Context())) }()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, m.Shutdown(ctx), context.Canceled)
+		assert.False(t, hasClosed(done), "the other shutdown is still under way")
+		time.Sleep(2*time.Second - 1)
+		synctest.Wait()
+		assert.False(t, hasClosed(done))
+		time.Sleep(1)
+		synctest.Wait()
+		assert.True(t, hasClosed(done))
+		assert.Equal(t, done, m.Done())
+		require.NoError(t, m.Shutdown(t.Context()), "once more")
+	})
+}
+
+// Run shuts the Manager down, whatever ends it; the end of the parent context alone does not, but Run does then.
+func TestRunIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, end := context.WithCancel(t.Context())
+		m := mustNew(t, taskmanager.WithContext(parent))
+		start(t, m, "a", slowToStop(time.Second))
+		synctest.Wait()
+		end()
+		time.Sleep(time.Minute)
+		done := m.Done()
+		assert.False(t, hasClosed(done))
+		require.ErrorIs(t, m.Run(t.Context()), taskmanager.ErrManagerClosed)
+		assert.False(t, hasClosed(done), "Run had nothing to do")
+		require.NoError(t, m.Shutdown(t.Context()))
+		assert.True(t, hasClosed(done))
+
+		m = mustNew(t)
+		body := newDeafBody()
+		start(t, m, "a", body.run)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { asStuck(t, m.Run(ctx), "a", 5*time.Second) }()
+		synctest.Wait()
+		cancel()
+		time.Sleep(5*time.Second - 1)
+		assert.False(t, hasClosed(m.Done()))
+		time.Sleep(1)
+		synctest.Wait()
+		assert.True(t, hasClosed(m.Done()), "though a task is stuck")
+		body.release()
+		assert.True(t, hasClosed((*taskmanager.Manager)(nil).Done()))
+		assert.True(t, hasClosed(new(taskmanager.Manager).Done()))
+	})
+}

@@ -42,11 +42,14 @@ func stackOf(err error) (at string, stack []string) {
 // frames are the calls of the stack, from that of panic downwards.
 func (e *PanicError) frames() []runtime.Frame {
 	calls := framesOf(e.pcs)
-	for len(calls) > 0 && strings.HasPrefix(calls[0].Function, "runtime.") {
-		calls = calls[1:] // how the runtime panics
+	for len(calls) > 0 && isOfRuntime(calls[0]) {
+		calls = calls[1:]
 	}
 	return calls
 }
+
+// isOfRuntime reports whether f, one of the first calls of a panic's stack, is of how the runtime panics.
+func isOfRuntime(f runtime.Frame) bool { return strings.HasPrefix(f.Function, "runtime.") }
 
 // framesOf returns the calls of a stack.
 func framesOf(pcs []uintptr) (calls []runtime.Frame) {

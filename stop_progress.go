@@ -168,7 +168,7 @@ func (w *awaited) lookInto(m *Manager) {
 			continue
 		}
 		before := w.count
-		if group := t.latestGroup(); group != nil {
+		if group := t.Group(); group != nil {
 			w.lookInto(group)
 		}
 		if w.count == before {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/pprof"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,6 +297,17 @@ func (t *Task) Restart(ctx context.Context) error {
 		return fmt.Errorf("%w: %q", ErrTaskNotFound, t.name)
 	}
 	return err
+}
+
+// Path returns the name of the task, after those of the groups around it, the outermost first. Log lines and events have them
+// joined by slashes, which a name may have as well.
+func (t *Task) Path() []string {
+	var path []string
+	for ; t != nil; t = t.config().manager.config.groupTask {
+		path = append(path, t.name)
+	}
+	slices.Reverse(path)
+	return path
 }
 
 // path is the name of the task, with those of the groups around it.

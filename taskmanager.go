@@ -133,6 +133,9 @@ type Manager struct {
 	aliveCount     int   // those of tasks that have not ended
 	closed         bool  // by Shutdown, the end of the parent context or that of Run; never taken back
 	shutdownCalled bool
+	shutdowns      int           // calls of Shutdown that are under way
+	isShutDown     bool          // one has ended when no other was under way, or the run of the group has
+	shutDown       chan struct{} // closed with that; made when first asked for
 	runQuit        chan struct{} // made by Run; closed, and nil again, when Run is to end
 	criticalExits  map[string]criticalExit
 	criticalCount  uint64 // of criticalExits so far, for their order
