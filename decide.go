@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/go-taskmanager/taskmanager/internal/window"
 )
 
 // A decision is what has become known of a task; and, once decide has been called, what was decided and what is left to do.
@@ -24,7 +26,7 @@ type decision struct {
 	unsure     bool // of returned…: see record.unsure
 	open       bool // of returned…: the context of the run is still to be ended
 
-	joined   bool // waiter waits, or has been resolved already
+	joined   bool // it has been followed, or will be; waiter waits, or has been resolved already
 	undoomed bool // it had been waiting for one that was given up
 	atOnce   bool // nothing holds up the next run
 	more     bool // lines wait for the log
@@ -83,7 +85,7 @@ type occurrence struct {
 
 // level is that of the line of an event. It may call the methods of the body's error.
 func (o *occurrence) level() slog.Level {
-	if o.kind == EventStopped && isOwnError(bodyError(o.err, o.cause), o.cause) {
+	if (o.kind == EventStopped || o.kind == EventPaused) && isOwnError(bodyError(o.err, o.cause), o.cause) {
 		return slog.LevelWarn
 	}
 	return o.kind.Level()
@@ -97,6 +99,9 @@ func (o *occurrence) level() slog.Level {
 func (t *Task) decide(n *decision) {
 	m := t.config().manager
 	n.parentDone = m.parent.isDone()
+	if n.parentDone && n.input == askedPause {
+		n.input, n.request = askedStop, parentDoneRequest // which is about to be asked for, and wins
+	}
 	t.mu.Lock()
 	concerns := t.concernsManagerLocked(n)
 	if m.dependentCount.Load() > 0 {
@@ -130,10 +135,10 @@ func (t *Task) concernsManagerLocked(n *decision) bool {
 	switch {
 	case n.driver != 0 && n.parentDone:
 		return true
-	case !row.possible:
+	case !row.possible, row.do&refuse != 0:
 		return false
 	case row.do&(endLife|beginLife) != 0,
-		t.config().critical && row.do&(noLongerStuck|publishStarted) != 0:
+		t.config().critical && row.do&(noLongerStuck|publishStarted|publishPaused) != 0:
 		return true
 	}
 	return row.to == judging && n.outlook == willGiveUp
@@ -151,10 +156,14 @@ func (t *Task) foreseeLocked(n *decision) {
 		p.restarts.Forget(n.now, c.window)
 		restarts = p.restarts.Len()
 	}
-	v.final = v.final || c.restart == RestartNever
-	v.limit = !v.final && c.maxRestarts != Unlimited && restarts >= c.maxRestarts
-	n.outlook = willRestart
-	if v.final || v.limit {
+	final := v.final || c.restart == RestartNever
+	v.limit = !final && c.maxRestarts != Unlimited && restarts >= c.maxRestarts
+	switch permanent := v.final && !v.stops; {
+	case !final && !v.limit:
+		n.outlook = willRestart
+	case c.cooldown > 0 && !permanent:
+		n.outlook = willCool
+	default:
 		n.outlook = willGiveUp
 	}
 	if asked {
@@ -200,8 +209,32 @@ func (t *Task) planRestartLocked(n *decision) {
 	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }
 
-// giveUpLocked notes why the task is given up.
-func (t *Task) giveUpLocked(n *decision, was phase) {
+// coolLocked notes when the task, which is given up, begins afresh.
+func (t *Task) coolLocked(n *decision) {
+	p := t.record
+	p.unsure = nil // by now it is known
+	p.delay = t.config().cooldown
+	p.nextRunAt = p.judgedAt.UnixNano() + int64(min(p.delay, maxDelay))
+}
+
+// beginAfreshLocked forgets what counts against a task that has cooled down.
+func (t *Task) beginAfreshLocked() {
+	p := t.record
+	p.restarts, p.delays, p.backedOff, p.healthy, p.inARow = window.Window{}, nil, false, false, 0
+}
+
+// pauseLocked notes that the task is paused: what it waits for does not matter until it is resumed.
+func (t *Task) pauseLocked() {
+	if t.lazy != nil {
+		t.lazy.doomed = nil
+	}
+	if t.config().critical {
+		t.config().manager.clearCriticalExitLocked(t)
+	}
+}
+
+// giveUpLocked returns why the task is given up, and notes it, unless it will begin afresh.
+func (t *Task) giveUpLocked(n *decision, was phase) *GiveUpError {
 	p, v := t.record, &n.verdict
 	gaveUp := &GiveUpError{Task: t.name, Err: n.end.err, Reason: t.giveUpReason(n, was)}
 	if v.known {
@@ -213,7 +246,10 @@ func (t *Task) giveUpLocked(n *decision, was phase) {
 	case v.limit:
 		gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), t.config().window
 	}
-	p.gaveUp = gaveUp
+	if t.machine.phase == failed {
+		p.gaveUp = gaveUp
+	}
+	return gaveUp
 }
 
 // giveUpReason is why the task is given up, which was in that phase.
@@ -253,12 +289,12 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if !ok || do&refuse != 0 { // who asks finds that it has not joined those that wait
 		return
 	}
+	n.joined = true
 	if n.waiter != nil {
-		n.joined = true
 		n.waiter.next, t.waiters = t.waiters, n.waiter
 	}
 	t.machine, n.phase = next, next.phase
-	if n.hand != nil && (in == askedRestart || in == revived) {
+	if n.hand != nil && (in == askedRestart && do&publishResumed == 0 || in == revived) {
 		t.leaveHandLineLocked(n, was)
 	}
 	if was.executes() && !next.phase.executes() {
@@ -279,8 +315,16 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if do&noLongerStuck != 0 {
 		t.unstickLocked(n)
 	}
-	if next.phase == inBackoff {
+	switch {
+	case next.phase == inBackoff:
 		t.planRestartLocked(n)
+	case next.phase == cooling:
+		t.coolLocked(n)
+	case was == cooling && !next.phase.ended():
+		t.beginAfreshLocked()
+	}
+	if do&publishPaused != 0 {
+		t.pauseLocked()
 	}
 	if do&publishAny != 0 {
 		t.publishLocked(n, do, was)
@@ -445,8 +489,9 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	if do == publishStarted && n.quiet && !t.config().manager.bus.wants(EventStarted) {
 		return
 	}
+	var gaveUp *GiveUpError
 	if do == publishGaveUp {
-		t.giveUpLocked(n, was)
+		gaveUp = t.giveUpLocked(n, was)
 	}
 	o := n.occurrence()
 	o.now, o.run = n.now, t.runNumberLocked()
@@ -468,10 +513,20 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 				o.err = &endedError{o.err}
 			}
 		}
+	case publishPaused:
+		o.kind, o.cause, o.request, o.hand = EventPaused, ErrPaused, pauseRequest, t.handLocked()
+		if was.executes() {
+			o.err = besideCause(besideCause(n.end.err, n.canceledBy), ErrPaused)
+		}
+	case publishResumed:
+		o.kind, o.hand = EventResumed, n.hand
 	case publishGaveUp:
 		p := t.record
-		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, p.gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config().window)
+		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config().window)
 		o.waiting = n.takesDown
+		if t.machine.phase == cooling {
+			o.delay = p.delay
+		}
 	case publishDone:
 		o.kind = EventCompleted
 	}

@@ -39,6 +39,12 @@ func StopTask(ctx context.Context, name string) error { return Default().StopTas
 // RestartTask calls [Manager.RestartTask] on the default Manager.
 func RestartTask(ctx context.Context, name string) error { return Default().RestartTask(ctx, name) }
 
+// PauseTask calls [Manager.PauseTask] on the default Manager.
+func PauseTask(ctx context.Context, name string) error { return Default().PauseTask(ctx, name) }
+
+// ResumeTask calls [Manager.ResumeTask] on the default Manager.
+func ResumeTask(name string) error { return Default().ResumeTask(name) }
+
 // StopAll calls [Manager.StopAll] on the default Manager.
 func StopAll(ctx context.Context) error { return Default().StopAll(ctx) }
 

@@ -29,6 +29,9 @@ var (
 	// ErrTaskNotRunning is returned when a task is to be stopped that has ended already.
 	ErrTaskNotRunning = errors.New("taskmanager: task is not running")
 
+	// ErrTaskNotPaused is returned when a task is to be resumed that is not paused, or not yet.
+	ErrTaskNotPaused = errors.New("taskmanager: task is not paused")
+
 	// ErrManagerClosed is returned by StartTask, Task.Restart, Run, and RestartTask of a name that is
 	// known, after Shutdown, when Run ends, or after the end of the context that was given to
 	// [WithContext]. After the last, Run returns it if no task is left that it could wait for.
@@ -69,8 +72,11 @@ var (
 	// ErrRestarted is the cause after RestartTask or Task.Restart.
 	ErrRestarted = errors.New("taskmanager: task was restarted by hand")
 
+	// ErrPaused is the cause after PauseTask or Task.Pause.
+	ErrPaused = errors.New("taskmanager: task was paused by hand")
+
 	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run fails then,
-	// with an [*OverdueError], unless the task is asked to stop or to restart before the body has
+	// with an [*OverdueError], unless the task is asked to stop, to restart or to pause before the body has
 	// returned: then the run has stopped, and [Event.Err] wraps the OverdueError.
 	ErrWatchdog = errors.New("taskmanager: no heartbeat in time")
 

@@ -16,10 +16,12 @@ const (
 	EventStarted   EventKind = iota // debug: a run begins
 	EventReady                      // debug: a run has announced that it is ready
 	EventFailed                     // warn: a run failed, and will be restarted, unless the task is stopped before
-	EventGaveUp                     // error: a run failed, and there will be no other
+	EventGaveUp                     // error: a run failed, and there will be no other, or none before a cooldown is over
 	EventCompleted                  // info: a run returned nil
 	EventStopped                    // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted
 	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
+	EventPaused                     // info, or as [EventKind.Level] says: the task was paused by hand
+	EventResumed                    // info: the task was paused, or had a cooldown, and goes on by hand
 )
 
 var eventKinds = [...]struct {
@@ -34,6 +36,8 @@ var eventKinds = [...]struct {
 	EventCompleted: {"completed", "task completed", slog.LevelInfo},
 	EventStopped:   {"stopped", "task stopped", slog.LevelInfo},
 	EventStuck:     {"stuck", "task stuck, its body does not return", slog.LevelError},
+	EventPaused:    {"paused", "task paused", slog.LevelInfo},
+	EventResumed:   {"resumed", "task resumed", slog.LevelInfo},
 }
 
 func (k EventKind) valid() bool { return k >= 0 && int(k) < len(eventKinds) }
@@ -49,7 +53,7 @@ func (k EventKind) String() string {
 // Level returns the level at which events of this kind are logged. Those from [slog.LevelWarn] on
 // go to reporters.
 //
-// The line of an EventStopped is a warning if the body has returned an error of its own: one that is more than
+// The line of an EventStopped or EventPaused is a warning if the body has returned an error of its own: one that is more than
 // the cause of the stop or context.Canceled, wrapped or not. Level is that of the kind all the same, and the event does not go to
 // reporters.
 func (k EventKind) Level() slog.Level {
@@ -67,9 +71,9 @@ type Event struct {
 	Task        string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
 	Kind        EventKind
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped: with an error of its own, or by ErrRestarted
-	Cause       error         // stopped: why: ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), or the cause of the parent context
-	Delay       time.Duration // until the next run, before the fleet-wide limit
+	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted
+	Cause       error         // stopped, paused: why: ErrPaused, ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), or the cause of the parent context
+	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
 	Window      time.Duration
@@ -117,6 +121,9 @@ func (l *logLine) message() string {
 	case lineRevived:
 		return "task revived by hand"
 	}
+	if l.Kind == EventGaveUp && l.Delay > 0 {
+		return "task gave up, pauses"
+	}
 	return eventKinds[l.Kind].message
 }
 
@@ -156,11 +163,11 @@ func (l *logLine) attrs() []slog.Attr {
 	if at != "" {
 		attrs = append(attrs, slog.String("at", at))
 	}
-	if e.Kind > EventReady && e.TaskCount == 0 && (e.Kind != EventStopped || e.Uptime > 0) {
+	if e.Kind > EventReady && e.TaskCount == 0 && (e.Uptime > 0 || e.Kind != EventStopped && e.Kind < EventPaused) {
 		attrs = append(attrs, slog.Duration("uptime", roundDuration(e.Uptime)))
 	}
 	restarts := e.TaskCount == 0 && (e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0)
-	if restarts {
+	if restarts || e.Kind == EventGaveUp && e.Delay > 0 {
 		attrs = append(attrs, slog.Duration("restart_in", roundDuration(e.Delay)))
 	}
 	if restarts || gaveUp != nil && gaveUp.Reason == GaveUpLimit {

@@ -130,7 +130,10 @@ func (m *Manager) groupReady() bool {
 		if !t.config().mustBeReady() {
 			continue
 		}
-		if s := t.State(); s == StateStopped {
+		t.mu.Lock()
+		halted := t.isHaltedLocked()
+		t.mu.Unlock()
+		if halted {
 			continue
 		}
 		if _, ready := t.checkReady(); !ready {

@@ -45,7 +45,7 @@ type HealthReason string
 
 // The reasons, the worst first.
 const (
-	// HealthGivenUp is for a task that was given up.
+	// HealthGivenUp is for a task that was given up, also if it has a cooldown (see [WithCooldown]) that is not over.
 	HealthGivenUp HealthReason = "given up"
 	// HealthCompleted is for a critical task that has completed.
 	HealthCompleted HealthReason = "completed"
@@ -64,10 +64,14 @@ const (
 	// HealthNotReady is for a task that is not ready, or waits for one that isn't. A task without
 	// WithReadiness, WithDependsOn and WithCritical is asked by HealthOf alone.
 	HealthNotReady HealthReason = "not ready"
+	// HealthPaused is for a task that was paused by hand. It does not stand in the way of Health.Ready, as one that was stopped
+	// does not.
+	HealthPaused HealthReason = "paused"
 )
 
 var healthReasons = []HealthReason{
 	HealthGivenUp, HealthCompleted, HealthStuck, HealthHeartbeatOverdue, HealthCrashLoop, HealthTaskFailing, HealthNotReady,
+	HealthPaused,
 }
 
 // Health says how the tasks of a Manager are. It makes readable JSON.
@@ -75,7 +79,7 @@ type Health struct {
 	State HealthState `json:"state"`
 
 	// Ready reports whether the Manager is open, no critical task is gone, and all tasks with
-	// WithReadiness or WithCritical that have not completed or been stopped are ready.
+	// WithReadiness or WithCritical that have not completed or been stopped or paused by hand are ready.
 	Ready bool `json:"ready"`
 
 	// Problems has one entry for each task with a problem, the worst first: those that make the state
@@ -97,7 +101,7 @@ type HealthProblem struct {
 	Critical bool         `json:"critical,omitempty"`
 	State    State        `json:"state"`
 	Reason   HealthReason `json:"reason"`
-	Detail   string       `json:"detail,omitempty"` // for whom it waits, or how many restarts it has used up, or since when it fails
+	Detail   string       `json:"detail,omitempty"` // for whom it waits, or how many restarts it has used up, or since when it fails, or when its cooldown is over
 }
 
 // Health returns how the tasks are now. Like Stats, it takes time in proportion to their number, and
@@ -144,7 +148,7 @@ func (m *Manager) forgottenExits() (problems []HealthProblem) {
 
 // HealthOf is Health of the tasks of those names alone, and takes time in proportion to their number. A task of a Group is named
 // "group/task". It is stricter: Ready reports whether the Manager is open, and each of them runs and is ready, or has completed, if
-// it is not critical. One that was stopped is not ready, nor is a name that no task has; each that isn't is a problem.
+// it is not critical. One that was stopped or paused is not ready, nor is a name that no task has; each that isn't is a problem.
 func (m *Manager) HealthOf(names ...string) Health {
 	if !m.isMade() {
 		return Health{}
@@ -299,7 +303,7 @@ func (t *Task) examine(now time.Time) finding {
 		HealthProblem: HealthProblem{Task: t.path(), Critical: c.critical, State: t.State()},
 		task:          t, group: t.groupLocked(), gone: gone,
 	}
-	f.ready = !gone && (!c.mustBeReady() || t.readyLocked() || f.State == StateCompleted || f.State == StateStopped)
+	f.ready = !gone && (!c.mustBeReady() || t.readyLocked() || f.State == StateCompleted || t.isHaltedLocked())
 	f.fatal = gone || c.critical && f.State == StateStuck
 	restarts := 0
 	if t.record != nil {
@@ -307,8 +311,10 @@ func (t *Task) examine(now time.Time) finding {
 	}
 	failures, _ := t.failingLocked(now)
 	switch {
-	case f.State == StateFailed:
+	case f.State == StateFailed, t.machine.phase == cooling:
 		f.Reason = HealthGivenUp
+	case f.State == StatePaused:
+		f.Reason = HealthPaused
 	case f.State == StateStuck:
 		f.Reason = HealthStuck
 	case f.State.Ended():
@@ -354,6 +360,8 @@ func (t *Task) healthDetail(reason HealthReason, now time.Time) string {
 	defer t.mu.Unlock()
 	switch p, c := t.record, t.config(); {
 	case p == nil:
+	case reason == HealthGivenUp && t.machine.phase == cooling:
+		return "until " + time.Unix(0, p.nextRunAt).UTC().Format(time.RFC3339)
 	case reason == HealthCrashLoop:
 		return fmt.Sprintf("%d of %s restarts within %v", p.restarts.Count(now, c.window), limitText(c.maxRestarts), c.window)
 	case reason == HealthTaskFailing:

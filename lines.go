@@ -11,7 +11,7 @@ func (t *Task) linesWaitLocked() bool { return t.lazy != nil && len(t.lazy.lines
 // mayRunFirstLocked reports whether the next run can begin before the lines that wait are written: there is none, or only that of a
 // restart by hand, for which somebody waits.
 func (t *Task) mayRunFirstLocked() bool {
-	return !t.linesWaitLocked() || len(t.lazy.lines) == 1 && t.lazy.lines[0].kind < 0
+	return !t.linesWaitLocked() || len(t.lazy.lines) == 1 && (t.lazy.lines[0].kind < 0 || t.lazy.lines[0].kind == EventResumed)
 }
 
 // drainLog writes the lines that wait, unless somebody does.

@@ -131,6 +131,21 @@ func WithBackOffPolicy(newPolicy func() backoff.BackOff) TaskOption {
 	})
 }
 
+// WithCooldown lets a task that has used up its restarts, or whose policy stops it, begin afresh after d instead of being given up for
+// good; also one with [RestartNever], after each failure. Until then it is in [StatePaused]. Its limit, its backoff and its row of
+// failures begin anew then; other counts go on, for it is the same life, and Task.Err stays nil. It is told as giving up: by an
+// EventGaveUp whose Delay is d, and [Manager.Health] has it as [HealthGivenUp]; but one with [WithCritical] is not gone. [Manager.ResumeTask]
+// and [Manager.RestartTask] end the cooldown. The delay of the fleet-wide limit may follow.
+//
+// A task whose error is one of [backoff.Permanent], or says that something that it has started still executes, is given up for good.
+// d must be positive. The default is none: a task is given up for good.
+func WithCooldown(d time.Duration) TaskOption {
+	return taskOption("WithCooldown", d, func(c *taskConfig) string {
+		c.cooldown = d
+		return reasonUnless(d > 0, "must be positive")
+	})
+}
+
 // WithHealthyAfter sets how long a run must last to reset the backoff, however it ends. The default
 // is the restart window.
 func WithHealthyAfter(d time.Duration) TaskOption {
@@ -371,8 +386,9 @@ type taskConfig struct {
 	watchdog     time.Duration // 0: none
 	dependsOn    []string
 	critical     bool
-	isGroup      bool // the body was made by Group
-	unreachable  bool // the limit, by any number of failures; set when the options have been applied
+	isGroup      bool          // the body was made by Group
+	cooldown     time.Duration // 0: none
+	unreachable  bool          // the limit, by any number of failures; set when the options have been applied
 }
 
 // config is the configuration of a Manager.

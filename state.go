@@ -15,14 +15,15 @@ const (
 	StateWaiting   State = iota // its next run is about to begin, or waits for a dependency
 	StateRunning                // the body executes, or will once the log has been told of the start
 	StateBackoff                // a run has failed; the next one is to be decided on, or waits for its delay
-	StateStopping               // was asked to stop or to restart, or its run was canceled; the body has not returned
+	StateStopping               // was asked to stop, to restart or to pause, or its run was canceled; the body has not returned
 	StateStuck                  // as StateStopping, and the deadline has passed
+	StatePaused                 // was paused by hand, or has a cooldown; no run begins until it is resumed, or the cooldown is over
 	StateCompleted              // has ended: the body returned nil
 	StateFailed                 // has ended: was given up
 	StateStopped                // has ended: was stopped
 )
 
-var stateNames = [...]string{"waiting", "running", "backoff", "stopping", "stuck", "completed", "failed", "stopped"}
+var stateNames = [...]string{"waiting", "running", "backoff", "stopping", "stuck", "paused", "completed", "failed", "stopped"}
 
 // String returns the state in lower case: "running".
 func (s State) String() string {
@@ -45,6 +46,7 @@ const (
 	noRequest      request = iota
 	overdueRequest         // the run was canceled because its body was late to say something: a failure
 	restartRequest
+	pauseRequest
 	failedRestartRequest // the restart that was asked for has timed out: the task stops instead
 	stopRequest          // of the task alone
 	stopAllRequest       // as stopRequest; of all tasks
@@ -66,12 +68,16 @@ const (
 	running               // the body executes, and nobody has asked for anything
 	overdue               // the body executes; its run was canceled because it was late, and will have failed
 	restarting            // the body executes, and was asked to return, so that the next run can begin
+	pausing               // the body executes, and was asked to return, and no run is to follow until somebody says so
 	stopping              // the body executes, and was asked to return for good
 	overdueStuck          // as overdue, and the deadline has passed
 	restartingStuck       // as restarting, and the deadline has passed that it had because it was late before it was asked
+	pausingStuck          // as pausing, and the deadline has passed
 	stuck                 // as stopping, and the deadline has passed
 	judging               // the body has returned, and user code is asked whether there will be another run
 	inBackoff             // waits for the delay before the next run
+	cooling               // was given up, and waits for its cooldown before it begins afresh
+	paused                // waits until somebody resumes it, without a goroutine
 	completed
 	failed
 	stopped
@@ -79,16 +85,19 @@ const (
 )
 
 var phaseStates = [phases]State{
-	waiting: StateWaiting, running: StateRunning, overdue: StateStopping, restarting: StateStopping, stopping: StateStopping,
-	overdueStuck: StateStuck, restartingStuck: StateStuck, stuck: StateStuck, judging: StateBackoff, inBackoff: StateBackoff,
+	waiting: StateWaiting, running: StateRunning,
+	overdue: StateStopping, restarting: StateStopping, pausing: StateStopping, stopping: StateStopping,
+	overdueStuck: StateStuck, restartingStuck: StateStuck, pausingStuck: StateStuck, stuck: StateStuck,
+	judging: StateBackoff, inBackoff: StateBackoff, cooling: StatePaused, paused: StatePaused,
 	completed: StateCompleted, failed: StateFailed, stopped: StateStopped,
 }
 
 func (p phase) state() State { return phaseStates[p] }
 
 var phaseNames = [phases]string{
-	waiting: "waiting", running: "running", overdue: "overdue", restarting: "restarting", stopping: "stopping",
-	overdueStuck: "overdueStuck", restartingStuck: "restartingStuck", stuck: "stuck", judging: "judging", inBackoff: "inBackoff",
+	waiting: "waiting", running: "running", overdue: "overdue", restarting: "restarting", pausing: "pausing", stopping: "stopping",
+	overdueStuck: "overdueStuck", restartingStuck: "restartingStuck", pausingStuck: "pausingStuck", stuck: "stuck",
+	judging: "judging", inBackoff: "inBackoff", cooling: "cooling", paused: "paused",
 	completed: "completed", failed: "failed", stopped: "stopped",
 }
 
@@ -110,9 +119,12 @@ const (
 	returnedLeaves              // as returnedAgain, and said that something that it has started still executes
 	judgedRestart               // the run that was judged will be followed by another one
 	judgedGiveUp                // no further run is allowed
+	judgedCooldown              // likewise, until the cooldown of the task is over
 	becameOverdue               // the body has missed a heartbeat, or its time to be ready
 	askedRestart                // a restart by hand
+	askedPause                  // a pause by hand
 	askedStop                   // any request from stopRequest on
+	resumed                     // by hand
 	deadlinePassed              // that of a request which the task has not followed yet
 	overduePassed               // that of a run that was late: what was asked of it since has a deadline of its own
 	drainPassed                 // the time for work in hand, after which the context of the run ends
@@ -122,16 +134,16 @@ const (
 
 var inputNames = [inputs]string{
 	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
-	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", becameOverdue: "becameOverdue",
-	askedRestart: "askedRestart", askedStop: "askedStop", deadlinePassed: "deadlinePassed", overduePassed: "overduePassed",
-	drainPassed: "drainPassed", revived: "revived",
+	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
+	becameOverdue: "becameOverdue", askedRestart: "askedRestart", askedPause: "askedPause", askedStop: "askedStop", resumed: "resumed",
+	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed", revived: "revived",
 }
 
 func (in input) String() string { return inputNames[in] }
 
 // asksToReturn reports whether in is a request on which a run may drain. To be late is none: who does not answer has no work in
 // hand that is worth a wait.
-func (in input) asksToReturn() bool { return in == askedRestart || in == askedStop }
+func (in input) asksToReturn() bool { return in == askedRestart || in == askedPause || in == askedStop }
 
 // An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
 type effect uint32
@@ -144,6 +156,8 @@ const (
 	publishStarted                     // EventStarted
 	publishRestart                     // EventStopped, of a run that will be followed by another one
 	publishStopped                     // EventStopped, of the task
+	publishPaused                      // EventPaused
+	publishResumed                     // EventResumed
 	publishGaveUp                      // EventGaveUp
 	publishDone                        // EventCompleted, of the task
 	publishStuck                       // EventStuck, as soon as it is known where the body is
@@ -158,11 +172,13 @@ const (
 )
 
 // publishAny are all that publish an event.
-const publishAny = publishRunEnd | publishStarted | publishRestart | publishStopped | publishGaveUp | publishDone | publishStuck
+const publishAny = publishRunEnd | publishStarted | publishRestart | publishStopped | publishPaused | publishResumed |
+	publishGaveUp | publishDone | publishStuck
 
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
-	"publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts", "resolveAll", "cancelRun", "beginDrain", "wakeDriver",
+	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts",
+	"resolveAll", "cancelRun", "beginDrain", "wakeDriver",
 }
 
 func (e effect) String() string {
@@ -199,7 +215,9 @@ var table = transitions{
 		holdNow:      then(waiting, resolveRestarts),
 		judgedGiveUp: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // what the run before has started executes still
 		askedRestart: then(waiting, resolveRestarts, wakeDriver),                     // a run begins as soon as it can
+		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
+		resumed:      then(waiting, refuse),
 	},
 	running: {
 		returnedDone:   then(completed, publishDone, endLife, resolveAll),
@@ -207,14 +225,18 @@ var table = transitions{
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // another run would meet what still executes
 		becameOverdue:  then(overdue, cancelRun),
 		askedRestart:   then(restarting, cancelRun),
+		askedPause:     then(pausing, cancelRun),
 		askedStop:      then(stopping, cancelRun),
+		resumed:        then(running, refuse),
 	},
 	overdue: {
 		returnedDone:   then(judging, countFailure, resolveAll),
 		returnedAgain:  then(judging, countFailure, resolveAll),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
 		askedRestart:   then(restarting),
+		askedPause:     then(pausing),
 		askedStop:      then(stopping),
+		resumed:        then(overdue, refuse),
 		overduePassed:  then(overdueStuck, publishStuck),
 	},
 	restarting: {
@@ -222,17 +244,33 @@ var table = transitions{
 		returnedAgain:  then(waiting, publishRestart),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
 		askedRestart:   then(restarting),
+		askedPause:     then(pausing),
 		askedStop:      then(stopping),
+		resumed:        then(restarting, refuse),
 		deadlinePassed: then(stuck, publishStuck), // the restart has failed, and must not happen later
 		overduePassed:  then(restartingStuck, publishStuck),
 		drainPassed:    then(restarting, cancelRun),
+	},
+	pausing: {
+		returnedDone:   then(paused, publishPaused, resolveAll),
+		returnedAgain:  then(paused, publishPaused, resolveAll),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
+		askedRestart:   then(pausing, refuse),
+		askedPause:     then(pausing),
+		askedStop:      then(stopping),
+		resumed:        then(pausing, refuse),
+		deadlinePassed: then(pausingStuck, publishStuck),
+		overduePassed:  then(pausingStuck, publishStuck),
+		drainPassed:    then(pausing, cancelRun),
 	},
 	stopping: {
 		returnedDone:   then(stopped, publishStopped, endLife, resolveAll),
 		returnedAgain:  then(stopped, publishStopped, endLife, resolveAll),
 		returnedLeaves: then(stopped, publishStopped, endLife, resolveAll),
 		askedRestart:   then(stopping, refuse),
+		askedPause:     then(stopping, refuse),
 		askedStop:      then(stopping),
+		resumed:        then(stopping, refuse),
 		deadlinePassed: then(stuck, publishStuck),
 		overduePassed:  then(stuck, publishStuck),
 		drainPassed:    then(stopping, cancelRun),
@@ -242,46 +280,90 @@ var table = transitions{
 		returnedAgain:  then(judging, countFailure, noLongerStuck, resolveAll),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(overdueStuck, refuse),
+		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
+		resumed:        then(overdueStuck, refuse),
 	},
 	restartingStuck: {
 		returnedDone:   then(waiting, publishRestart, noLongerStuck),
 		returnedAgain:  then(waiting, publishRestart, noLongerStuck),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(restartingStuck, refuse),
+		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
+		resumed:        then(restartingStuck, refuse),
 		deadlinePassed: then(stuck), // the restart has failed, and must not happen later
+	},
+	pausingStuck: {
+		returnedDone:   then(paused, publishPaused, noLongerStuck, resolveAll),
+		returnedAgain:  then(paused, publishPaused, noLongerStuck, resolveAll),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
+		askedRestart:   then(pausingStuck, refuse),
+		askedPause:     then(pausingStuck),
+		askedStop:      then(stuck),
+		resumed:        then(pausingStuck, refuse),
+		deadlinePassed: then(pausingStuck),
+		overduePassed:  then(pausingStuck),
 	},
 	stuck: {
 		returnedDone:   then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
 		returnedAgain:  then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
 		returnedLeaves: then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(stuck, refuse),
+		askedPause:     then(stuck, refuse),
 		askedStop:      then(stuck),
+		resumed:        then(stuck, refuse),
 		deadlinePassed: then(stuck),
 		overduePassed:  then(stuck),
 	},
 	judging: {
-		judgedRestart: then(inBackoff, publishRunEnd),
-		judgedGiveUp:  then(failed, publishGaveUp, endLife, resolveAll),
-		askedRestart:  then(waiting, publishRunEnd, wakeDriver),
-		askedStop:     then(stopped, publishRunEnd, publishStopped, endLife, resolveAll, wakeDriver),
+		judgedRestart:  then(inBackoff, publishRunEnd),
+		judgedGiveUp:   then(failed, publishGaveUp, endLife, resolveAll),
+		judgedCooldown: then(cooling, publishGaveUp),
+		askedRestart:   then(waiting, publishRunEnd, wakeDriver),
+		askedPause:     then(paused, publishRunEnd, publishPaused, resolveAll, wakeDriver),
+		askedStop:      then(stopped, publishRunEnd, publishStopped, endLife, resolveAll, wakeDriver),
+		resumed:        then(judging, refuse),
 	},
 	inBackoff: {
 		beginNow:     then(running, publishStarted),
 		holdNow:      then(waiting),
 		askedRestart: then(waiting, wakeDriver),
+		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
+		resumed:      then(inBackoff, refuse),
 	},
-	completed: {askedRestart: then(completed, refuse), askedStop: then(completed, refuse), revived: then(waiting, beginLife)},
-	failed:    {askedRestart: then(failed, refuse), askedStop: then(failed, refuse), revived: then(waiting, beginLife)},
-	stopped:   {askedRestart: then(stopped, refuse), askedStop: then(stopped, refuse), revived: then(waiting, beginLife)},
+	cooling: {
+		beginNow:     then(running, publishStarted),
+		holdNow:      then(waiting),
+		askedRestart: then(waiting, publishResumed, wakeDriver),
+		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
+		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
+		resumed:      then(waiting, publishResumed, wakeDriver),
+	},
+	paused: {
+		askedRestart: then(waiting, publishResumed, wakeDriver),
+		askedPause:   then(paused, resolveAll),
+		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
+		resumed:      then(waiting, publishResumed, wakeDriver),
+	},
+	completed: ended(completed),
+	failed:    ended(failed),
+	stopped:   ended(stopped),
+}
+
+// ended are the rows of a phase that has ended.
+func ended(p phase) [inputs]transition {
+	return [inputs]transition{
+		askedRestart: then(p, refuse), askedPause: then(p, refuse), askedStop: then(p, refuse), resumed: then(p, refuse),
+		revived: then(waiting, beginLife),
+	}
 }
 
 // A machine is where a task is.
 type machine struct {
 	phase   phase
-	pending request // what the task has been asked for and has not done yet; in an ended phase, why it has ended
+	pending request // what the task has been asked for and has not done yet; in an ended phase, why it has ended; of a paused task, the pause
 
 	// draining says that the body executes and was asked to return, and that the context of its run has not ended, so that
 	// work in hand can be finished.
@@ -291,6 +373,7 @@ type machine struct {
 // pendingIn is what is pending in a phase; stopRequest stands for whichever stop it is.
 var pendingIn = [phases]request{
 	overdue: overdueRequest, overdueStuck: overdueRequest, restarting: restartRequest, restartingStuck: restartRequest,
+	pausing: pauseRequest, pausingStuck: pauseRequest, paused: pauseRequest,
 	stopping: stopRequest, stuck: stopRequest, stopped: stopRequest,
 }
 
@@ -301,10 +384,11 @@ const (
 	unjudged outlook = iota // user code is still to be asked
 	willRestart
 	willGiveUp
+	willCool
 )
 
 // judgedBy is the input that brings what an outlook says.
-var judgedBy = [...]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp}
+var judgedBy = [...]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp, willCool: judgedCooldown}
 
 // step decides what becomes of a task in m about which in has become known. q is the request of an askedStop; of any
 // other input it is not looked at. If in leads to judging, and o says what follows, the two rows are one step: the task is

@@ -22,6 +22,7 @@ func TestStateText(t *testing.T) {
 		taskmanager.StateBackoff:   {"backoff", false},
 		taskmanager.StateStopping:  {"stopping", false},
 		taskmanager.StateStuck:     {"stuck", false},
+		taskmanager.StatePaused:    {"paused", false},
 		taskmanager.StateCompleted: {"completed", true},
 		taskmanager.StateFailed:    {"failed", true},
 		taskmanager.StateStopped:   {"stopped", true},
@@ -32,7 +33,7 @@ func TestStateText(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want.text, string(text))
 	}
-	assert.Equal(t, "unknown", taskmanager.State(8).String())
+	assert.Equal(t, "unknown", taskmanager.State(9).String())
 	assert.Zero(t, taskmanager.StateWaiting)
 }
 
@@ -57,7 +58,7 @@ func TestStateThroughATasksLife(t *testing.T) {
 			s := m.Stats()
 			got := map[taskmanager.State]int{
 				taskmanager.StateWaiting: s.Waiting, taskmanager.StateRunning: s.Running, taskmanager.StateBackoff: s.Backoff,
-				taskmanager.StateStopping: s.Stopping, taskmanager.StateStuck: s.Stuck,
+				taskmanager.StateStopping: s.Stopping, taskmanager.StateStuck: s.Stuck, taskmanager.StatePaused: s.Paused,
 				taskmanager.StateCompleted: s.Completed, taskmanager.StateFailed: s.Failed, taskmanager.StateStopped: s.Stopped,
 			}
 			for other, n := range got {

@@ -37,7 +37,7 @@ type TaskStats struct {
 	StartedAt    time.Time     // of the task
 	RunStartedAt time.Time     // of the run that executes now; zero if none does
 	Uptime       time.Duration // of the run that executes now; zero if none does
-	NextRunAt    time.Time     // in StateBackoff, once a policy of one's own has said; the fleet-wide limit may delay it further
+	NextRunAt    time.Time     // in StateBackoff, and in StatePaused until a cooldown is over; once a policy of one's own has said; the fleet-wide limit may delay it further
 	NextPassAt   time.Time     // while the run waits for a pass of Every or OnSchedule; a century off at most
 	EndedAt      time.Time     // zero until the task has ended
 
@@ -94,7 +94,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 			s.NextPassAt = time.Unix(0, t.lazy.nextPassAt)
 		}
 	}
-	if t.machine.phase == inBackoff {
+	if t.machine.phase == inBackoff || t.machine.phase == cooling {
 		s.NextRunAt = time.Unix(0, t.record.nextRunAt)
 	}
 	if p := t.record; p != nil {
@@ -171,6 +171,7 @@ type Totals struct {
 	Backoff   int `json:"backoff"`
 	Stopping  int `json:"stopping"`
 	Stuck     int `json:"stuck"`
+	Paused    int `json:"paused"`
 	Completed int `json:"completed"`
 	Failed    int `json:"failed"`
 	Stopped   int `json:"stopped"`
@@ -282,7 +283,7 @@ func (y *tally) add(s State, total counts) {
 func (y *tally) totals(m *Manager) Totals {
 	s := Totals{
 		Waiting: y.states[StateWaiting], Running: y.states[StateRunning], Backoff: y.states[StateBackoff],
-		Stopping: y.states[StateStopping], Stuck: y.states[StateStuck], Completed: y.states[StateCompleted],
+		Stopping: y.states[StateStopping], Stuck: y.states[StateStuck], Paused: y.states[StatePaused], Completed: y.states[StateCompleted],
 		Failed: y.states[StateFailed], Stopped: y.states[StateStopped],
 		FailedForgotten: y.failedForgotten, Runs: y.runs, Failures: y.failures, Panics: y.panics,
 	}

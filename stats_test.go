@@ -125,6 +125,7 @@ func TestStatsJSON(t *testing.T) {
  "backoff": 1,
  "stopping": 0,
  "stuck": 0,
+ "paused": 0,
  "completed": 1,
  "failed": 1,
  "stopped": 0,

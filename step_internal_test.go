@@ -22,11 +22,12 @@ type world struct {
 	inDrain   bool    // it has not, though the body was asked to return: it may finish what it has in hand
 	open      bool    // the start of a run has been published, and its end has not
 	counted   bool    // the end of a run has been counted, and not published
+	cooling   bool    // it was given up, and its cooldown is not over
 	delayed   bool    // a failure has been published, and its delay is not over
 	toldStuck bool    // that the task is stuck has been published, and the body has not returned
 	unsure    bool    // it has yet to be asked whether what the run before has started executes still
 	leaves    bool    // it does
-	asked     request // what has been asked for and has not been done: the first stop, or else the most; at the end, why it has stopped
+	asked     request // what has been asked for and has not been done: the first stop, or else the most; a pause until it is resumed; at the end, why it has stopped
 	ending    effect  // which of them has published the end of the life; 0 before that
 
 	waiting [mostWaiters]request // those who have asked and have not been answered, in order; the watchdog's is an overdueRequest
@@ -59,11 +60,14 @@ func (mv move) String() string {
 }
 
 func (q request) String() string {
-	return [...]string{"none", "overdue", "restart", "failed restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
+	return [...]string{"none", "overdue", "restart", "pause", "failed restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
 }
 
 // byDriver reports whether in is brought by the driver, which brings nothing else at that time.
-func (in input) byDriver() bool { return in <= judgedGiveUp }
+func (in input) byDriver() bool { return in <= judgedCooldown }
+
+// byHand reports whether in is asked for from outside while the task lives.
+func (in input) byHand() bool { return in >= askedRestart && in <= resumed }
 
 // moves are all that can happen next, and all that may have happened before and is heard of now. What is dropped before it
 // gets to step is left out: news of a driver that was replaced, and the deadline of who does not wait any more. room is how many
@@ -72,22 +76,22 @@ func (w *world) moves(room int) (moves []move) {
 	switch {
 	case w.executing:
 		moves = append(moves, move{in: returnedDone}, move{in: returnedAgain}, move{in: returnedAgain, unsure: true}, move{in: returnedLeaves})
-	case w.ending != 0:
-		for in := beginNow; in.byDriver(); in++ { // from one that was about to bring it when the life ended
+	case w.ending != 0 || w.paused():
+		for in := beginNow; in.byDriver(); in++ { // from one that was about to bring it when the life ended, or the task was paused
 			moves = append(moves, move{in: in})
 		}
 	case w.counted:
-		moves = append(moves, move{in: judgedRestart}, move{in: judgedGiveUp})
+		moves = append(moves, move{in: judgedRestart}, move{in: judgedGiveUp}, move{in: judgedCooldown})
 	default:
 		moves = append(moves, move{in: beginNow}, move{in: holdNow})
 		if w.unsure {
 			moves = append(moves, move{in: judgedGiveUp})
 		}
 	}
-	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: askedStop, request: parentDoneRequest, alone: true})
+	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: askedStop, request: parentDoneRequest, alone: true})
 	if w.waiters() < room {
 		for _, drains := range []bool{false, true} {
-			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains})
+			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains}, move{in: askedPause, request: pauseRequest, drains: drains})
 			for q := stopRequest; q <= shutdownRequest; q++ {
 				moves = append(moves, move{in: askedStop, request: q, drains: drains})
 			}
@@ -117,7 +121,7 @@ func (w *world) tooLate(mv move) bool {
 	case deadlinePassed, overduePassed:
 		return !w.executing // the task has done what can be done, and who waits has been told so
 	default:
-		return mv.in.byDriver() && w.ending != 0
+		return mv.in.byDriver() && (w.ending != 0 || w.paused())
 	}
 }
 
@@ -125,13 +129,20 @@ func (w *world) tooLate(mv move) bool {
 func (w *world) mustRefuse(mv move) bool {
 	switch mv.in {
 	case askedRestart:
-		return w.ending != 0 || w.asked.stops() || w.toldStuck
+		return w.ending != 0 || w.asked.stops() || w.toldStuck || w.executing && w.asked == pauseRequest
+	case askedPause:
+		return w.ending != 0 || w.asked.stops()
+	case resumed:
+		return !w.paused() && !w.cooling
 	case askedStop:
 		return w.ending != 0
 	default:
 		return false
 	}
 }
+
+// paused reports whether no run begins until somebody says so.
+func (w *world) paused() bool { return w.asked == pauseRequest && !w.executing }
 
 // waiters are those besides the watchdog.
 func (w *world) waiters() (n int) {
@@ -195,24 +206,29 @@ func (w *world) hear(mv move) {
 	case returnedDone, returnedAgain, returnedLeaves:
 		w.executing, w.canceled, w.inDrain = false, false, false
 		w.unsure, w.leaves = mv.unsure, mv.in == returnedLeaves
-		if !w.asked.stops() {
+		if !w.asked.stops() && (w.asked != pauseRequest || w.leaves) {
 			w.asked = noRequest
 		}
 	case beginNow:
-		w.delayed, w.unsure = false, false // it has been asked, and nothing executes
+		w.delayed, w.cooling, w.unsure = false, false, false // it has been asked, and nothing executes
 	case holdNow:
-		w.delayed = false
+		w.delayed, w.cooling = false, false
 	case judgedRestart:
 		w.delayed, w.unsure = true, false // to judge it was to ask
 	case judgedGiveUp:
 		w.leaves = !w.counted
+	case judgedCooldown:
+		w.cooling, w.unsure = true, false
 	case becameOverdue:
 		w.asked = overdueRequest
 		w.addWaiter(overdueRequest)
-	case askedRestart, askedStop:
-		w.delayed = false
+	case askedRestart, askedPause, askedStop:
+		w.delayed, w.cooling = false, false
 		w.inDrain = w.inDrain || mv.drains && w.executing && w.asked == noRequest
-		if (w.executing || mv.request.stops()) && !w.asked.stops() { // the first stop counts
+		if mv.in == askedRestart && w.paused() {
+			w.asked = noRequest
+		}
+		if (w.executing || mv.in != askedRestart) && !w.asked.stops() { // the first stop counts
 			w.asked = max(w.asked, mv.request)
 		}
 		if !mv.alone {
@@ -220,12 +236,16 @@ func (w *world) hear(mv move) {
 		}
 	case drainPassed:
 		w.inDrain = false
-	case deadlinePassed: // while the body executes: a restart has failed, and must not happen later
+	case deadlinePassed: // while the body executes: a restart has failed, and must not happen later; a pause will
 		w.inDrain = false
-		w.asked = max(w.asked, failedRestartRequest)
+		if w.asked != pauseRequest {
+			w.asked = max(w.asked, failedRestartRequest)
+		}
 		w.removeWaiter(mv.request)
 	case overduePassed:
 		w.removeWaiter(mv.request)
+	case resumed:
+		w.asked, w.cooling = noRequest, false
 	case revived:
 		*w = world{machine: w.machine, ending: w.ending}
 	}
@@ -242,8 +262,8 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 7: the end of a run is counted that has not ended now, and has not been found to leave something")
 			case before.asked.stops():
 				broken("promise 6: it was asked to stop, and has failed")
-			case before.asked == restartRequest && !w.leaves:
-				broken("promise 6: it was asked to restart, and has failed")
+			case (before.asked == restartRequest || before.asked == pauseRequest) && !w.leaves:
+				broken("promise 6: it was asked to restart, or to pause, and has failed")
 			case before.asked == noRequest && mv.in == returnedDone:
 				broken("promise 6: it has returned nil, and has failed")
 			}
@@ -278,11 +298,23 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 6: it is said to have stopped, and was not asked to, or executes")
 			}
 			w.ending, w.open = publishStopped, false
+		case publishPaused:
+			if !w.paused() || before.paused() || w.counted {
+				broken("it is said to be paused, and was not asked to, or executes, or was paused, or how its run has ended is not published")
+			}
+			w.open = false
+		case publishResumed:
+			if !before.paused() && !before.cooling || mv.in != resumed && mv.in != askedRestart {
+				broken("it is said to have been resumed, and was not paused, or nobody has")
+			}
 		case publishGaveUp:
 			if !w.counted {
 				broken("promise 7: it is given up, and no failure is counted that has not been published")
 			}
-			w.ending, w.counted, w.open = publishGaveUp, false, false
+			w.counted, w.open = false, false
+			if !w.cooling {
+				w.ending = publishGaveUp
+			}
 		case publishDone:
 			if before.asked != noRequest || mv.in != returnedDone {
 				broken("promise 6: it is said to have completed, and has not returned nil, or was asked for something")
@@ -316,8 +348,8 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("a run begins to drain that has no time for that, or drains already")
 			}
 		case wakeDriver:
-			if before.executing || mv.in != askedRestart && mv.in != askedStop {
-				broken("promise 1: a driver is woken, or replaced, that is with the body or has brought the news itself")
+			if before.executing || !mv.in.byHand() || before.paused() && w.paused() {
+				broken("promise 1: a driver is woken, or replaced, that is with the body, has brought the news itself, or has nothing to do")
 			}
 		}
 	}
@@ -340,8 +372,12 @@ func (w *world) resolve(least, most request, mv move, waited bool, broken func(b
 				broken("who waits for a restart is told that it is done, and no run has begun, or waits for its dependencies")
 			}
 		case q == restartRequest:
-			if w.ending != publishStopped && w.ending != publishGaveUp {
-				broken("who waits for a restart is told that it will not be, and the task has not ended so")
+			if w.ending != publishStopped && w.ending != publishGaveUp && !w.paused() {
+				broken("who waits for a restart is told that it will not be, and the task has not ended so, nor is it paused")
+			}
+		case q == pauseRequest:
+			if w.ending != publishStopped && w.ending != publishGaveUp && !w.paused() {
+				broken("who waits for a pause is answered, and the task is not paused, and has not ended")
 			}
 		case w.ending != publishStopped:
 			broken("who waits for a stop is told that it is done, and the task has not stopped")
@@ -377,7 +413,11 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		broken("promise 5: a deadline has passed while the body executes, and the task is not stuck")
 	case !w.executing && w.toldStuck:
 		broken("promise 5: a body that has returned is stuck")
-	case (mv.in == askedRestart || mv.in == askedStop) && !before.executing && do&wakeDriver == 0:
+	case w.paused() && !before.paused() && do&publishPaused == 0:
+		broken("that the task is paused is not published")
+	case (before.paused() || before.cooling && mv.in.byHand()) && !w.paused() && w.ending == 0 && do&publishResumed == 0:
+		broken("that the task is resumed is not published")
+	case mv.in.byHand() && !before.executing && (!before.paused() || !w.paused()) && do&wakeDriver == 0:
 		broken("the driver does not hear that something is asked of the task")
 	}
 	if want := w.asked; w.pending != want {
@@ -391,11 +431,11 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 			broken("who waits for a restart is left, and the run waits for its dependencies")
 		case w.ending != 0:
 			broken(breach(fmt.Sprintf("who has asked (%s) is left without an answer when the task has ended", q)))
-		case w.phase == waiting && q > restartRequest, w.phase == judging, w.phase == inBackoff, w.executing && w.asked == noRequest:
+		case w.phase == waiting && q > restartRequest, w.phase == judging, w.phase == inBackoff, w.cooling, w.paused(), w.executing && w.asked == noRequest:
 			broken(breach(fmt.Sprintf("who has asked (%s) is left without an answer when nothing is asked any more", q)))
 		}
 	}
-	const one = publishStarted | publishRestart | publishStopped | publishGaveUp | publishDone | publishStuck
+	const one = publishAny &^ publishRunEnd
 	if bits.OnesCount32(uint32(do&one)) > 1 || do&resolveRestarts != 0 && do&resolveAll != 0 {
 		broken("of these effects only one is carried out")
 	}
@@ -416,6 +456,8 @@ func (w *world) state() State {
 		return StateStopping
 	case w.executing:
 		return StateRunning
+	case w.cooling || w.paused():
+		return StatePaused
 	case w.counted || w.delayed:
 		return StateBackoff
 	default:
@@ -507,7 +549,7 @@ func (k *walk) unused() (rows []string) {
 	return rows
 }
 
-// deadEnds returns the worlds from which the task does not get to an end by what its driver brings: when the body returns, and
+// deadEnds returns the worlds from which the task does not get to an end, and is not paused, by what its driver brings: when the body returns, and
 // nobody asks for anything more.
 func (k *walk) deadEnds() (paths []string) {
 	into := make([][]int, len(k.order))
@@ -519,7 +561,7 @@ func (k *walk) deadEnds() (paths []string) {
 				into[s.world] = append(into[s.world], i)
 			}
 		}
-		if w.phase.ended() {
+		if w.phase.ended() || w.phase == paused {
 			ends[i] = true
 			queue = append(queue, i)
 		}
@@ -566,9 +608,9 @@ func TestStepWithAnOutlookIsTwoSteps(t *testing.T) {
 					q, drains := i/2, i%2 == 1
 					m := machine{p, pending, drains}
 					next, do, ok := table.step(m, in, q, unjudged, drains)
-					for o, by := range map[outlook]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp} {
+					for o, by := range map[outlook]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp, willCool: judgedCooldown} {
 						wantNext, wantDo := next, do
-						if ok && next.phase == judging {
+						if ok && next.phase == judging && do&refuse == 0 {
 							judged++
 							after, more, heard := table.step(next, by, noRequest, unjudged, false)
 							require.True(t, heard)
@@ -641,9 +683,13 @@ func (c change) harmless() string {
 		if c.in == returnedDone || c.in == returnedAgain || c.in == returnedLeaves {
 			return "nobody waits for a task of which nothing is asked. (The end of a life answers all the same, in each row.)"
 		}
-	case judging, inBackoff:
-		if c.in.byDriver() {
+	case judging, inBackoff, cooling:
+		if c.in.byDriver() || c.phase == cooling && c.in == resumed {
 			return "likewise: who asks something of it there takes it elsewhere"
+		}
+	case paused:
+		if c.in == resumed {
+			return "all have been answered when it was paused"
 		}
 	case completed, failed, stopped:
 		if c.in == revived {
@@ -658,8 +704,8 @@ func (c change) harmless() string {
 			return "likewise"
 		}
 	}
-	if c.in == askedStop && (c.phase == running || c.phase == overdueStuck) && c.what == "with resolveRestarts" {
-		return "nobody waits but who has just asked for a stop"
+	if (c.in == askedStop || c.in == askedPause) && (c.phase == running || c.phase == overdueStuck) && c.what == "with resolveRestarts" {
+		return "nobody waits but who has just asked for a stop, or a pause"
 	}
 	return ""
 }

@@ -17,14 +17,14 @@ import (
 type stopOp struct {
 	manager *Manager
 	request request
-	hand    *byHand // who has asked, if by StopTask, StopAll or RestartTask
+	hand    *byHand // who has asked, if by StopTask, StopAll, RestartTask or PauseTask
 	timeout time.Duration
 	tasks   []*Task
 	overdue *overdueRun // of an overdueRequest: what it is about
 
 	deadline  time.Time     // set by start, before any task is asked
 	remaining atomic.Int64  // tasks that have not done as asked yet
-	followed  atomic.Uint32 // of a restart, which has one task: the request that this has followed
+	followed  atomic.Uint32 // of a restart, or a pause, which has one task: the request that this has followed
 	judged    chan struct{} // closed when remaining gets to 0, or at the deadline, when it is decided who is stuck
 	done      chan struct{} // closed when err is set: with judged, or when it is known where the stuck bodies are
 	err       error         // a *StopTimeoutError for each task that is stuck, and leftRunning; or nil
@@ -61,11 +61,13 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 			n.input = becameOverdue
 		case restartRequest:
 			n.input = askedRestart
+		case pauseRequest:
+			n.input = askedPause
 		}
 		t.decide(&n)
 		if n.joined {
 			accepted++
-			if n.phase.ended() {
+			if n.phase.ended() || n.phase == paused {
 				t.config().manager.doomChanged(t) // it does not wait any more for those that it has waited for
 			}
 		} else {

@@ -89,7 +89,7 @@ func (d *driver) next() bool {
 		switch d.look() {
 		case judging:
 			d.judge()
-		case inBackoff:
+		case inBackoff, cooling:
 			if d.pause() && d.tryBegin() {
 				return true
 			}
@@ -225,19 +225,20 @@ func (d *driver) noteReturn(n *decision) {
 		n.input = returnedDone
 	}
 	n.unsure = leaves == unknown
-	n.verdict.known = permanent != unknown && t.config().policy == nil || t.config().restart == RestartNever
+	never := t.config().restart == RestartNever
+	n.verdict.known = permanent != unknown && (t.config().policy == nil || never) || never && t.config().cooldown == 0
 	n.verdict.final = permanent == yes
 	t.decide(n)
 	d.atOnce = n.atOnce
 	t.announceEnd(n.phase)
 }
 
-// announceEnd has those who wait for the task look again, if it has ended. It is called without locks.
+// announceEnd has those who wait for the task look again, if it has ended or is paused. It is called without locks.
 func (t *Task) announceEnd(p phase) {
 	switch {
 	case p == failed:
 		t.config().manager.doomChanged(t)
-	case p.ended():
+	case p.ended(), p == paused:
 		t.config().manager.readinessChanged(t)
 	}
 }
@@ -280,7 +281,7 @@ func (d *driver) judge() {
 		n.verdict.final, n.verdict.left = isPermanentByMethods(end.err)
 		asked = true
 	}
-	if !n.verdict.final && !usedUp && c.policy != nil {
+	if !n.verdict.final && !usedUp && c.restart != RestartNever && c.policy != nil {
 		n.verdict.final, n.verdict.stops, n.verdict.err = true, true, errPolicyGoexit // unless it answers
 		n.verdict.delay, n.verdict.err = d.askPolicy(p)
 		n.verdict.stops = n.verdict.err != nil

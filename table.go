@@ -19,11 +19,11 @@ var tableHeader = tableRow{"TASK", "STATE", "RUNS", "FAILURES", "PANICS", "UPTIM
 
 // tableStates are in the order of a table, the worst first.
 var tableStates = []State{
-	StateFailed, StateStuck, StateBackoff, StateStopping, StateWaiting, StateRunning, StateCompleted, StateStopped,
+	StateFailed, StateStuck, StateBackoff, StatePaused, StateStopping, StateWaiting, StateRunning, StateCompleted, StateStopped,
 }
 
 // String returns a table for people, whose form may change: a header, a line for each task, and one with the totals. What does
-// badly comes first: failed tasks, then those that are stuck, in backoff, stopping, waiting, running but not ready or after
+// badly comes first: failed tasks, then those that are stuck, in backoff, paused, stopping, waiting, running but not ready or after
 // several failures in a row, running, completed, stopped; and of each kind they are in the order of their names. A task of a
 // [Group] has a line of its own, as "group/task". Of more than 1,000 lines it has the first, and says how many there are besides.
 //
@@ -62,6 +62,7 @@ func (s *ManagerStats) totals() string {
 	b.WriteString(number(uint64(len(s.Tasks)), "task"))
 	counts := [len(stateNames)]int{
 		StateWaiting: s.Waiting, StateRunning: s.Running, StateBackoff: s.Backoff, StateStopping: s.Stopping, StateStuck: s.Stuck,
+		StatePaused:    s.Paused,
 		StateCompleted: s.Completed, StateFailed: s.Failed, StateStopped: s.Stopped,
 	}
 	var states []string
@@ -147,7 +148,7 @@ func (t *tableTask) status() string {
 		switch {
 		case t.failsAgain():
 			parts = append(parts, fmt.Sprintf("%d failures in a row: %s", s.ConsecutiveFailures, errorText(s.LastError)))
-		case s.State == StateFailed || s.State == StateStuck || s.State == StateBackoff:
+		case s.State == StateFailed || s.State == StateStuck || s.State == StateBackoff || !s.NextRunAt.IsZero():
 			parts = append(parts, errorText(s.LastError))
 		case s.Status == "":
 			parts = append(parts, "last error: "+errorText(s.LastError))

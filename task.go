@@ -310,6 +310,9 @@ func (t *Task) Path() []string {
 	return path
 }
 
+// isHaltedLocked reports whether somebody wants the task not to run: it was stopped, or paused by hand.
+func (t *Task) isHaltedLocked() bool { return t.machine.phase == stopped || t.machine.phase == paused }
+
 // path is the name of the task, with those of the groups around it.
 func (t *Task) path() string {
 	if prefix := t.config().manager.config.prefix; prefix != "" {
@@ -323,6 +326,8 @@ func (t *Task) causeOf(q request) error {
 	switch q {
 	case restartRequest:
 		return ErrRestarted
+	case pauseRequest:
+		return ErrPaused
 	case failedRestartRequest:
 		return errRestartTimedOut
 	case shutdownRequest:
