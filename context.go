@@ -17,7 +17,8 @@ import (
 // To its users it is what context.WithCancelCause(context.WithoutCancel(parent)) returns, for the
 // parent given to [WithContext]. It has the parent's values, and not its end: the task is asked to
 // stop when the parent ends, but in its turn, after those that depend on it. So it has no deadline
-// either, for package context would leave it to the parent's to end a child whose own is later.
+// either, for package context would leave it to the parent's to end a child whose own is later; but while
+// it drains, when that is right.
 //
 // Such a context, the inner one, is made when Done is called first. Who asks in the name of package
 // context gets the inner one, whose channel is that of Done, so that a cancellable child is attached
@@ -132,8 +133,13 @@ func (r *run) makeInner() {
 	r.stage.Store(withInner)
 }
 
-// Deadline implements context.Context: there is none.
-func (r *run) Deadline() (deadline time.Time, ok bool) { return }
+// Deadline implements context.Context: there is none, but while the run drains.
+func (r *run) Deadline() (deadline time.Time, ok bool) {
+	if r.task.config().drain == 0 {
+		return
+	}
+	return r.drainsUntil()
+}
 
 // Done implements context.Context.
 func (r *run) Done() <-chan struct{} { return r.innerContext().Done() }

@@ -200,6 +200,17 @@ func (r *run) endDrain() {
 	n.endContexts()
 }
 
+// drainsUntil returns when the context of the run ends, if it drains. That may get earlier, and not later.
+func (r *run) drainsUntil() (deadline time.Time, ok bool) {
+	t := r.task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d := t.lazy.drain(); t.run == r && d != nil && d.timer != nil {
+		return d.until, true
+	}
+	return
+}
+
 // leaveDrain is called when the body has returned. It ends what StopContext has returned, and returns why the run was asked to
 // end, if its context has not ended for that; otherwise nil.
 func (r *run) leaveDrain() (cause error) {

@@ -2,6 +2,7 @@ package taskmanager_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,5 +213,498 @@ func TestDrainAtTheEndOfTheParent(t *testing.T) {
 		end(errWhy)
 		<-task.Done()
 		assert.Equal(t, drainLog{began: l.began, ended: 3 * time.Second, return_: 3 * time.Second, cause: errWhy}, l)
+	})
+}
+
+// A body knows until when its context lives on, and so does what it calls with that.
+func TestDrainHasADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task, ctx := contextOf(t, m, taskmanager.WithDrain(4*time.Second), taskmanager.WithWatchdog(time.Hour))
+		_, ok := ctx.Deadline()
+		require.False(t, ok, "before anything is asked")
+		began := time.Now()
+		within := func(d time.Duration) {
+			ctx, cancel := context.WithTimeout(context.Background(), d)
+			go func() {
+				defer cancel()
+				assert.NoError(t, task.Stop(ctx))
+			}()
+			synctest.Wait()
+		}
+		left := func(ctx context.Context) time.Duration {
+			deadline, ok := ctx.Deadline()
+			require.True(t, ok)
+			return deadline.Sub(began)
+		}
+		within(4 * time.Second)
+		assert.Equal(t, 3200*time.Millisecond, left(ctx))
+		child, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		assert.Equal(t, 3200*time.Millisecond, left(child))
+		within(2500 * time.Millisecond)
+		assert.Equal(t, 2*time.Second, left(ctx), "a second stop leaves less time")
+		<-ctx.Done()
+		assert.Equal(t, 2*time.Second, time.Since(began))
+		require.ErrorIs(t, context.Cause(child), taskmanager.ErrStopped)
+		<-task.Done()
+		_, ok = ctx.Deadline()
+		assert.False(t, ok)
+	})
+}
+
+// What a body returns while it drains is judged as after any stop.
+func TestDrainWhereTheBodyReturns(t *testing.T) {
+	bodies := map[string]struct {
+		end  func() error
+		want string
+	}{
+		"nil":     {func() error { return nil }, ""},
+		"its own": {func() error { return errBoom }, "boom"},
+		"a panic": {func() error { panic("why") }, "panic: why"},
+	}
+	for title, test := range bodies {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				events := m.Subscribe(t.Context())
+				var ctx context.Context
+				task := start(t, m, "a", func(c context.Context) error {
+					ctx = c
+					<-taskmanager.Draining(c)
+					return test.end()
+				}, taskmanager.WithDrain(4*time.Second))
+				synctest.Wait()
+				require.NoError(t, task.Stop(context.Background()))
+				require.ErrorIs(t, context.Cause(ctx), taskmanager.ErrStopped, "what ends with the body ends for the stop")
+				assert.Zero(t, task.Stats().Failures)
+				all := received(events)
+				last := all[len(all)-1]
+				assert.Equal(t, taskmanager.EventStopped, last.Kind)
+				require.ErrorIs(t, last.Cause, taskmanager.ErrStopped)
+				if test.want == "" {
+					assert.NoError(t, last.Err)
+				} else {
+					assert.ErrorContains(t, last.Err, test.want)
+				}
+				time.Sleep(time.Minute) // no timer does anything any more
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+			})
+		})
+	}
+}
+
+// A restart that drains gives way to a stop, whose cause the body finds when the drain is over.
+func TestDrainOfARestartThatBecomesAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var l drainLog
+		task := start(t, m, "a", drained(&l, time.Hour, 0), taskmanager.WithDrain(4*time.Second))
+		synctest.Wait()
+		restarted := make(chan error, 1)
+		go func() { restarted <- task.Restart(context.Background()) }()
+		time.Sleep(time.Second)
+		require.NoError(t, m.StopTask(context.Background(), "a"))
+		require.ErrorIs(t, <-restarted, taskmanager.ErrStopped)
+		assert.Equal(t, drainLog{began: l.began, ended: 4 * time.Second, return_: 4 * time.Second, cause: taskmanager.ErrStopped}, l)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
+// The time of a drain is that of one run: the next one has its own.
+func TestDrainOfARunDoesNotEndTheNextOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var contexts []context.Context
+		task := start(t, m, "a", func(ctx context.Context) error {
+			contexts = append(contexts, ctx)
+			<-taskmanager.Draining(ctx)
+			return nil
+		}, taskmanager.WithDrain(4*time.Second))
+		synctest.Wait()
+		require.NoError(t, task.Restart(context.Background()))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Len(t, contexts, 2)
+		assert.NoError(t, contexts[1].Err())
+		assert.False(t, hasClosed(taskmanager.Draining(contexts[1])))
+		assert.True(t, hasClosed(taskmanager.Draining(contexts[0])), "of an old run")
+		require.NoError(t, m.StopTask(context.Background(), "a"))
+		assert.True(t, hasClosed(taskmanager.Draining(contexts[1])))
+	})
+}
+
+// To be late is no reason to be given more time.
+func TestDrainIsNotForARunThatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var l drainLog
+		task := start(t, m, "a", drained(&l, time.Hour, 0), taskmanager.WithDrain(4*time.Second), taskmanager.WithWatchdog(10*time.Second), once())
+		<-task.Done()
+		assert.Equal(t, 10*time.Second, l.draining)
+		assert.ErrorIs(t, l.cause, taskmanager.ErrWatchdog)
+		assert.Equal(t, 10*time.Second, l.return_)
+	})
+}
+
+// Those that depend on a task have drained before it is asked to.
+func TestDrainInTheOrderOfDependencies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var db, server drainLog
+		opts := func(more ...taskmanager.TaskOption) []taskmanager.TaskOption {
+			return append(more, taskmanager.WithDrain(15*time.Second), taskmanager.WithStopTimeout(20*time.Second))
+		}
+		start(t, m, "db", drained(&db, 2*time.Second, 0), opts()...)
+		start(t, m, "server", drained(&server, time.Hour, 0), opts(taskmanager.WithDependsOn("db"))...)
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), 16*time.Second)
+		defer cancel()
+		require.NoError(t, m.Shutdown(ctx))
+		assert.Equal(t, drainLog{began: server.began, ended: 6 * time.Second, return_: 6 * time.Second, cause: taskmanager.ErrShutdown}, server,
+			"half of the time is its own, and three quarters of that are for the drain")
+		assert.Equal(t, drainLog{began: db.began, draining: 6 * time.Second, return_: 8 * time.Second}, db)
+	})
+}
+
+// A group asks its tasks to stop as soon as it is asked to, and each drains by its own options. They stop for the same cause.
+func TestDrainOfAGroup(t *testing.T) {
+	for title, drain := range map[string]time.Duration{"with a drain": 4 * time.Second, "without one": 0} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				events := m.Subscribe(t.Context())
+				var worker, other drainLog
+				task := start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+					start(t, m, "worker", drained(&worker, time.Hour, 0), taskmanager.WithDrain(2*time.Second))
+					start(t, m, "other", drained(&other, time.Hour, 0))
+					return nil
+				}), taskmanager.WithDrain(drain))
+				time.Sleep(time.Second)
+				require.NoError(t, task.Restart(context.Background()))
+				time.Sleep(time.Second)
+				synctest.Wait()
+				require.NoError(t, m.StopTask(context.Background(), "group"))
+				assert.Equal(t, drainLog{began: worker.began, draining: time.Second, ended: 3 * time.Second, return_: 3 * time.Second, cause: taskmanager.ErrStopped}, worker)
+				assert.Equal(t, drainLog{began: other.began, draining: time.Second, ended: time.Second, return_: time.Second, cause: taskmanager.ErrStopped}, other)
+				causes := make(map[string][]error)
+				for _, e := range received(events) {
+					if e.Kind == taskmanager.EventStopped {
+						causes[e.Task] = append(causes[e.Task], e.Cause)
+					}
+				}
+				assert.Equal(t, map[string][]error{
+					"group":        {taskmanager.ErrRestarted, taskmanager.ErrStopped},
+					"group/worker": {taskmanager.ErrRestarted, taskmanager.ErrStopped},
+					"group/other":  {taskmanager.ErrRestarted, taskmanager.ErrStopped},
+				}, causes)
+			})
+		})
+	}
+}
+
+func TestDrainIsRefused(t *testing.T) {
+	tests := map[string]struct {
+		opts []taskmanager.TaskOption
+		want string
+	}{
+		"negative": {
+			[]taskmanager.TaskOption{taskmanager.WithDrain(-time.Second)}, "taskmanager: WithDrain(-1s): must not be negative",
+		},
+		"as long as the default stop timeout": {
+			[]taskmanager.TaskOption{taskmanager.WithDrain(5 * time.Second)}, "taskmanager: WithDrain(5s): must be less than the stop timeout, which is 5s",
+		},
+		"longer than the stop timeout that is given after it": {
+			[]taskmanager.TaskOption{taskmanager.WithDrain(2 * time.Second), taskmanager.WithStopTimeout(time.Second)},
+			"taskmanager: WithDrain(2s): must be less than the stop timeout, which is 1s",
+		},
+	}
+	for title, test := range tests {
+		t.Run(title, func(t *testing.T) {
+			m := newManager(t)
+			_, err := m.StartTask("a", boom, test.opts...)
+			var option *taskmanager.OptionError
+			require.ErrorAs(t, err, &option)
+			assert.EqualError(t, err, test.want)
+			assert.Equal(t, "WithDrain", option.Option)
+			var opts []taskmanager.Option
+			for _, o := range test.opts {
+				opts = append(opts, o)
+			}
+			_, err = taskmanager.New(opts...)
+			assert.EqualError(t, err, test.want)
+		})
+	}
+	m := newManager(t, taskmanager.WithDrain(3*time.Second))
+	_, err := m.StartTask("a", boom, taskmanager.WithStopTimeout(time.Second))
+	require.EqualError(t, err, "taskmanager: WithDrain(3s): must be less than the stop timeout, which is 1s", "that of the Manager")
+	start(t, m, "a", untilStopped, taskmanager.WithStopTimeout(time.Second), taskmanager.WithDrain(0))
+	start(t, m, "b", untilStopped, taskmanager.WithDrain(20*time.Second), taskmanager.WithStopTimeout(21*time.Second))
+}
+
+func hasClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Draining is the same for all contexts of a run, whenever it is called.
+func TestDrainingOfAnyContextOfARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task, ctx := contextOf(t, m, taskmanager.WithDrain(4*time.Second))
+		derived, cancel := context.WithCancel(withValue(ctx))
+		cancel()
+		stopCtx, release := taskmanager.StopContext(ctx)
+		defer release()
+		all := map[string]<-chan struct{}{
+			"the run's": taskmanager.Draining(ctx), "of a child that is done": taskmanager.Draining(derived),
+			"of its own": taskmanager.Draining(stopCtx),
+		}
+		assert.Equal(t, all["the run's"], taskmanager.Draining(ctx), "the same channel each time")
+		for of, c := range all {
+			assert.False(t, hasClosed(c), of)
+		}
+		go func() { assert.NoError(t, task.Stop(context.Background())) }()
+		synctest.Wait()
+		all["while it drains"] = taskmanager.Draining(ctx)
+		for of, c := range all {
+			assert.True(t, hasClosed(c), of)
+		}
+		assert.NoError(t, ctx.Err())
+		<-task.Done()
+		assert.True(t, hasClosed(taskmanager.Draining(ctx)), "after the end of the run")
+	})
+}
+
+// Who calls Draining for the first time while the run drains hears at once that it does.
+func TestDrainingThatIsCalledLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task, ctx := contextOf(t, m, taskmanager.WithDrain(4*time.Second))
+		go func() { assert.NoError(t, task.Stop(context.Background())) }()
+		synctest.Wait()
+		require.NoError(t, ctx.Err())
+		assert.True(t, hasClosed(taskmanager.Draining(ctx)))
+		<-task.Done()
+
+		task, ctx = contextOf(t, m, taskmanager.WithDrain(4*time.Second))
+		require.NoError(t, task.Stop(context.Background()))
+		assert.True(t, hasClosed(taskmanager.Draining(ctx)), "after the end")
+	})
+}
+
+// Without a drain it ends with the context, and so it is that.
+func TestDrainingWithoutADrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task, ctx := contextOf(t, m)
+		child, cancel := context.WithCancel(ctx)
+		defer cancel()
+		assert.Equal(t, ctx.Done(), taskmanager.Draining(ctx))
+		assert.Equal(t, ctx.Done(), taskmanager.Draining(child))
+		require.NoError(t, task.Stop(context.Background()))
+		assert.True(t, hasClosed(taskmanager.Draining(ctx)))
+	})
+}
+
+func TestDrainingOfOtherContexts(t *testing.T) {
+	assert.Nil(t, taskmanager.Draining(nil)) //nolint:staticcheck // that is what is tested
+	assert.Nil(t, taskmanager.Draining(context.Background()))
+	ctx, cancel := context.WithCancel(context.Background())
+	assert.Equal(t, ctx.Done(), taskmanager.Draining(ctx))
+	cancel()
+	assert.True(t, hasClosed(taskmanager.Draining(ctx)))
+}
+
+// A context for the clean-up lives on until the deadline of the stop, and then says so.
+func TestStopContextLivesUntilTheDeadline(t *testing.T) {
+	tests := map[string]struct {
+		opts   []taskmanager.TaskOption
+		within time.Duration // of the stop; 0: the stop timeout
+		ends   time.Duration
+	}{
+		"the stop timeout":    {nil, 0, 5 * time.Second},
+		"an earlier deadline": {nil, 2 * time.Second, 2 * time.Second},
+		"with a drain":        {[]taskmanager.TaskOption{taskmanager.WithDrain(3 * time.Second)}, 0, 5 * time.Second},
+	}
+	for title, test := range tests {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				var ends []time.Duration
+				release := make(chan struct{})
+				task := start(t, m, "a", func(ctx context.Context) error {
+					before, cancelBefore := taskmanager.StopContext(withValue(ctx))
+					defer cancelBefore()
+					_, ok := before.Deadline()
+					assert.False(t, ok, "nothing has been asked")
+					<-taskmanager.Draining(ctx)
+					began := time.Now()
+					during, cancelDuring := taskmanager.StopContext(withValue(ctx))
+					defer cancelDuring()
+					deadline, ok := during.Deadline()
+					assert.True(t, ok)
+					assert.Equal(t, test.ends, deadline.Sub(began))
+					for _, c := range []context.Context{before, during} {
+						assert.NoError(t, c.Err())
+						assert.Equal(t, "a child's", c.Value(contextKey{}))
+						self, _ := taskmanager.FromContext(c)
+						assert.Equal(t, "a", self.Name())
+					}
+					for _, c := range []context.Context{before, during} {
+						<-c.Done()
+						assert.ErrorIs(t, context.Cause(c), context.DeadlineExceeded)
+						ends = append(ends, time.Since(began))
+					}
+					after, cancelAfter := taskmanager.StopContext(ctx)
+					defer cancelAfter()
+					synctest.Wait()
+					assert.ErrorIs(t, context.Cause(after), context.DeadlineExceeded, "the task is stuck")
+					<-release
+					return nil
+				}, test.opts...)
+				synctest.Wait()
+				ctx, cancel := context.Background(), context.CancelFunc(func() {})
+				if test.within > 0 {
+					ctx, cancel = context.WithTimeout(ctx, test.within)
+				}
+				defer cancel()
+				asStuck(t, task.Stop(ctx), "a", test.ends)
+				close(release)
+				<-task.Done()
+				assert.Equal(t, []time.Duration{test.ends, test.ends}, ends)
+			})
+		})
+	}
+}
+
+// It ends with the body, before anybody hears that the task has stopped; and what is made after that has ended.
+func TestStopContextEndsWithTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var kept, child, ctx context.Context
+		task := start(t, m, "a", func(c context.Context) error {
+			ctx = c
+			kept, _ = taskmanager.StopContext(c)
+			child = withCancel(t, kept)
+			<-c.Done()
+			return nil
+		})
+		synctest.Wait()
+		require.NoError(t, task.Stop(context.Background()))
+		require.ErrorIs(t, context.Cause(kept), context.Canceled)
+		require.ErrorIs(t, context.Cause(child), context.Canceled)
+		late, cancel := taskmanager.StopContext(ctx)
+		defer cancel()
+		require.ErrorIs(t, context.Cause(late), context.Canceled)
+		assert.Equal(t, "taskmanager.Task(a)", fmt.Sprint(ctx))
+	})
+}
+
+// Its own cancel ends one and nothing else.
+func TestStopContextIsCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		_, ctx := contextOf(t, m)
+		one, cancelOne := taskmanager.StopContext(ctx)
+		other, cancelOther := taskmanager.StopContext(ctx)
+		defer cancelOther()
+		child, cancel := context.WithCancel(one)
+		defer cancel()
+		cancelOne()
+		require.ErrorIs(t, one.Err(), context.Canceled)
+		require.ErrorIs(t, child.Err(), context.Canceled)
+		require.NoError(t, other.Err())
+		require.NoError(t, ctx.Err())
+	})
+}
+
+// Of two stops the earlier deadline counts, whichever has been asked for first.
+func TestStopContextOfTwoStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		ends := make(chan time.Duration, 2)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			began := time.Now()
+			first, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			second, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
+			deadline, _ := second.Deadline()
+			ends <- deadline.Sub(began)
+			<-first.Done()
+			ends <- time.Since(began)
+			return nil
+		})
+		synctest.Wait()
+		go func() { assert.NoError(t, task.Stop(context.Background()), "the body has returned before that deadline") }()
+		time.Sleep(500 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		assert.Error(t, m.StopAll(ctx))
+		assert.Equal(t, 2500*time.Millisecond, <-ends)
+		assert.Equal(t, 2500*time.Millisecond, <-ends)
+		<-task.Done()
+	})
+}
+
+// A run that was canceled because it was late has its stop timeout for the clean-up.
+func TestStopContextOfARunThatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var ended time.Duration
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			began := time.Now()
+			stop, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
+			<-stop.Done()
+			ended = time.Since(began)
+			return nil
+		}, taskmanager.WithWatchdog(time.Minute), once())
+		<-task.Done()
+		assert.Equal(t, 5*time.Second, ended)
+	})
+}
+
+func TestStopContextOfOtherContexts(t *testing.T) {
+	ctx, cancel := taskmanager.StopContext(nil) //nolint:staticcheck // that is what is tested
+	require.NoError(t, ctx.Err())
+	cancel()
+	require.ErrorIs(t, ctx.Err(), context.Canceled)
+
+	parent, end := context.WithCancelCause(context.WithValue(context.Background(), contextKey{}, "value"))
+	ctx, cancel = taskmanager.StopContext(parent)
+	defer cancel()
+	assert.Equal(t, "value", ctx.Value(contextKey{}))
+	end(errWhy)
+	require.ErrorIs(t, context.Cause(ctx), errWhy)
+}
+
+// Neither it nor its children take a goroutine, and what was made for a run is gone with it.
+func TestStopContextTakesNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		_, ctx := contextOf(t, m, taskmanager.WithDrain(time.Second))
+		synctest.Wait()
+		before := goroutines()
+		for range 100 {
+			stop, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
+			child, cancel := context.WithTimeout(stop, time.Hour)
+			defer cancel()
+			context.AfterFunc(child, func() {})
+			taskmanager.Draining(ctx)
+		}
+		synctest.Wait()
+		assert.Equal(t, before, goroutines())
 	})
 }

@@ -165,7 +165,8 @@ func WithStopTimeout(d time.Duration) TaskOption {
 }
 
 // WithDrain has the context of a run live on for d after the task was asked to stop, or to restart, for what the body has in hand:
-// [Draining] is closed at once, so that it takes nothing new, and the context ends d later, if the body has not returned by then. The
+// [Draining] is closed at once, so that it takes nothing new, and the context ends d later, if the body has not returned by then; until
+// when it has, is the Deadline of the context from then on. The
 // stop has one deadline all the same, after which the task is stuck: so d must be less than the stop timeout (see [WithStopTimeout]),
 // and the difference is what the body has to return once its context has ended. Where the deadline of the stop is earlier than the
 // stop timeout, d is shorter by as much; of two stops, the one that leaves less time counts. A watchdog does not cut a drain
