@@ -50,6 +50,7 @@ func TestDrainLetsWorkInHandBeFinished(t *testing.T) {
 		"StopTask":    {func(m *taskmanager.Manager) error { return m.StopTask(context.Background(), "a") }, taskmanager.StateStopped},
 		"StopAll":     {func(m *taskmanager.Manager) error { return m.StopAll(context.Background()) }, taskmanager.StateStopped},
 		"Shutdown":    {func(m *taskmanager.Manager) error { return m.Shutdown(context.Background()) }, taskmanager.StateStopped},
+		"PauseTask":   {func(m *taskmanager.Manager) error { return m.PauseTask(context.Background(), "a") }, taskmanager.StatePaused},
 		"RestartTask": {func(m *taskmanager.Manager) error { return m.RestartTask(context.Background(), "a") }, taskmanager.StateRunning},
 	}
 	for title, test := range asks {
@@ -441,15 +442,6 @@ func TestDrainIsRefused(t *testing.T) {
 	require.EqualError(t, err, "taskmanager: WithDrain(3s): must be less than the stop timeout, which is 1s", "that of the Manager")
 	start(t, m, "a", untilStopped, taskmanager.WithStopTimeout(time.Second), taskmanager.WithDrain(0))
 	start(t, m, "b", untilStopped, taskmanager.WithDrain(20*time.Second), taskmanager.WithStopTimeout(21*time.Second))
-}
-
-func hasClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // Draining is the same for all contexts of a run, whenever it is called.
