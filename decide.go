@@ -30,12 +30,14 @@ type decision struct {
 	undoomed bool // it had been waiting for one that was given up
 	atOnce   bool // nothing holds up the next run
 	more     bool // lines wait for the log
+	isLost   bool // to those that are bound to it
 	line     bool // told is to be logged by who asks; Task.logging is due to that
 
 	now     time.Time
 	waiter  *waiter         // of a request: who waits until it has been done
 	hand    *byHand         // of a request by hand, and of the deadline of one: who has asked
 	overdue *overdueRun     // of becameOverdue
+	loss    *lossError      // of dependencyLost
 	timeout time.Duration   // of deadlinePassed
 	delays  backoff.BackOff // of revived
 	end     runEnd          // of returned…; of judgedGiveUp, if the task waits: of the run before
@@ -125,6 +127,9 @@ func (t *Task) decide(n *decision) {
 		t.decideLocked(n)
 		t.mu.Unlock()
 	}
+	if n.isLost && n.loss == nil { // who brings a loss goes on with those that are bound to the task
+		m.loseBound(t)
+	}
 	n.endContexts()
 }
 
@@ -205,7 +210,6 @@ func (t *Task) planRestartLocked(n *decision) {
 		p.delay = t.ownDelayLocked()
 	}
 	p.restarts.Add(p.judgedAt, c.windowCapacity())
-	p.nextRunAt = p.judgedAt.UnixNano() + int64(min(p.delay, maxDelay))
 	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }
 
@@ -214,7 +218,6 @@ func (t *Task) coolLocked(n *decision) {
 	p := t.record
 	p.unsure = nil // by now it is known
 	p.delay = t.config().cooldown
-	p.nextRunAt = p.judgedAt.UnixNano() + int64(min(p.delay, maxDelay))
 }
 
 // beginAfreshLocked forgets what counts against a task that has cooled down.
@@ -335,6 +338,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 	case d != nil && (in == deadlinePassed || in == overduePassed):
 		n.endStop, n.stopCause = d.endStop, context.DeadlineExceeded
 	}
+	n.isLost = n.isLost || do&loseBound != 0
 	if do&(endLife|resolveAll|resolveRestarts|cancelRun|beginDrain|wakeDriver) != 0 {
 		t.applyRestLocked(n, do)
 	}
@@ -357,6 +361,9 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 	}
 	if do&cancelRun != 0 {
 		n.cancel = t.run
+		if n.loss != nil {
+			t.recordLocked().loss = n.loss
+		}
 		n.cause = t.causeOf(t.machine.pending)
 		if n.overdue != nil {
 			t.recordLocked().overdue = n.overdue.err
@@ -381,13 +388,13 @@ func (t *Task) beginRunLocked(n *decision) {
 	t.runs++
 	if x := t.lazy; x != nil {
 		n.undoomed = x.doomed != nil
-		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed = "", nil, 0, false, nil, nil
+		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed, x.hurry = "", nil, 0, false, nil, nil, false
 	}
 	if t.config().critical {
 		t.config().manager.clearCriticalExitLocked(t)
 	}
 	if p := t.record; p != nil {
-		p.unsure = nil
+		p.unsure, p.loss = nil, nil
 	}
 }
 
@@ -502,14 +509,14 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	case publishStarted:
 		o.kind = EventStarted
 	case publishRestart:
-		o.kind, o.cause = EventStopped, ErrRestarted
-		o.err = errRestartedBeside(n.end.err)
+		o.kind, o.cause = EventStopped, t.causeOf(pendingIn[was])
+		o.err = errBesideCause(besideCause(n.end.err, n.canceledBy), o.cause)
 	case publishStopped:
 		o.kind, o.cause, o.request = EventStopped, t.causeOf(t.machine.pending), t.machine.pending
 		o.hand = t.handLocked()
 		if was.executes() {
 			o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
-			if o.err != nil && n.canceledBy == ErrRestarted { //nolint:errorlint // the cause itself
+			if o.err != nil && goesOn(n.canceledBy) {
 				o.err = &endedError{o.err}
 			}
 		}
@@ -533,11 +540,11 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	t.tellLocked(n, o)
 }
 
-// errRestartedBeside is what there is to say of a run that has ended with err because of a restart by hand.
+// errBesideCause is what there is to say of a run that has ended with err for a cause after which the task goes on.
 //
 //go:noinline
-func errRestartedBeside(err error) error {
-	return errors.Join(ErrRestarted, besideCause(err, ErrRestarted))
+func errBesideCause(err, cause error) error {
+	return errors.Join(cause, besideCause(err, cause))
 }
 
 // publishRunEndLocked publishes how the run has ended that was judged.

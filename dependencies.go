@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -58,6 +59,7 @@ func (d *driver) hold(c *readinessChange) {
 	if timer := t.watchUnstarted(); timer != nil {
 		defer timer.Stop()
 	}
+	d.held = true
 	select {
 	case <-c.happened:
 	case <-wake:
@@ -231,6 +233,7 @@ func (m *Manager) watchReadiness(name string) *readinessChange {
 		m.changes[name] = c
 	}
 	c.waiters++
+	m.readyWaiters.Add(1) // before whoever waits looks
 	return c
 }
 
@@ -239,9 +242,44 @@ func (m *Manager) unwatchReadiness(name string, c *readinessChange) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c.waiters--
+	m.readyWaiters.Add(-1)
 	if c.waiters == 0 && m.changes[name] == c {
 		delete(m.changes, name)
 	}
+}
+
+// awaitReadinessOf waits until t may have become ready, or has ended. It returns true if there is nothing more to wait for, with what WaitReady
+// returns.
+func (m *Manager) awaitReadinessOf(ctx context.Context, t *Task) (over bool, err error) {
+	c := m.watchReadiness(t.name)
+	defer m.unwatchReadiness(t.name, c)
+	if over, err = t.readiness(); over {
+		return true, err // since it was found unready
+	}
+	select {
+	case <-c.happened:
+		return false, nil
+	case <-ctx.Done():
+		return true, context.Cause(ctx)
+	}
+}
+
+// readiness returns true if t is ready, or has ended, with what WaitReady returns then.
+func (t *Task) readiness() (over bool, err error) {
+	if _, ready := t.checkReady(); ready {
+		return true, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.machine.phase {
+	case completed:
+		return true, nil
+	case failed:
+		return true, t.errLocked()
+	case stopped:
+		return true, fmt.Errorf("%w: %q was stopped", ErrTaskNotRunning, t.name)
+	}
+	return false, nil
 }
 
 // readinessChanged has those who wait for t look whether it is ready. It is called without locks.
@@ -249,7 +287,7 @@ func (m *Manager) readinessChanged(t *Task) {
 	if m.config.groupTask != nil {
 		m.groupReadinessChanged()
 	}
-	if m.dependentCount.Load() == 0 {
+	if m.readyWaiters.Load() == 0 {
 		return
 	}
 	m.mu.Lock()
@@ -456,6 +494,9 @@ func (m *Manager) addDependentLocked(t *Task) {
 		return
 	}
 	m.dependentCount.Add(1)
+	if len(t.config().bindTo) > 0 {
+		m.boundCount.Add(1)
+	}
 	if m.dependents == nil {
 		m.dependents = make(map[string]map[*Task]struct{})
 	}
@@ -477,6 +518,9 @@ func (m *Manager) removeDependentLocked(t *Task) {
 		return
 	}
 	m.dependentCount.Add(-1)
+	if len(t.config().bindTo) > 0 {
+		m.boundCount.Add(-1)
+	}
 	for _, name := range t.config().dependsOn {
 		dependents := m.dependents[name]
 		d := m.tasks.find(name)
@@ -496,7 +540,8 @@ func (m *Manager) removeDependentLocked(t *Task) {
 //
 // A path to name ends with a task that depends on it. Most often there is none, and then there is nothing to search: a long
 // chain that is started from its beginning is not searched again for each of its tasks.
-func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
+func (m *Manager) checkCycleLocked(name string, c *taskConfig) error {
+	dependsOn := c.dependsOn
 	if !slices.Contains(dependsOn, name) && !m.hasLiveDependentLocked(name) {
 		return nil
 	}
@@ -527,7 +572,11 @@ func (m *Manager) checkCycleLocked(name string, dependsOn []string) error {
 	for _, p := range slices.Backward(path) {
 		fmt.Fprintf(&cycle, " -> %q", p)
 	}
-	return &OptionError{Option: "WithDependsOn", Value: quoted(dependsOn), Reason: "makes a cycle: " + cycle.String()}
+	option, names := "WithDependsOn", dependsOn
+	if slices.Contains(c.bindTo, path[len(path)-1]) {
+		option, names = "WithBindTo", c.bindTo
+	}
+	return &OptionError{Option: option, Value: quoted(names), Reason: "makes a cycle: " + cycle.String()}
 }
 
 // hasLiveDependentLocked reports whether a task that has not ended depends on the one of that name.

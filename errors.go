@@ -26,7 +26,7 @@ var (
 	// been forgotten (see [WithHistory]).
 	ErrTaskNotFound = errors.New("taskmanager: task not found")
 
-	// ErrTaskNotRunning is returned when a task is to be stopped that has ended already.
+	// ErrTaskNotRunning is returned when a task is to be stopped that has ended already, and by WaitReady of one that was stopped.
 	ErrTaskNotRunning = errors.New("taskmanager: task is not running")
 
 	// ErrTaskNotPaused is returned when a task is to be resumed that is not paused, or not yet.
@@ -79,6 +79,10 @@ var (
 	// with an [*OverdueError], unless the task is asked to stop, to restart or to pause before the body has
 	// returned: then the run has stopped, and [Event.Err] wraps the OverdueError.
 	ErrWatchdog = errors.New("taskmanager: no heartbeat in time")
+
+	// ErrDependencyLost is what the cause wraps after the loss of a task to which this one is bound (see [WithBindTo]); its
+	// text names that. The run has not failed, and another one follows.
+	ErrDependencyLost = errors.New("taskmanager: dependency lost")
 
 	// ErrNotReady is the cause if the body has not called Ready in time (see [WithReadiness]). The
 	// run fails then, with an [*OverdueError], with the same exception.
@@ -239,6 +243,21 @@ func (e *StopTimeoutError) Error() string {
 	return text
 }
 
+// A lossError is ErrDependencyLost, and says by whose loss.
+type lossError struct{ task, on string }
+
+func (e *lossError) Error() string {
+	return fmt.Sprintf("taskmanager: task %q was bound to task %q, which was lost", e.task, e.on)
+}
+
+func (e *lossError) Unwrap() error { return ErrDependencyLost }
+
+// goesOn reports whether a task goes on whose run has ended for that cause.
+func goesOn(cause error) bool {
+	_, lost := cause.(*lossError)        //nolint:errorlint // the cause itself
+	return lost || cause == ErrRestarted //nolint:errorlint // likewise
+}
+
 // A criticalCompletedError is ErrCriticalCompleted, of the task of that name.
 type criticalCompletedError struct{ task string }
 
@@ -345,6 +364,8 @@ func inner(err error) (known bool, several []error, one error) {
 		return true, nil, e.err
 	case *criticalCompletedError:
 		return true, nil, ErrCriticalCompleted
+	case *lossError:
+		return true, nil, ErrDependencyLost
 	case *backoff.PermanentError:
 		if e != nil {
 			return true, nil, e.Err
@@ -503,14 +524,17 @@ func innerByMethods(err error) (known bool, several []error, one error) {
 	return true, nil, nil
 }
 
-// An endedError is what a body has returned whose context has ended with ErrRestarted, and whose task has stopped for good all the
-// same. It is everything that err is, but not ErrRestarted, by which an event says that the task goes on.
+// An endedError is what a body has returned whose context has ended with a cause after which a task goes on, and whose task has stopped
+// for good all the same. It is everything that err is, but not ErrRestarted and ErrDependencyLost, by which an event says that the task
+// goes on.
 type endedError struct{ err error }
 
 func (e *endedError) Error() string { return e.err.Error() }
 
 // Is is as if err was wrapped.
-func (e *endedError) Is(target error) bool { return target != ErrRestarted && errors.Is(e.err, target) }
+func (e *endedError) Is(target error) bool {
+	return target != ErrRestarted && target != ErrDependencyLost && errors.Is(e.err, target)
+}
 
 // As is as if err was wrapped.
 func (e *endedError) As(target any) bool { return errors.As(e.err, target) }

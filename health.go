@@ -361,7 +361,7 @@ func (t *Task) healthDetail(reason HealthReason, now time.Time) string {
 	switch p, c := t.record, t.config(); {
 	case p == nil:
 	case reason == HealthGivenUp && t.machine.phase == cooling:
-		return "until " + time.Unix(0, p.nextRunAt).UTC().Format(time.RFC3339)
+		return "until " + p.nextRunAt().UTC().Format(time.RFC3339)
 	case reason == HealthCrashLoop:
 		return fmt.Sprintf("%d of %s restarts within %v", p.restarts.Count(now, c.window), limitText(c.maxRestarts), c.window)
 	case reason == HealthTaskFailing:

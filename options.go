@@ -210,22 +210,34 @@ func WithWatchdog(d time.Duration) TaskOption {
 // StopAll, Shutdown and the end of the parent context stop the task before them; [Manager.StopAll]
 // says how they share a deadline.
 //
-// A dependency that is lost while the task runs does not stop the task. New refuses this option, and
+// A dependency that is lost while the task runs does not stop the task; [WithBindTo] is for that. New refuses this option, and
 // StartTask refuses one that makes a cycle with tasks that have not ended; so does RestartTask. A name
 // given twice counts once. The default is to depend on none.
 func WithDependsOn(names ...string) TaskOption {
-	var distinct []string
-	for _, name := range names {
-		if !slices.Contains(distinct, name) {
-			distinct = append(distinct, name)
-		}
-	}
-	names = distinct
-	o := managerOption("WithDependsOn", quoted(names), func(c *config) string {
-		if c.task.manager == nil {
+	return namesOption("WithDependsOn", names, func(c *taskConfig, names []string) { c.dependsOn = names })
+}
+
+// WithBindTo is [WithDependsOn], and binds each run of the task to runs of those of the names: when one of them is lost, the run is
+// canceled, with a cause that wraps [ErrDependencyLost], and the next one waits until all are ready again. Such an end is no failure:
+// it counts against no limit and is not delayed, and its event is EventStopped. If the body does not return within the stop timeout,
+// the task is stuck; it goes on when the body has returned.
+//
+// A task is lost when its run fails, is canceled because it was late or is itself bound to one that was lost, or is asked to stop or
+// to restart; of a [Group] it is the run of the group. One that completes is not lost.
+//
+// Beside WithDependsOn the task depends on the names of both. The default is to be bound to none.
+func WithBindTo(names ...string) TaskOption {
+	return namesOption("WithBindTo", names, func(c *taskConfig, names []string) { c.bindTo = names })
+}
+
+// namesOption makes the option of that name that is about other tasks.
+func namesOption(option string, names []string, set func(c *taskConfig, names []string)) TaskOption {
+	names = appendMissing(nil, names)
+	return taskOption(option, quoted(names), func(c *taskConfig) string {
+		if c.manager == nil {
 			return "is for StartTask alone"
 		}
-		c.task.dependsOn = names
+		set(c, names)
 		for _, name := range names {
 			if reason := checkName(name); reason != "" {
 				return fmt.Sprintf("%q %s", name, reason)
@@ -233,7 +245,28 @@ func WithDependsOn(names ...string) TaskOption {
 		}
 		return ""
 	})
-	return optionForTask{o.apply}
+}
+
+// appendMissing returns names and those of more that are not among them, each once.
+func appendMissing(names, more []string) []string {
+	names = slices.Clip(names) // others may have it, too
+	for _, name := range more {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// WithStartJitter has the first run of the task, and each run that has waited for a task that it depends on, begin up to d later, at
+// random: so that many tasks which are started at once, or wait for the same one, don't begin at once. Meanwhile the task is in
+// StateWaiting; a stop or a restart by hand ends the wait. Restarts after a failure have a jitter of their own ([WithBackoffJitter]).
+// The default, and 0, is none.
+func WithStartJitter(d time.Duration) TaskOption {
+	return taskOption("WithStartJitter", d, func(c *taskConfig) string {
+		c.startJitter = d
+		return reasonUnless(d >= 0, "must not be negative")
+	})
 }
 
 // WithCritical makes the task one that the process must not live without: when it is given up or has
@@ -385,7 +418,9 @@ type taskConfig struct {
 	drain        time.Duration // 0: none
 	readiness    time.Duration // 0: ready when running
 	watchdog     time.Duration // 0: none
-	dependsOn    []string
+	startJitter  time.Duration // 0: none
+	dependsOn    []string      // those of bindTo included, when the options have been applied
+	bindTo       []string
 	critical     bool
 	isGroup      bool          // the body was made by Group
 	cooldown     time.Duration // 0: none
@@ -447,6 +482,7 @@ func applyOptions[O Option](c *config, opts []O) error {
 			return err
 		}
 	}
+	c.task.dependsOn = appendMissing(c.task.dependsOn, c.task.bindTo)
 	c.task.unreachable = c.task.limitUnreachable()
 	if t := &c.task; t.drain >= t.stopTimeout {
 		return &OptionError{Option: "WithDrain", Value: t.drain, Reason: fmt.Sprintf("must be less than the stop timeout, which is %v", t.stopTimeout)}

@@ -141,7 +141,7 @@ func (t *Task) refusal() error {
 	}
 	t.mu.Unlock()
 	switch now.phase {
-	case stuck, overdueStuck, restartingStuck, pausingStuck:
+	case stuck, overdueStuck, unbindingStuck, restartingStuck, pausingStuck:
 		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config().manager.stacks([]*run{r})[r]}
 	case stopping:
 		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))

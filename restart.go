@@ -108,7 +108,7 @@ func (m *Manager) reviveAs(t *Task, n *decision) (bool, error) {
 		return false, errReplaced
 	}
 	if len(t.config().dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, t.config().dependsOn); err != nil {
+		if err := m.checkCycleLocked(t.name, t.config()); err != nil {
 			return false, err
 		}
 	}

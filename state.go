@@ -45,6 +45,7 @@ type request uint8
 const (
 	noRequest      request = iota
 	overdueRequest         // the run was canceled because its body was late to say something: a failure
+	unboundRequest         // the run was canceled because a task that it is bound to was lost
 	restartRequest
 	pauseRequest
 	failedRestartRequest // the restart that was asked for has timed out: the task stops instead
@@ -67,11 +68,13 @@ const (
 	waiting         phase = iota
 	running               // the body executes, and nobody has asked for anything
 	overdue               // the body executes; its run was canceled because it was late, and will have failed
+	unbinding             // the body executes; its run was canceled because a task that it is bound to was lost
 	restarting            // the body executes, and was asked to return, so that the next run can begin
 	pausing               // the body executes, and was asked to return, and no run is to follow until somebody says so
 	stopping              // the body executes, and was asked to return for good
 	overdueStuck          // as overdue, and the deadline has passed
-	restartingStuck       // as restarting, and the deadline has passed that it had because it was late before it was asked
+	unbindingStuck        // as unbinding, and the deadline has passed
+	restartingStuck       // as restarting, and the deadline has passed that it had because it was canceled before it was asked
 	pausingStuck          // as pausing, and the deadline has passed
 	stuck                 // as stopping, and the deadline has passed
 	judging               // the body has returned, and user code is asked whether there will be another run
@@ -86,8 +89,8 @@ const (
 
 var phaseStates = [phases]State{
 	waiting: StateWaiting, running: StateRunning,
-	overdue: StateStopping, restarting: StateStopping, pausing: StateStopping, stopping: StateStopping,
-	overdueStuck: StateStuck, restartingStuck: StateStuck, pausingStuck: StateStuck, stuck: StateStuck,
+	overdue: StateStopping, unbinding: StateStopping, restarting: StateStopping, pausing: StateStopping, stopping: StateStopping,
+	overdueStuck: StateStuck, unbindingStuck: StateStuck, restartingStuck: StateStuck, pausingStuck: StateStuck, stuck: StateStuck,
 	judging: StateBackoff, inBackoff: StateBackoff, cooling: StatePaused, paused: StatePaused,
 	completed: StateCompleted, failed: StateFailed, stopped: StateStopped,
 }
@@ -95,8 +98,10 @@ var phaseStates = [phases]State{
 func (p phase) state() State { return phaseStates[p] }
 
 var phaseNames = [phases]string{
-	waiting: "waiting", running: "running", overdue: "overdue", restarting: "restarting", pausing: "pausing", stopping: "stopping",
-	overdueStuck: "overdueStuck", restartingStuck: "restartingStuck", pausingStuck: "pausingStuck", stuck: "stuck",
+	waiting: "waiting", running: "running",
+	overdue: "overdue", unbinding: "unbinding", restarting: "restarting", pausing: "pausing", stopping: "stopping",
+	overdueStuck: "overdueStuck", unbindingStuck: "unbindingStuck", restartingStuck: "restartingStuck", pausingStuck: "pausingStuck",
+	stuck:   "stuck",
 	judging: "judging", inBackoff: "inBackoff", cooling: "cooling", paused: "paused",
 	completed: "completed", failed: "failed", stopped: "stopped",
 }
@@ -121,12 +126,13 @@ const (
 	judgedGiveUp                // no further run is allowed
 	judgedCooldown              // likewise, until the cooldown of the task is over
 	becameOverdue               // the body has missed a heartbeat, or its time to be ready
+	dependencyLost              // a task that this one is bound to has left running, and has not completed
 	askedRestart                // a restart by hand
 	askedPause                  // a pause by hand
 	askedStop                   // any request from stopRequest on
 	resumed                     // by hand
 	deadlinePassed              // that of a request which the task has not followed yet
-	overduePassed               // that of a run that was late: what was asked of it since has a deadline of its own
+	overduePassed               // that of a run that was canceled, late or unbound: what was asked of it since has a deadline of its own
 	drainPassed                 // the time for work in hand, after which the context of the run ends
 	revived                     // a restart by hand of a task that has ended
 	inputs                      // how many there are
@@ -135,7 +141,8 @@ const (
 var inputNames = [inputs]string{
 	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
 	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
-	becameOverdue: "becameOverdue", askedRestart: "askedRestart", askedPause: "askedPause", askedStop: "askedStop", resumed: "resumed",
+	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", askedRestart: "askedRestart", askedPause: "askedPause",
+	askedStop: "askedStop", resumed: "resumed",
 	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed", revived: "revived",
 }
 
@@ -165,6 +172,7 @@ const (
 	beginLife                          // the task begins anew
 	resolveRestarts                    // who waits for a restart hears that it has been done
 	resolveAll                         // who waits for anything hears what has become of the task
+	loseBound                          // those that are bound to the task hear that it is lost
 	cancelRun                          // end the context of the run
 	beginDrain                         // say that the run is to end, and let its context live on for a while
 	wakeDriver                         // the goroutine of the task has something to do
@@ -178,7 +186,7 @@ const publishAny = publishRunEnd | publishStarted | publishRestart | publishStop
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
 	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts",
-	"resolveAll", "cancelRun", "beginDrain", "wakeDriver",
+	"resolveAll", "loseBound", "cancelRun", "beginDrain", "wakeDriver",
 }
 
 func (e effect) String() string {
@@ -221,12 +229,13 @@ var table = transitions{
 	},
 	running: {
 		returnedDone:   then(completed, publishDone, endLife, resolveAll),
-		returnedAgain:  then(judging, countFailure),
-		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // another run would meet what still executes
-		becameOverdue:  then(overdue, cancelRun),
-		askedRestart:   then(restarting, cancelRun),
-		askedPause:     then(pausing, cancelRun),
-		askedStop:      then(stopping, cancelRun),
+		returnedAgain:  then(judging, countFailure, loseBound),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll, loseBound), // another run would meet what still executes
+		becameOverdue:  then(overdue, loseBound, cancelRun),
+		dependencyLost: then(unbinding, loseBound, cancelRun),
+		askedRestart:   then(restarting, loseBound, cancelRun),
+		askedPause:     then(pausing, loseBound, cancelRun),
+		askedStop:      then(stopping, loseBound, cancelRun),
 		resumed:        then(running, refuse),
 	},
 	overdue: {
@@ -238,6 +247,16 @@ var table = transitions{
 		askedStop:      then(stopping),
 		resumed:        then(overdue, refuse),
 		overduePassed:  then(overdueStuck, publishStuck),
+	},
+	unbinding: {
+		returnedDone:   then(waiting, publishRestart),
+		returnedAgain:  then(waiting, publishRestart),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
+		askedRestart:   then(restarting),
+		askedPause:     then(pausing),
+		askedStop:      then(stopping),
+		resumed:        then(unbinding, refuse),
+		overduePassed:  then(unbindingStuck, publishStuck),
 	},
 	restarting: {
 		returnedDone:   then(waiting, publishRestart),
@@ -283,6 +302,15 @@ var table = transitions{
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(overdueStuck, refuse),
+	},
+	unbindingStuck: {
+		returnedDone:   then(waiting, publishRestart, noLongerStuck),
+		returnedAgain:  then(waiting, publishRestart, noLongerStuck),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
+		askedRestart:   then(unbindingStuck, refuse),
+		askedPause:     then(pausingStuck),
+		askedStop:      then(stuck),
+		resumed:        then(unbindingStuck, refuse),
 	},
 	restartingStuck: {
 		returnedDone:   then(waiting, publishRestart, noLongerStuck),
@@ -372,8 +400,8 @@ type machine struct {
 
 // pendingIn is what is pending in a phase; stopRequest stands for whichever stop it is.
 var pendingIn = [phases]request{
-	overdue: overdueRequest, overdueStuck: overdueRequest, restarting: restartRequest, restartingStuck: restartRequest,
-	pausing: pauseRequest, pausingStuck: pauseRequest, paused: pauseRequest,
+	overdue: overdueRequest, overdueStuck: overdueRequest, unbinding: unboundRequest, unbindingStuck: unboundRequest, restarting: restartRequest,
+	restartingStuck: restartRequest, pausing: pauseRequest, pausingStuck: pauseRequest, paused: pauseRequest,
 	stopping: stopRequest, stuck: stopRequest, stopped: stopRequest,
 }
 

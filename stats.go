@@ -95,7 +95,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 		}
 	}
 	if t.machine.phase == inBackoff || t.machine.phase == cooling {
-		s.NextRunAt = time.Unix(0, t.record.nextRunAt)
+		s.NextRunAt = t.record.nextRunAt()
 	}
 	if p := t.record; p != nil {
 		s.Runs -= p.earlierLives.runs

@@ -60,7 +60,7 @@ func (mv move) String() string {
 }
 
 func (q request) String() string {
-	return [...]string{"none", "overdue", "restart", "pause", "failed restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
+	return [...]string{"none", "overdue", "unbound", "restart", "pause", "failed restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
 }
 
 // byDriver reports whether in is brought by the driver, which brings nothing else at that time.
@@ -88,7 +88,8 @@ func (w *world) moves(room int) (moves []move) {
 			moves = append(moves, move{in: judgedGiveUp})
 		}
 	}
-	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: askedStop, request: parentDoneRequest, alone: true})
+	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true},
+		move{in: dependencyLost}, move{in: dependencyLost, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: askedStop, request: parentDoneRequest, alone: true})
 	if w.waiters() < room {
 		for _, drains := range []bool{false, true} {
 			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains}, move{in: askedPause, request: pauseRequest, drains: drains})
@@ -100,7 +101,7 @@ func (w *world) moves(room int) (moves []move) {
 	for i, q := range w.waiting {
 		switch {
 		case q == noRequest, i > 0 && q == w.waiting[i-1]:
-		case q == overdueRequest:
+		case q.cancelsRun():
 			moves = append(moves, move{in: overduePassed, request: q})
 		default:
 			moves = append(moves, move{in: deadlinePassed, request: q})
@@ -112,7 +113,7 @@ func (w *world) moves(room int) (moves []move) {
 // tooLate reports whether mv must change nothing.
 func (w *world) tooLate(mv move) bool {
 	switch mv.in {
-	case becameOverdue:
+	case becameOverdue, dependencyLost:
 		return !w.executing || w.asked != noRequest
 	case revived:
 		return w.ending == 0
@@ -144,10 +145,13 @@ func (w *world) mustRefuse(mv move) bool {
 // paused reports whether no run begins until somebody says so.
 func (w *world) paused() bool { return w.asked == pauseRequest && !w.executing }
 
-// waiters are those besides the watchdog.
+// cancelsRun reports whether q is what the run itself has brought about, as the watchdog does, and nobody has asked for.
+func (q request) cancelsRun() bool { return q == overdueRequest || q == unboundRequest }
+
+// waiters are those who have asked.
 func (w *world) waiters() (n int) {
 	for _, q := range w.waiting {
-		if q > overdueRequest {
+		if q != noRequest && !q.cancelsRun() {
 			n++
 		}
 	}
@@ -222,6 +226,9 @@ func (w *world) hear(mv move) {
 	case becameOverdue:
 		w.asked = overdueRequest
 		w.addWaiter(overdueRequest)
+	case dependencyLost:
+		w.asked = unboundRequest
+		w.addWaiter(unboundRequest)
 	case askedRestart, askedPause, askedStop:
 		w.delayed, w.cooling = false, false
 		w.inDrain = w.inDrain || mv.drains && w.executing && w.asked == noRequest
@@ -262,8 +269,8 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 7: the end of a run is counted that has not ended now, and has not been found to leave something")
 			case before.asked.stops():
 				broken("promise 6: it was asked to stop, and has failed")
-			case (before.asked == restartRequest || before.asked == pauseRequest) && !w.leaves:
-				broken("promise 6: it was asked to restart, or to pause, and has failed")
+			case (before.asked == unboundRequest || before.asked == restartRequest || before.asked == pauseRequest) && !w.leaves:
+				broken("promise 6: it has lost what it is bound to, or was asked to restart, or to pause, and has failed")
 			case before.asked == noRequest && mv.in == returnedDone:
 				broken("promise 6: it has returned nil, and has failed")
 			}
@@ -289,8 +296,8 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			}
 			w.executing, w.open = true, true
 		case publishRestart:
-			if !returned || before.asked != restartRequest || !w.open {
-				broken("promise 6: a run is said to have ended for a restart, and has not")
+			if !returned || before.asked != restartRequest && before.asked != unboundRequest || !w.open {
+				broken("promise 6: a run is said to have ended for a restart, or for a loss, and has not")
 			}
 			w.open = false
 		case publishStopped:
@@ -363,9 +370,9 @@ func (w *world) resolve(least, most request, mv move, waited bool, broken func(b
 		}
 		w.waiting[i] = noRequest
 		switch {
-		case q == overdueRequest:
+		case q.cancelsRun():
 			if w.executing && mv.in != beginNow {
-				broken("the watchdog's request is resolved while the run executes that it is about")
+				broken("the watchdog's request, or that of a loss, is resolved while the run executes that it is about")
 			}
 		case q == restartRequest && most == restartRequest:
 			if mv.in != beginNow && mv.in != holdNow && !waited {
@@ -419,6 +426,10 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		broken("that the task is resumed is not published")
 	case mv.in.byHand() && !before.executing && (!before.paused() || !w.paused()) && do&wakeDriver == 0:
 		broken("the driver does not hear that something is asked of the task")
+	}
+	lost := before.state() == StateRunning && w.state() != StateRunning && w.ending != publishDone
+	if (do&loseBound != 0) != lost {
+		broken("those that are bound to it hear that it is lost when it has run, and doesn't any more, and has not completed")
 	}
 	if want := w.asked; w.pending != want {
 		broken(breach(fmt.Sprintf("promise 6: what is asked of the task is %q, and should be %q", w.pending, want)))
@@ -699,12 +710,16 @@ func (c change) harmless() string {
 		if c.in == overduePassed {
 			return "the watchdog alone has waited, and does no longer"
 		}
-	case overdueStuck:
+	case overdueStuck, unbindingStuck:
 		if c.in.byDriver() {
 			return "likewise"
 		}
+	case unbinding:
+		if c.in.byDriver() && c.in != returnedLeaves || c.in == overduePassed {
+			return "likewise, of the one that ends the run for a loss"
+		}
 	}
-	if (c.in == askedStop || c.in == askedPause) && (c.phase == running || c.phase == overdueStuck) && c.what == "with resolveRestarts" {
+	if (c.in == askedStop || c.in == askedPause) && (c.phase == running || c.phase == overdueStuck || c.phase == unbindingStuck) && c.what == "with resolveRestarts" {
 		return "nobody waits but who has just asked for a stop, or a pause"
 	}
 	return ""

@@ -21,6 +21,7 @@ type stopOp struct {
 	timeout time.Duration
 	tasks   []*Task
 	overdue *overdueRun // of an overdueRequest: what it is about
+	loss    *lossError  // of an unboundRequest
 
 	deadline  time.Time     // set by start, before any task is asked
 	remaining atomic.Int64  // tasks that have not done as asked yet
@@ -55,10 +56,12 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 	waiters := make([]waiter, len(s.tasks))
 	for i, t := range s.tasks {
 		waiters[i].op = s
-		n := decision{input: askedStop, request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand, overdue: s.overdue}
+		n := decision{input: askedStop, request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand, overdue: s.overdue, loss: s.loss}
 		switch s.request {
 		case overdueRequest:
 			n.input = becameOverdue
+		case unboundRequest:
+			n.input = dependencyLost
 		case restartRequest:
 			n.input = askedRestart
 		case pauseRequest:
@@ -194,7 +197,7 @@ func (s *stopOp) expire() {
 		now   = time.Now()
 		late  []*run
 		found = make(map[*run]*occurrence) // those of late that this is the first to find
-		gone  []*run                       // those of late whose restart was the last hope, after a missed heartbeat
+		gone  []*run                       // those of late whose restart was the last hope, after a missed heartbeat or a loss
 	)
 	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
 	for _, t := range s.tasks {
@@ -202,7 +205,7 @@ func (s *stopOp) expire() {
 		t.mu.Lock()
 		if t.removeWaiterLocked(s) {
 			was := t.machine.phase
-			if s.request == overdueRequest {
+			if s.request <= unboundRequest {
 				n.input = overduePassed
 			}
 			t.applyLocked(&n, n.input)
@@ -211,8 +214,8 @@ func (s *stopOp) expire() {
 				if n.stuck != nil {
 					found[t.run] = n.stuck
 				}
-				late := was == restartingStuck || was == restarting && t.record.overdue != nil
-				if late && t.machine.phase == stuck {
+				last := was == restartingStuck || was == restarting && t.record != nil && (t.record.overdue != nil || t.record.loss != nil)
+				if last && t.machine.phase == stuck {
 					gone = append(gone, t.run)
 				}
 			} else {
@@ -252,7 +255,7 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 		o.err, o.waiting = err, takesDown
 		t.tellLocked(&decision{}, o)
 		// One that is to be restarted by hand has until the deadline of that.
-		if s.overdue != nil && t.config().critical && t.machine.phase != restartingStuck {
+		if s.request <= unboundRequest && t.config().critical && t.machine.phase != restartingStuck {
 			m.recordCriticalExitLocked(t, err)
 		}
 	}

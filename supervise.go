@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"errors"
+	"math/rand/v2"
 	"runtime"
 	"runtime/pprof"
 	"time"
@@ -17,6 +18,8 @@ type driver struct {
 
 	atOnce    bool      // nothing has held up the next run when the last one returned
 	since     time.Time // when the next run begins, if that is known without a look at the clock
+	startAt   time.Time // the next run does not begin before, by WithStartJitter
+	held      bool      // the next run has waited for a task that this one depends on
 	over      bool      // the task has ended
 	run       *run      // that has begun and is not over
 	outcome   outcome
@@ -134,7 +137,8 @@ func (d *driver) look() phase {
 // changed, and returns false.
 func (d *driver) tryBegin() bool {
 	t := d.task
-	if len(t.config().dependsOn) > 0 && !d.awaitDependencies() {
+	c := t.config()
+	if len(c.dependsOn) > 0 && !d.awaitDependencies() || c.startJitter > 0 && !d.awaitStart(c.startJitter) {
 		return false
 	}
 	if d.unsure {
@@ -142,6 +146,32 @@ func (d *driver) tryBegin() bool {
 		return false // the task may have ended by that
 	}
 	return d.begin()
+}
+
+// awaitStart returns true if WithStartJitter does not hold up the next run. Otherwise it waits, and returns false: what else holds it up
+// may have changed meanwhile.
+func (d *driver) awaitStart(jitter time.Duration) bool {
+	t := d.task
+	t.mu.Lock()
+	first := d.id == firstDriver && t.runs == 0 // one that has replaced it has been asked for the run
+	if d.held || first && d.startAt.IsZero() {
+		d.held, d.startAt = false, time.Now().Add(rand.N(min(jitter, maxDelay)+1))
+	}
+	delay := time.Until(d.startAt)
+	if delay <= 0 || t.driver != d.id || t.machine.phase != waiting || t.lazy != nil && t.lazy.hurry {
+		t.mu.Unlock()
+		return true
+	}
+	wake := t.parkLocked()
+	t.mu.Unlock()
+	defer d.unpark()
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	}
+	return false
 }
 
 // begin begins the next run.
@@ -167,6 +197,9 @@ func (d *driver) begin() bool {
 		m.doomChanged(t)
 	case t.config().readiness == 0:
 		m.readinessChanged(t)
+	}
+	if len(t.config().bindTo) > 0 {
+		t.checkBound()
 	}
 	if n.more {
 		d.logStart()
@@ -436,6 +469,7 @@ func (x *lazyFields) wakeParked() bool {
 // it returns: it is replaced.
 func (t *Task) wakeDriverLocked() {
 	if t.lazy.wakeParked() {
+		t.lazy.hurry = true
 		return
 	}
 	if p := t.record; p != nil {

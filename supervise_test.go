@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -1059,4 +1061,154 @@ func TestSuperviseJudgesBeforeTheLinesThatWait(t *testing.T) {
 			require.NoError(t, m.Shutdown(t.Context()))
 		})
 	}
+}
+
+// The first run, and each that has waited for a dependency, begins within the jitter; 500 of them don't begin at once.
+func TestStartJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		const n, jitter = 500, 10 * time.Second
+		var (
+			mu     sync.Mutex
+			begins []time.Time
+		)
+		body := func(ctx context.Context) error {
+			mu.Lock()
+			begins = append(begins, time.Now())
+			mu.Unlock()
+			return untilStopped(ctx)
+		}
+		check := func(from time.Time) {
+			t.Helper()
+			synctest.Wait()
+			require.Len(t, begins, n)
+			firstHalf, distinct := 0, make(map[time.Time]bool)
+			for _, at := range begins {
+				d := at.Sub(from)
+				require.GreaterOrEqual(t, d, time.Duration(0))
+				require.LessOrEqual(t, d, jitter)
+				distinct[at] = true
+				if d < jitter/2 {
+					firstHalf++
+				}
+			}
+			assert.InDelta(t, n/2, firstHalf, 100)
+			assert.Greater(t, len(distinct), n*9/10)
+			begins = nil
+		}
+		began := time.Now()
+		for i := range n {
+			start(t, m, fmt.Sprint(i), body, taskmanager.WithStartJitter(jitter), taskmanager.WithBindTo("db"))
+		}
+		db := start(t, m, "db", untilStopped)
+		synctest.Wait()
+		assert.Equal(t, n, m.Stats().Waiting)
+		time.Sleep(jitter)
+		check(began)
+		for range 3 {
+			require.NoError(t, db.Stop(t.Context()))
+			synctest.Wait()
+			require.Equal(t, n, m.Stats().Waiting)
+			time.Sleep(time.Minute)
+			began = time.Now()
+			require.NoError(t, db.Restart(t.Context()))
+			time.Sleep(jitter)
+			check(began)
+		}
+	})
+}
+
+// While a run waits for its jitter, a dependency may be lost again; and whatever else is asked of the task ends the wait.
+func TestStartJitterEnds(t *testing.T) {
+	const jitter = 1000 * time.Hour // of which less than a minute is not drawn
+	jittered := taskmanager.WithStartJitter(jitter)
+	for name, f := range map[string]func(t *testing.T, m *taskmanager.Manager, task *taskmanager.Task){
+		"by a restart by hand": func(t *testing.T, _ *taskmanager.Manager, task *taskmanager.Task) {
+			require.NoError(t, task.Restart(t.Context()))
+			require.Equal(t, taskmanager.StateRunning, settled(task))
+			assert.EqualValues(t, 1, task.Stats().Runs)
+		},
+		"by a stop": func(t *testing.T, _ *taskmanager.Manager, task *taskmanager.Task) {
+			require.NoError(t, task.Stop(t.Context()))
+			require.Equal(t, taskmanager.StateStopped, settled(task))
+			require.NoError(t, task.Restart(t.Context()))
+			require.Equal(t, taskmanager.StateRunning, settled(task), "a restart by hand begins at once")
+		},
+		"by a shutdown": func(t *testing.T, m *taskmanager.Manager, task *taskmanager.Task) {
+			require.NoError(t, m.Shutdown(t.Context()))
+			require.Equal(t, taskmanager.StateStopped, settled(task))
+		},
+		"by itself": func(t *testing.T, _ *taskmanager.Manager, task *taskmanager.Task) {
+			time.Sleep(jitter)
+			require.Equal(t, taskmanager.StateRunning, settled(task))
+			require.NoError(t, task.Restart(t.Context()))
+			require.Equal(t, taskmanager.StateRunning, settled(task), "a restart by hand begins at once")
+			assert.EqualValues(t, 2, task.Stats().Runs)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				task := start(t, m, "a", untilStopped, jittered)
+				time.Sleep(time.Second)
+				require.Equal(t, taskmanager.StateWaiting, settled(task))
+				assert.Empty(t, statusOf(task))
+				before := goroutines()
+				began := time.Now()
+				f(t, m, task)
+				if name != "by itself" {
+					took(t, 0, began)
+				}
+				assert.LessOrEqual(t, goroutines(), before)
+			})
+		})
+	}
+	t.Run("and the dependency is lost meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			first, second := start(t, m, "first", untilStopped), start(t, m, "second", untilStopped)
+			task := start(t, m, "a", untilStopped, jittered, dependsOn("first", "second"))
+			time.Sleep(time.Second)
+			require.NoError(t, second.Stop(t.Context()))
+			time.Sleep(jitter)
+			require.Equal(t, taskmanager.StateWaiting, settled(task))
+			assert.Equal(t, `waiting for "second" (stopped)`, statusOf(task))
+			require.NoError(t, second.Restart(t.Context()))
+			time.Sleep(time.Second)
+			require.Equal(t, taskmanager.StateWaiting, settled(task), "it has waited, and begins later again")
+			_ = first
+
+			// One that is given up, and back, does not shorten the wait.
+			start(t, m, "third", boom, once())
+			require.NoError(t, first.Stop(t.Context()))
+			require.NoError(t, first.Restart(t.Context()))
+			time.Sleep(time.Second)
+			require.Equal(t, taskmanager.StateWaiting, settled(task))
+			time.Sleep(jitter)
+			require.Equal(t, taskmanager.StateRunning, settled(task))
+		})
+	})
+	t.Run("and a failure has its own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, exact(jittered)...)
+			task := start(t, m, "a", failAfter(time.Second))
+			require.NoError(t, task.Restart(t.Context()))
+			time.Sleep(7 * time.Second)
+			synctest.Wait()
+			assert.EqualValues(t, 4, task.Stats().Runs, "each runs for a second, and waits for one")
+		})
+	})
+}
+
+func TestStartJitterIsChecked(t *testing.T) {
+	m := newManager(t)
+	_, err := m.StartTask("a", untilStopped, taskmanager.WithStartJitter(-1))
+	require.EqualError(t, err, "taskmanager: WithStartJitter(-1ns): must not be negative")
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithStartJitter(math.MaxInt64))
+		a := start(t, m, "a", untilStopped, taskmanager.WithStartJitter(0))
+		b := start(t, m, "b", untilStopped)
+		assert.Equal(t, taskmanager.StateRunning, settled(a))
+		assert.Equal(t, taskmanager.StateWaiting, settled(b))
+	})
 }

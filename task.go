@@ -80,6 +80,7 @@ type lazyFields struct {
 	wake       chan struct{}
 	parked     bool // the driver waits for wake, and maybe for other things
 	clogged    bool // it waits, or will when its delay is over, because too many lines do
+	hurry      bool // somebody has asked for the next run: WithStartJitter does not hold it up
 	inPasses   bool // the latest run makes passes, by which it is judged whether it is healthy
 
 	ineffectiveCalls uint32 // of which the log has warned, as in run.flags
@@ -107,7 +108,6 @@ type record struct {
 	earlierLives counts
 	lastErr      error // the last failure of this life
 	lastErrAt    time.Time
-	nextRunAt    int64         // in Unix nanoseconds
 	delay        time.Duration // before the next run, from the end of the one that is judged
 	gaveUp       error         // why this life has failed
 	restarts     window.Window
@@ -123,12 +123,18 @@ type record struct {
 	failingSince int64  // when the first of them happened, in Unix nanoseconds
 
 	overdue     *OverdueError // why the run was canceled, until it has returned
+	loss        *lossError    // likewise, of one that is bound to a task that was lost
 	stuckEvent  *occurrence   // that the task is stuck, until that has been published
 	stuckAfter  time.Duration // how long its latest run had been waited for when it was stuck
 	judged      runEnd        // the run that is judged, and until the next one begins
 	judgedAt    time.Time     // when that was over
 	unsure      *runEnd       // of the run before: whether its error says that something still executes takes user code to know; nil if it is known
 	leftRunning error         // what the body has left executing when it was stopped
+}
+
+// nextRunAt is when the next run begins, while the task waits for its delay.
+func (p *record) nextRunAt() time.Time {
+	return time.Unix(0, p.judgedAt.UnixNano()+int64(min(p.delay, maxDelay)))
 }
 
 // A runEnd is how a run has ended.
@@ -273,6 +279,25 @@ func (t *Task) Wait(ctx context.Context) error {
 	}
 }
 
+// WaitReady blocks until the task is ready, so that those that depend on it may run (see [WithReadiness]), or has completed, and returns
+// nil; or until it has ended otherwise, and returns its [*GiveUpError], or an error that wraps [ErrTaskNotRunning] if it was stopped;
+// or until ctx is done and returns its cause. A task that fails meanwhile, and is restarted, is waited for. A body that waits for its
+// own task before it has called Ready waits for ctx.
+func (t *Task) WaitReady(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	m := t.config().manager
+	for {
+		if over, err := t.readiness(); over {
+			return err
+		}
+		if over, err := m.awaitReadinessOf(ctx, t); over {
+			return err
+		}
+	}
+}
+
 // Stop is [Manager.StopTask] for this very task. After its name was started anew it returns
 // ErrTaskNotRunning.
 func (t *Task) Stop(ctx context.Context) error {
@@ -321,9 +346,14 @@ func (t *Task) path() string {
 	return t.name
 }
 
-// causeOf is why a task stops after a request. But for a restart that has failed it is what the body finds in its context.
+// causeOf is why a task stops after a request. Of an unboundRequest it says by whose loss with the task's mu held. But for a restart that has failed it is what the body finds in its context.
 func (t *Task) causeOf(q request) error {
 	switch q {
+	case unboundRequest:
+		if t.record != nil && t.record.loss != nil {
+			return t.record.loss
+		}
+		return ErrDependencyLost
 	case restartRequest:
 		return ErrRestarted
 	case pauseRequest:

@@ -241,3 +241,152 @@ func TestTaskWaitDoneAndErr(t *testing.T) {
 		require.NoError(t, self.Err())
 	})
 }
+
+func TestTaskWaitReady(t *testing.T) {
+	waitReady := func(t *testing.T, task *taskmanager.Task) <-chan error {
+		t.Helper()
+		done := make(chan error, 1)
+		go func() { done <- task.WaitReady(context.Background()) }()
+		synctest.Wait()
+		return done
+	}
+	returns := func(t *testing.T, done <-chan error) error {
+		t.Helper()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			return err
+		default:
+			require.FailNow(t, "it has not returned")
+			return nil
+		}
+	}
+	for name, c := range map[string]struct {
+		body taskmanager.TaskFunc
+		opts []taskmanager.TaskOption
+		when time.Duration // it returns
+		as   func(t *testing.T, err error)
+	}{
+		"runs": {body: untilStopped},
+		"says so": {
+			body: readyAfter(3 * time.Second), opts: []taskmanager.TaskOption{taskmanager.WithReadiness(time.Minute)}, when: 3 * time.Second,
+		},
+		"says so in its second run": {
+			body: func() taskmanager.TaskFunc {
+				runs := 0
+				return func(ctx context.Context) error {
+					if runs++; runs == 1 {
+						return failAfter(2 * time.Second)(ctx)
+					}
+					return readyAfter(3 * time.Second)(ctx)
+				}
+			}(), opts: []taskmanager.TaskOption{taskmanager.WithReadiness(time.Minute)}, when: 6 * time.Second,
+		},
+		"completes": {
+			body: func(context.Context) error { time.Sleep(2 * time.Second); return nil },
+			opts: []taskmanager.TaskOption{taskmanager.WithReadiness(time.Minute)}, when: 2 * time.Second,
+		},
+		"is given up": {
+			body: failAfter(2 * time.Second), opts: []taskmanager.TaskOption{taskmanager.WithReadiness(time.Minute), once()}, when: 2 * time.Second,
+			as: func(t *testing.T, err error) { assertGivenUp(t, err, "a"); assert.ErrorIs(t, err, errBoom) },
+		},
+		"is not ready in time": {
+			body: untilStopped, opts: []taskmanager.TaskOption{taskmanager.WithReadiness(2 * time.Second), once()}, when: 2 * time.Second,
+			as: func(t *testing.T, err error) { assert.ErrorIs(t, err, taskmanager.ErrNotReady) },
+		},
+		"is a group that is": {
+			body: taskmanager.Group(func(m *taskmanager.Manager) error {
+				_, err := m.StartTask("inner", readyAfter(3*time.Second), taskmanager.WithReadiness(time.Minute))
+				return err
+			}), when: 3 * time.Second,
+		},
+		"depends on one that is": {body: untilStopped, opts: []taskmanager.TaskOption{dependsOn("b")}, when: 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact()...)
+				task := start(t, m, "a", c.body, c.opts...)
+				if name == "depends on one that is" {
+					time.AfterFunc(4*time.Second, func() { start(t, m, "b", untilStopped) })
+				}
+				before := goroutines()
+				done := waitReady(t, task)
+				if c.when > 0 {
+					time.Sleep(c.when - 1)
+					synctest.Wait()
+					require.Empty(t, done)
+					time.Sleep(1)
+				}
+				err := returns(t, done)
+				if c.as != nil {
+					c.as(t, err)
+				} else {
+					require.NoError(t, err)
+				}
+				if name != "is a group that is" && name != "depends on one that is" {
+					assert.LessOrEqual(t, goroutines(), before)
+				}
+				began := time.Now()
+				assert.Equal(t, err, task.WaitReady(t.Context()), "it is so still")
+				took(t, 0, began)
+			})
+		})
+	}
+
+	t.Run("is stopped, and runs again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", readyAfter(time.Minute), taskmanager.WithReadiness(time.Hour))
+			for _, stop := range []func(ctx context.Context) error{task.Stop, m.StopAll} {
+				done := waitReady(t, task)
+				require.NoError(t, stop(t.Context()))
+				err := returns(t, done)
+				require.ErrorIs(t, err, taskmanager.ErrTaskNotRunning)
+				require.EqualError(t, err, `taskmanager: task is not running: "a" was stopped`)
+				require.Equal(t, err, task.WaitReady(canceled(t)), "whatever its context says")
+				require.NoError(t, task.Restart(t.Context()))
+			}
+			done := waitReady(t, task)
+			time.Sleep(time.Minute)
+			require.NoError(t, returns(t, done))
+		})
+	})
+	t.Run("is stopped while it waits", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", untilStopped, dependsOn("b"))
+			done := waitReady(t, task)
+			require.NoError(t, task.Stop(t.Context()))
+			require.ErrorIs(t, returns(t, done), taskmanager.ErrTaskNotRunning)
+		})
+	})
+	t.Run("the context ends", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", untilStopped, taskmanager.WithReadiness(time.Hour))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Second, func() { cancel(errWhy) })
+			began := time.Now()
+			require.Equal(t, errWhy, task.WaitReady(ctx))
+			took(t, time.Second, began)
+			require.Equal(t, errWhy, task.WaitReady(ctx))
+			var refused *taskmanager.OptionError
+			require.ErrorAs(t, task.WaitReady(nil), &refused) //nolint:staticcheck // that is refused
+			assert.Equal(t, "ctx", refused.Option)
+		})
+	})
+	t.Run("many wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", readyAfter(time.Second), taskmanager.WithReadiness(time.Minute))
+			var done []<-chan error
+			for range 100 {
+				done = append(done, waitReady(t, task))
+			}
+			time.Sleep(time.Second)
+			for _, d := range done {
+				require.NoError(t, returns(t, d))
+			}
+		})
+	})
+}

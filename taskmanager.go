@@ -127,6 +127,8 @@ type Manager struct {
 	dumps          dumps              // of the stacks of goroutines
 	overdueQueue   overdueQueue       // runs that have missed a heartbeat
 	dependentCount atomic.Int64       // how many of tasks depend on others
+	boundCount     atomic.Int64       // how many of these are bound to them
+	readyWaiters   atomic.Int64       // how many wait for a task to be ready
 
 	mu             sync.Mutex
 	tasks          index // supervised and remembered
@@ -240,7 +242,7 @@ func (m *Manager) register(t *Task) (takesOver bool, err error) {
 		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
 	if len(t.config().dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, t.config().dependsOn); err != nil {
+		if err := m.checkCycleLocked(t.name, t.config()); err != nil {
 			return false, err
 		}
 	}
