@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"runtime"
 	"slices"
@@ -421,5 +422,107 @@ func TestBackoffPolicyWithAClock(t *testing.T) {
 			assert.Greater(t, time.Since(began), elapsed-2*backoff.DefaultMaxInterval)
 			assert.LessOrEqual(t, time.Since(began), elapsed)
 		})
+	})
+}
+
+// A failure whose error asks for time is restarted no earlier than that, an hour at most; the backoff goes on as it would.
+func TestBackoffRetryAfter(t *testing.T) {
+	own := taskmanager.WithBackoff(2*time.Second, time.Minute)
+	policy := taskmanager.WithBackOffPolicy(func() backoff.BackOff { return policyFunc(func() time.Duration { return 2 * time.Second }) })
+	none := taskmanager.WithBackoff(0, 0)
+	for name, c := range map[string]struct {
+		err   error
+		delay map[string]time.Duration // by option
+	}{
+		"shorter":   {busyError(time.Second), map[string]time.Duration{"own": 2 * time.Second, "policy": 2 * time.Second, "none": time.Second}},
+		"longer":    {busyError(7 * time.Second), map[string]time.Duration{"own": 7 * time.Second, "policy": 7 * time.Second, "none": 7 * time.Second}},
+		"too long":  {busyError(2 * time.Hour), map[string]time.Duration{"own": time.Hour, "policy": time.Hour, "none": time.Hour}},
+		"zero":      {busyError(0), map[string]time.Duration{"own": 2 * time.Second, "policy": 2 * time.Second, "none": 0}},
+		"negative":  {busyError(-time.Hour), map[string]time.Duration{"own": 2 * time.Second, "policy": 2 * time.Second, "none": 0}},
+		"wrapped":   {fmt.Errorf("a: %w", busyError(7*time.Second)), map[string]time.Duration{"own": 7 * time.Second, "policy": 7 * time.Second, "none": 7 * time.Second}},
+		"by a type": {hidingError{busyError(7 * time.Second)}, map[string]time.Duration{"own": 7 * time.Second, "policy": 7 * time.Second, "none": 7 * time.Second}},
+		"joined":    {errors.Join(errBoom, busyError(7*time.Second)), map[string]time.Duration{"own": 7 * time.Second, "policy": 7 * time.Second, "none": 7 * time.Second}},
+		"panicked":  {&panics{busyError(7 * time.Second)}, map[string]time.Duration{"own": 7 * time.Second, "policy": 7 * time.Second, "none": 7 * time.Second}},
+	} {
+		for option, opt := range map[string]taskmanager.TaskOption{"own": own, "policy": policy, "none": none} {
+			t.Run(name+", "+option, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					lines := newLines(slog.LevelWarn)
+					m := newManager(t, taskmanager.WithBackoffJitter(0), taskmanager.WithLogger(slog.New(lines)))
+					events := m.Subscribe(t.Context())
+					runs := 0
+					task := start(t, m, "a", func(ctx context.Context) error {
+						if runs++; runs > 1 {
+							return untilStopped(ctx)
+						}
+						var p *panics
+						if errors.As(c.err, &p) {
+							panic(p.error)
+						}
+						return c.err
+					}, opt)
+					delay := c.delay[option]
+					synctest.Wait()
+					failed := ofKind(taskmanager.EventFailed, pending(events))
+					require.Len(t, failed, 1)
+					assert.Equal(t, delay, failed[0].Delay)
+					assert.Contains(t, fmt.Sprint(lines.got()), fmt.Sprintf("restart_in=%v", delay))
+					if delay > 0 {
+						require.Equal(t, taskmanager.StateBackoff, task.State())
+						assert.Equal(t, time.Now().Add(delay).Round(0), task.Stats().NextRunAt)
+						time.Sleep(delay - 1)
+						require.Equal(t, taskmanager.StateBackoff, settled(task))
+						time.Sleep(1)
+					}
+					require.Equal(t, taskmanager.StateRunning, settled(task))
+				})
+			})
+		}
+	}
+}
+
+// A panics is what a body panics with.
+type panics struct{ error }
+
+// A hidingError is what the error in it is, and does not wrap it.
+type hidingError struct{ err error }
+
+func (hidingError) Error() string { return "hiding" }
+
+func (e hidingError) As(target any) bool { return errors.As(e.err, target) }
+
+// What ends the task, or begins the next run, does not wait for that time.
+func TestBackoffRetryAfterIsOverridden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoffJitter(0))
+		busy := func(context.Context) error { return busyError(time.Minute) }
+		task := start(t, m, "a", busy, taskmanager.WithMaxRestarts(1))
+		require.Equal(t, taskmanager.StateBackoff, settled(task))
+		require.NoError(t, task.Restart(t.Context()))
+		require.Equal(t, taskmanager.StateFailed, settled(task), "the limit is used up")
+		for _, opt := range []taskmanager.TaskOption{once(), taskmanager.WithMaxRestarts(0)} {
+			assert.Equal(t, taskmanager.StateFailed, settled(start(t, m, "b", busy, opt)))
+		}
+		for _, err := range []error{backoff.Permanent(busyError(time.Minute)), errors.Join(busyError(time.Minute), backoff.Permanent(errBoom))} {
+			assert.Equal(t, taskmanager.StateFailed, settled(start(t, m, "c", func(context.Context) error { return err })))
+		}
+		stop := taskmanager.WithBackOffPolicy(func() backoff.BackOff { return policyFunc(func() time.Duration { return backoff.Stop }) })
+		assert.Equal(t, taskmanager.StateFailed, settled(start(t, m, "d", busy, stop)))
+
+		// The next delay is that of the backoff.
+		runs := 0
+		start(t, m, "e", func(context.Context) error {
+			if runs++; runs == 1 {
+				return busyError(time.Minute)
+			}
+			return errBoom
+		})
+		synctest.Wait()
+		events := m.Subscribe(t.Context())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		failed := ofKind(taskmanager.EventFailed, pending(events))
+		require.Len(t, failed, 1)
+		assert.Equal(t, 3*time.Second, failed[0].Delay)
 	})
 }

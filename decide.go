@@ -66,7 +66,9 @@ type verdict struct {
 	left  bool          // because something that the run has started still executes
 	limit bool          // nor would one be within the limit of restarts
 	delay time.Duration // of a policy of the user's
-	err   error         // of such a policy
+
+	atLeast time.Duration // that the error demands by RetryAfter; 0 if it does not
+	err     error         // of such a policy
 }
 
 // An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
@@ -209,6 +211,7 @@ func (t *Task) planRestartLocked(n *decision) {
 	if c.policy == nil {
 		p.delay = t.ownDelayLocked()
 	}
+	p.delay = max(p.delay, n.verdict.atLeast)
 	p.restarts.Add(p.judgedAt, c.windowCapacity())
 	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }

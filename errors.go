@@ -404,7 +404,8 @@ func isStandardType(err error) bool {
 }
 
 // classify says of the error of a run whether it forbids a restart: the body said so with backoff.Permanent, or something that
-// it had started still executes and would meet its own second instance; and whether it is the latter, leaves.
+// it had started still executes and would meet its own second instance; and whether it is the latter, leaves. Of one that asks for time
+// the former is unknown if it is not yes: then its methods are asked.
 func classify(err error) (permanent, leaves answer) {
 	left := mostErrors
 	return classifyFirst(&left, err)
@@ -421,6 +422,8 @@ func classifyFirst(left *int, err error) (permanent, leaves answer) {
 			return yes, yes
 		case *backoff.PermanentError:
 			permanent = yes
+		case retryAfterer:
+			permanent = max(permanent, unknown) // its method has to be asked, as those are that say so
 		}
 		known, several, one := inner(err)
 		if !known {
@@ -475,6 +478,19 @@ func isPermanentByMethods(err error) (permanent, leaves bool) {
 	}
 	var made *backoff.PermanentError
 	return errors.As(err, &made), false
+}
+
+// A retryAfterer is an error that says when to try again.
+type retryAfterer interface{ RetryAfter() time.Duration }
+
+// retryAfter returns how long not to try again, an hour at most, if err says so. It calls user code.
+func retryAfter(err error) (d time.Duration, ok bool) {
+	defer func() { _ = recover() }()
+	var asks retryAfterer
+	if errors.As(err, &asks) {
+		d = min(asks.RetryAfter(), time.Hour)
+	}
+	return d, d > 0
 }
 
 // leavesRunningByMethods reports whether err says that something still executes, if that is otherwise unknown. It calls user

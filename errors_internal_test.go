@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/stretchr/testify/assert"
@@ -43,6 +44,9 @@ func TestErrorIsClassified(t *testing.T) {
 		"the user's within one given up":  {&GiveUpError{Err: wraps{boom}}, unknown, unknown},
 		"the user's among several":        {errors.Join(wraps{boom}, boom), unknown, unknown},
 		"the user's beside permanent":     {errors.Join(wraps{boom}, backoff.Permanent(boom)), yes, unknown},
+		"asks for time":                   {asks{}, unknown, no},
+		"asks for time within a panic":    {fmt.Errorf("a: %w", &PanicError{Value: asks{}}), unknown, no},
+		"asks for time, permanent":        {backoff.Permanent(asks{}), yes, no},
 		"what a task is bound to is lost": {&lossError{"a", "b"}, no, no},
 	} {
 		permanent, leaves := classify(test.err)
@@ -56,6 +60,12 @@ type wraps struct{ err error }
 
 func (w wraps) Error() string { return w.err.Error() }
 func (w wraps) Unwrap() error { return w.err }
+
+// An asks is an error that asks for time when it is asked.
+type asks struct{}
+
+func (asks) Error() string             { return "asks" }
+func (asks) RetryAfter() time.Duration { panic("it is not to be asked") }
 
 // An error that wraps as many as are looked at is followed to its end; one that wraps one more is not.
 func TestErrorOfTheMostThatAreLookedAt(t *testing.T) {

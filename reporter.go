@@ -158,16 +158,6 @@ func (c *callResult) call(ctx context.Context, r Reporter, events []Event) {
 	c.text = errorText(err)
 }
 
-// retryAfter returns how long the Reporter wants to be left alone, if its error says so.
-func retryAfter(err error) (d time.Duration, ok bool) {
-	defer func() { _ = recover() }() // err's own methods may panic
-	var asks interface{ RetryAfter() time.Duration }
-	if errors.As(err, &asks) {
-		d = min(asks.RetryAfter(), time.Hour)
-	}
-	return d, d > 0
-}
-
 // isPermanent reports whether err was made by backoff.Permanent, or wraps such an error.
 func isPermanent(err error) bool {
 	defer func() { _ = recover() }() // err's own As and Unwrap methods may panic

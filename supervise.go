@@ -312,6 +312,9 @@ func (d *driver) judge() {
 	}()
 	if !asked {
 		n.verdict.final, n.verdict.left = isPermanentByMethods(end.err)
+		if !n.verdict.final && !usedUp {
+			n.verdict.atLeast, _ = retryAfter(end.err)
+		}
 		asked = true
 	}
 	if !n.verdict.final && !usedUp && c.restart != RestartNever && c.policy != nil {

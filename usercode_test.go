@@ -100,6 +100,8 @@ func (e trappedError) As(any) bool { e.springIn("As"); return false }
 
 func (e trappedError) Unwrap() error { e.springIn("Unwrap"); return nil }
 
+func (e trappedError) RetryAfter() time.Duration { e.springIn("RetryAfter"); return time.Minute }
+
 // A trappedValue is a panic's value with a trap in its String method.
 type trappedValue struct{ trap *trap }
 
@@ -286,7 +288,7 @@ func places() []place {
 			stop(t, u)
 		}),
 		inPolicy("NextBackOff"), inPolicy("Reset"),
-		inFailure("Error", true), inFailure("As", false), inFailure("Unwrap", false),
+		inFailure("Error", true), inFailure("As", false), inFailure("Unwrap", false), inFailure("RetryAfter", false),
 		inErrorOfStopped("Error"), inErrorOfStopped("As"), inErrorOfStopped("Unwrap"),
 		{name: "panic value: String", state: inBackoff, fails: 1, log: true, come: func(t *testing.T, u *userCode) {
 			u.manager(t, "")
