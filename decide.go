@@ -144,7 +144,7 @@ func (t *Task) concernsManagerLocked(n *decision) bool {
 		return true
 	case !row.possible, row.do&refuse != 0:
 		return false
-	case row.do&(endLife|beginLife) != 0,
+	case row.do&(endLife|beginLife|adopt) != 0, n.input == askedReplace,
 		t.config().critical && row.do&(noLongerStuck|publishStarted|publishPaused) != 0:
 		return true
 	}
@@ -180,6 +180,12 @@ func (t *Task) foreseeLocked(n *decision) {
 
 func (t *Task) decideLocked(n *decision) {
 	n.phase = t.machine.phase
+	if n.input == askedReplace {
+		r := n.waiter.op.replacement
+		if r.refused = t.checkReplacementLocked(r); r.refused != nil {
+			return
+		}
+	}
 	if n.input == becameOverdue && !n.overdue.isOverdueLocked(n.overdue.err.Err) {
 		return // the run has ended, or become ready, while its stacks were taken
 	}
@@ -300,7 +306,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 		n.waiter.next, t.waiters = t.waiters, n.waiter
 	}
 	t.machine, n.phase = next, next.phase
-	if n.hand != nil && (in == askedRestart && do&publishResumed == 0 || in == revived) {
+	if n.hand != nil && (in == askedRestart && do&publishResumed == 0 || in == askedReplace || in == revived) {
 		t.leaveHandLineLocked(n, was)
 	}
 	if was.executes() && !next.phase.executes() {
@@ -342,7 +348,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 		n.endStop, n.stopCause = d.endStop, context.DeadlineExceeded
 	}
 	n.isLost = n.isLost || do&loseBound != 0
-	if do&(endLife|resolveAll|resolveRestarts|cancelRun|beginDrain|wakeDriver) != 0 {
+	if do&(endLife|adopt|resolveAll|resolveRestarts|cancelRun|beginDrain|wakeDriver) != 0 {
 		t.applyRestLocked(n, do)
 	}
 }
@@ -351,6 +357,9 @@ func (t *Task) applyLocked(n *decision, in input) {
 func (t *Task) applyRestLocked(n *decision, do effect) {
 	if do&endLife != 0 {
 		t.endLifeLocked(n)
+	}
+	if do&adopt != 0 {
+		t.adoptLocked(n, do)
 	}
 	switch {
 	case do&resolveRestarts != 0: // nobody else waits, for a stop ends a task that waits
@@ -532,7 +541,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		o.kind, o.hand = EventResumed, n.hand
 	case publishGaveUp:
 		p := t.record
-		o.kind, o.err, o.uptime, o.restarts = EventGaveUp, gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config().window)
+		o.kind, o.run, o.err, o.uptime, o.restarts = EventGaveUp, p.judged.run, gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config().window)
 		o.waiting = n.takesDown
 		if t.machine.phase == cooling {
 			o.delay = p.delay
@@ -625,7 +634,10 @@ func (t *Task) leaveLineLocked(o *occurrence) {
 //go:noinline
 func (t *Task) leaveHandLineLocked(n *decision, was phase) {
 	o := &occurrence{kind: lineRestarted, now: n.now, run: t.runNumberLocked(), hand: n.hand, was: was.state()}
-	if was.ended() {
+	switch {
+	case n.input == askedReplace:
+		o.kind = lineReplaced
+	case was.ended():
 		o.kind = lineRevived
 	}
 	t.leaveLineLocked(o)
@@ -664,7 +676,18 @@ func (t *Task) endLifeLocked(n *decision) {
 
 // beginLifeLocked begins a life of a task that had ended.
 func (t *Task) beginLifeLocked(n *decision) {
-	p := &record{delays: n.delays, earlierLives: t.totalsLocked()}
+	t.renewLocked(n.delays)
+	m := t.config().manager
+	m.removeEndedLocked(t)
+	m.clearCriticalExitLocked(t)
+	m.taskStartedLocked(t, n.now)
+	t.driver++
+	go t.supervise(t.driver, false)
+}
+
+// renewLocked leaves of an earlier life what is for all of them: the counts, and the lines that wait.
+func (t *Task) renewLocked(delays backoff.BackOff) {
+	p := &record{delays: delays, earlierLives: t.totalsLocked()}
 	p.failures, p.panics = p.earlierLives.failures, p.earlierLives.panics
 	t.record = p
 	if x := t.lazy; x != nil {
@@ -673,12 +696,6 @@ func (t *Task) beginLifeLocked(n *decision) {
 			t.lazy = &lazyFields{lines: x.lines}
 		}
 	}
-	m := t.config().manager
-	m.removeEndedLocked(t)
-	m.clearCriticalExitLocked(t)
-	m.taskStartedLocked(t, n.now)
-	t.driver++
-	go t.supervise(t.driver, false)
 }
 
 // event makes the event of an occurrence.

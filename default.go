@@ -39,6 +39,19 @@ func StopTask(ctx context.Context, name string) error { return Default().StopTas
 // RestartTask calls [Manager.RestartTask] on the default Manager.
 func RestartTask(ctx context.Context, name string) error { return Default().RestartTask(ctx, name) }
 
+// StopTasks calls [Manager.StopTasks] on the default Manager.
+func StopTasks(ctx context.Context, names ...string) error {
+	return Default().StopTasks(ctx, names...)
+}
+
+// RestartFailed calls [Manager.RestartFailed] on the default Manager.
+func RestartFailed(ctx context.Context) (int, error) { return Default().RestartFailed(ctx) }
+
+// ReplaceTask calls [Manager.ReplaceTask] on the default Manager.
+func ReplaceTask(ctx context.Context, name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
+	return Default().ReplaceTask(ctx, name, body, opts...)
+}
+
 // PauseTask calls [Manager.PauseTask] on the default Manager.
 func PauseTask(ctx context.Context, name string) error { return Default().PauseTask(ctx, name) }
 

@@ -100,8 +100,19 @@ func TestDefaultManager(t *testing.T) {
 		require.ErrorIs(t, taskmanager.StopTask(ctx, "b"), taskmanager.ErrTaskNotFound)
 		assert.False(t, taskmanager.IsRunning("a"))
 		require.NoError(t, taskmanager.RestartTask(ctx, "a"))
+		replaced, err := taskmanager.ReplaceTask(ctx, "a", untilStopped)
+		require.NoError(t, err)
+		assert.Same(t, task, replaced)
+		require.NoError(t, taskmanager.StopTasks(ctx, "a"))
+		require.NoError(t, taskmanager.RestartTask(ctx, "a"))
 		require.NoError(t, taskmanager.StopAll(ctx))
 		assert.Equal(t, taskmanager.StateStopped, task.State())
+		start(t, m, "failed", boom, once())
+		synctest.Wait()
+		revived, err := taskmanager.RestartFailed(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, 1, revived)
+		synctest.Wait()
 
 		var reported atomic.Int64
 		taskmanager.SetReporter(taskmanager.ReporterFunc(func(context.Context, taskmanager.Event) error {

@@ -637,7 +637,9 @@ func TestStopContextOfTwoStops(t *testing.T) {
 			return nil
 		})
 		synctest.Wait()
-		go func() { assert.NoError(t, task.Stop(context.Background()), "the body has returned before that deadline") }()
+		go func() {
+			assert.NoError(t, task.Stop(context.Background()), "the body has returned before that deadline")
+		}()
 		time.Sleep(500 * time.Millisecond)
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()

@@ -75,6 +75,9 @@ var (
 	// ErrPaused is the cause after PauseTask or Task.Pause.
 	ErrPaused = errors.New("taskmanager: task was paused by hand")
 
+	// ErrReplaced is the cause after ReplaceTask, and after Reconcile for a task whose Version has changed.
+	ErrReplaced = errors.New("taskmanager: task was replaced")
+
 	// ErrWatchdog is the cause after a missed heartbeat (see [WithWatchdog]). The run fails then,
 	// with an [*OverdueError], unless the task is asked to stop, to restart or to pause before the body has
 	// returned: then the run has stopped, and [Event.Err] wraps the OverdueError.
@@ -254,8 +257,8 @@ func (e *lossError) Unwrap() error { return ErrDependencyLost }
 
 // goesOn reports whether a task goes on whose run has ended for that cause.
 func goesOn(cause error) bool {
-	_, lost := cause.(*lossError)        //nolint:errorlint // the cause itself
-	return lost || cause == ErrRestarted //nolint:errorlint // likewise
+	_, lost := cause.(*lossError)                                //nolint:errorlint // the cause itself
+	return lost || cause == ErrRestarted || cause == ErrReplaced //nolint:errorlint // likewise
 }
 
 // A criticalCompletedError is ErrCriticalCompleted, of the task of that name.
@@ -541,7 +544,7 @@ func innerByMethods(err error) (known bool, several []error, one error) {
 }
 
 // An endedError is what a body has returned whose context has ended with a cause after which a task goes on, and whose task has stopped
-// for good all the same. It is everything that err is, but not ErrRestarted and ErrDependencyLost, by which an event says that the task
+// for good all the same. It is everything that err is, but not ErrRestarted, ErrReplaced and ErrDependencyLost, by which an event says that the task
 // goes on.
 type endedError struct{ err error }
 
@@ -549,7 +552,7 @@ func (e *endedError) Error() string { return e.err.Error() }
 
 // Is is as if err was wrapped.
 func (e *endedError) Is(target error) bool {
-	return target != ErrRestarted && target != ErrDependencyLost && errors.Is(e.err, target)
+	return target != ErrRestarted && target != ErrReplaced && target != ErrDependencyLost && errors.Is(e.err, target)
 }
 
 // As is as if err was wrapped.

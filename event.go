@@ -18,7 +18,7 @@ const (
 	EventFailed                     // warn: a run failed, and will be restarted, unless the task is stopped before
 	EventGaveUp                     // error: a run failed, and there will be no other, or none before a cooldown is over
 	EventCompleted                  // info: a run returned nil
-	EventStopped                    // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted or ErrDependencyLost
+	EventStopped                    // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted, ErrReplaced or ErrDependencyLost
 	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
 	EventPaused                     // info, or as [EventKind.Level] says: the task was paused by hand
 	EventResumed                    // info: the task was paused, or had a cooldown, and goes on by hand
@@ -71,8 +71,8 @@ type Event struct {
 	Task        string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
 	Kind        EventKind
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted or ErrDependencyLost
-	Cause       error         // stopped, paused: why: ErrPaused, ErrStopped, ErrShutdown, ErrRestarted (wrapped, if the restart has timed out), ErrDependencyLost (wrapped), or the cause of the parent context
+	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted, ErrReplaced or ErrDependencyLost
+	Cause       error         // stopped, paused: why: ErrPaused, ErrStopped, ErrShutdown, ErrRestarted and ErrReplaced (wrapped, if that has timed out), ErrDependencyLost (wrapped), or the cause of the parent context
 	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
@@ -103,6 +103,7 @@ func (e *Event) firstTime() time.Time {
 const (
 	lineRestarted EventKind = -1 - iota // somebody restarts a task that has not ended
 	lineRevived                         // somebody restarts one that has
+	lineReplaced                        // somebody gives a task another body
 )
 
 // A logLine is what the log is told of an event, or of something that is none.
@@ -120,6 +121,8 @@ func (l *logLine) message() string {
 		return "task restarted by hand"
 	case lineRevived:
 		return "task revived by hand"
+	case lineReplaced:
+		return "task replaced by hand"
 	}
 	if l.Kind == EventGaveUp && l.Delay > 0 {
 		return "task gave up, pauses"

@@ -425,6 +425,7 @@ type taskConfig struct {
 	isGroup      bool          // the body was made by Group
 	cooldown     time.Duration // 0: none
 	unreachable  bool          // the limit, by any number of failures; set when the options have been applied
+	version      string        // of the Spec by which Reconcile has started it
 }
 
 // config is the configuration of a Manager.

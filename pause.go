@@ -115,23 +115,20 @@ func (m *Manager) requestOne(ctx context.Context, t *Task, q request) (done bool
 	return true, t.superseded(q, followed)
 }
 
-// superseded is the error of a restart or a pause of t that has waited while t has followed another request.
+// superseded is the error of a restart, a replacement or a pause of t that has waited while t has followed another request.
 func (t *Task) superseded(q, followed request) error {
-	what := "restart"
-	if q == pauseRequest {
-		what = "pause"
-	}
+	what := map[request]string{restartRequest: "restart", replaceRequest: "replacement", pauseRequest: "pause"}[q]
 	how := "was superseded by a stop"
 	switch followed {
 	case pauseRequest:
 		how = "was superseded by a pause"
-	case failedRestartRequest:
+	case failedRestartRequest, failedReplaceRequest:
 		how = "has failed with another one"
 	}
 	return fmt.Errorf("taskmanager: the %s of task %q %s: %w", what, t.name, how, t.causeOf(followed))
 }
 
-// refusal returns why a task can't be restarted, or paused, that is being stopped, or paused; nil for any other.
+// refusal returns why a task can't be restarted, replaced or paused, that is being stopped, or paused; nil for any other.
 func (t *Task) refusal() error {
 	t.mu.Lock()
 	now, r := t.machine, t.run
@@ -140,12 +137,12 @@ func (t *Task) refusal() error {
 		waited = t.record.stuckAfter
 	}
 	t.mu.Unlock()
-	switch now.phase {
-	case stuck, overdueStuck, unbindingStuck, restartingStuck, pausingStuck:
+	switch {
+	case now.phase.state() == StateStuck:
 		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config().manager.stacks([]*run{r})[r]}
-	case stopping:
+	case now.phase == stopping:
 		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))
-	case pausing:
+	case now.phase == pausing:
 		return fmt.Errorf("taskmanager: task %q is being paused: %w", t.name, ErrPaused)
 	}
 	return nil

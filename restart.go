@@ -37,7 +37,7 @@ func (m *Manager) RestartTask(ctx context.Context, name string) error {
 			return err
 		}
 		err = m.restart(ctx, t)
-		if err != errReplaced { //nolint:errorlint // it is restart's own, never wrapped
+		if err != errNameTaken { //nolint:errorlint // it is restart's own, never wrapped
 			return err
 		}
 		// t had ended, and was forgotten or its name started anew before t was restarted: it is the turn of
@@ -52,7 +52,7 @@ func (m *Manager) find(name string) (*Task, error) {
 	return nil, fmt.Errorf("%w: %q", ErrTaskNotFound, name)
 }
 
-// restart restarts t, whatever it is at. It returns errReplaced if t has ended and its name is another task's, or nobody's.
+// restart restarts t, whatever it is at. It returns errNameTaken if t has ended and its name is another task's, or nobody's.
 func (m *Manager) restart(ctx context.Context, t *Task) error {
 	if m.isClosed() {
 		return fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
@@ -75,40 +75,93 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 	}
 }
 
+// RestartFailed has every task run again that was given up: it revives it as RestartTask does, or ends
+// its cooldown (see [WithCooldown]). It returns how many there were, and the joined errors of those that
+// could not be revived: what they depend on makes a cycle by now, their policy can't be made, or the
+// Manager is closed. It does not wait for them; ctx says who asks, as in all calls by hand. Tasks of
+// groups are left to their groups.
+func (m *Manager) RestartFailed(ctx context.Context) (int, error) {
+	if err := m.checkCall(ctx); err != nil {
+		return 0, err
+	}
+	var (
+		hand = newHand(pathOfFirst(tasksOf(ctx)))
+		n    int
+		errs []error
+	)
+	for _, t := range m.allTasks() {
+		var (
+			again bool
+			err   error
+		)
+		switch t.State() {
+		case StatePaused:
+			again = t.endCooldown(hand)
+		case StateFailed:
+			again, err = m.revive(t, hand)
+		}
+		if again {
+			n++
+			m.doomChanged(t)
+		}
+		if err != errNameTaken { //nolint:errorlint // it is ours, never wrapped
+			errs = append(errs, err)
+		}
+	}
+	return n, joinErrors(errs)
+}
+
+// endCooldown resumes a task that cools down, and returns false for any other.
+func (t *Task) endCooldown(hand *byHand) bool {
+	n := decision{input: resumed, now: time.Now(), hand: hand}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.machine.phase == cooling {
+		t.decideLocked(&n)
+	}
+	return n.joined
+}
+
 // errRestartTimedOut is the cause of the stop of a task whose body has not returned in time for its restart.
 var errRestartTimedOut = fmt.Errorf("%w, and its body did not return in time", ErrRestarted)
 
-// errReplaced is not shown to anybody.
-var errReplaced = errors.New("taskmanager: task was replaced")
+// errReplaceTimedOut is the cause of the stop of a task whose body has not returned in time for its replacement.
+var errReplaceTimedOut = fmt.Errorf("%w, and its body did not return in time", ErrReplaced)
+
+// errNameTaken is not shown to anybody.
+var errNameTaken = errors.New("taskmanager: name was taken over")
 
 // revive starts a task afresh that has ended, for who has asked by hand. It returns false if it has not.
 func (m *Manager) revive(t *Task, hand *byHand) (bool, error) {
 	n := decision{input: revived, hand: hand}
-	if t.config().policy != nil {
+	c := t.config()
+	if c.policy != nil {
 		var err error
-		if n.delays, err = t.config().newDelays(); err != nil {
+		if n.delays, err = c.newDelays(); err != nil {
 			return false, fmt.Errorf("%w: %q", err, t.name)
 		}
 	}
 	n.now = time.Now()
-	again, err := m.reviveAs(t, &n)
+	again, err := m.reviveAs(t, c, &n)
 	if again {
 		m.watchParent() // it may be the only one that is alive
 	}
 	return again, err
 }
 
-func (m *Manager) reviveAs(t *Task, n *decision) (bool, error) {
+func (m *Manager) reviveAs(t *Task, c *taskConfig, n *decision) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.closed:
 		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	case m.tasks.find(t.name) != t:
-		return false, errReplaced
+		return false, errNameTaken
+	case t.config() != c:
+		return false, nil // it was replaced meanwhile
 	}
-	if len(t.config().dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, t.config()); err != nil {
+	if len(c.dependsOn) > 0 {
+		if err := m.checkCycleLocked(t.name, c); err != nil {
 			return false, err
 		}
 	}

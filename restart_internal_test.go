@@ -34,7 +34,7 @@ func TestReviveIsRefused(t *testing.T) {
 		require.NoError(t, err)
 		again, err := m.revive(former, nil)
 		assert.False(t, again)
-		assert.Equal(t, errReplaced, err)
+		assert.Equal(t, errNameTaken, err)
 
 		dependent, err := m.StartTask("b", former.body, WithDependsOn("c"))
 		require.NoError(t, err)

@@ -47,8 +47,10 @@ const (
 	overdueRequest         // the run was canceled because its body was late to say something: a failure
 	unboundRequest         // the run was canceled because a task that it is bound to was lost
 	restartRequest
+	replaceRequest
 	pauseRequest
 	failedRestartRequest // the restart that was asked for has timed out: the task stops instead
+	failedReplaceRequest // likewise, the replacement
 	stopRequest          // of the task alone
 	stopAllRequest       // as stopRequest; of all tasks
 	shutdownRequest
@@ -59,7 +61,7 @@ const (
 func (q request) stops() bool { return q >= failedRestartRequest }
 
 // alone reports whether the task is to stop without what depends on it.
-func (q request) alone() bool { return q == failedRestartRequest || q == stopRequest }
+func (q request) alone() bool { return q >= failedRestartRequest && q <= stopRequest }
 
 // A phase is a State, and what step has to know besides.
 type phase uint8
@@ -70,11 +72,13 @@ const (
 	overdue               // the body executes; its run was canceled because it was late, and will have failed
 	unbinding             // the body executes; its run was canceled because a task that it is bound to was lost
 	restarting            // the body executes, and was asked to return, so that the next run can begin
+	replacing             // the body executes, and was asked to return, so that another one can take its place
 	pausing               // the body executes, and was asked to return, and no run is to follow until somebody says so
 	stopping              // the body executes, and was asked to return for good
 	overdueStuck          // as overdue, and the deadline has passed
 	unbindingStuck        // as unbinding, and the deadline has passed
 	restartingStuck       // as restarting, and the deadline has passed that it had because it was canceled before it was asked
+	replacingStuck        // as replacing, likewise
 	pausingStuck          // as pausing, and the deadline has passed
 	stuck                 // as stopping, and the deadline has passed
 	judging               // the body has returned, and user code is asked whether there will be another run
@@ -89,8 +93,8 @@ const (
 
 var phaseStates = [phases]State{
 	waiting: StateWaiting, running: StateRunning,
-	overdue: StateStopping, unbinding: StateStopping, restarting: StateStopping, pausing: StateStopping, stopping: StateStopping,
-	overdueStuck: StateStuck, unbindingStuck: StateStuck, restartingStuck: StateStuck, pausingStuck: StateStuck, stuck: StateStuck,
+	overdue: StateStopping, unbinding: StateStopping, restarting: StateStopping, replacing: StateStopping, pausing: StateStopping, stopping: StateStopping,
+	overdueStuck: StateStuck, unbindingStuck: StateStuck, restartingStuck: StateStuck, replacingStuck: StateStuck, pausingStuck: StateStuck, stuck: StateStuck,
 	judging: StateBackoff, inBackoff: StateBackoff, cooling: StatePaused, paused: StatePaused,
 	completed: StateCompleted, failed: StateFailed, stopped: StateStopped,
 }
@@ -99,8 +103,9 @@ func (p phase) state() State { return phaseStates[p] }
 
 var phaseNames = [phases]string{
 	waiting: "waiting", running: "running",
-	overdue: "overdue", unbinding: "unbinding", restarting: "restarting", pausing: "pausing", stopping: "stopping",
-	overdueStuck: "overdueStuck", unbindingStuck: "unbindingStuck", restartingStuck: "restartingStuck", pausingStuck: "pausingStuck",
+	overdue: "overdue", unbinding: "unbinding", restarting: "restarting", replacing: "replacing",
+	pausing: "pausing", stopping: "stopping",
+	overdueStuck: "overdueStuck", unbindingStuck: "unbindingStuck", restartingStuck: "restartingStuck", replacingStuck: "replacingStuck", pausingStuck: "pausingStuck",
 	stuck:   "stuck",
 	judging: "judging", inBackoff: "inBackoff", cooling: "cooling", paused: "paused",
 	completed: "completed", failed: "failed", stopped: "stopped",
@@ -128,6 +133,7 @@ const (
 	becameOverdue               // the body has missed a heartbeat, or its time to be ready
 	dependencyLost              // a task that this one is bound to has left running, and has not completed
 	askedRestart                // a restart by hand
+	askedReplace                // another body and configuration are to take the place of those that the task has
 	askedPause                  // a pause by hand
 	askedStop                   // any request from stopRequest on
 	resumed                     // by hand
@@ -141,7 +147,7 @@ const (
 var inputNames = [inputs]string{
 	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
 	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
-	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", askedRestart: "askedRestart", askedPause: "askedPause",
+	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", askedRestart: "askedRestart", askedReplace: "askedReplace", askedPause: "askedPause",
 	askedStop: "askedStop", resumed: "resumed",
 	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed", revived: "revived",
 }
@@ -150,7 +156,7 @@ func (in input) String() string { return inputNames[in] }
 
 // asksToReturn reports whether in is a request on which a run may drain. To be late is none: who does not answer has no work in
 // hand that is worth a wait.
-func (in input) asksToReturn() bool { return in == askedRestart || in == askedPause || in == askedStop }
+func (in input) asksToReturn() bool { return in >= askedRestart && in <= askedStop }
 
 // An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
 type effect uint32
@@ -161,7 +167,7 @@ const (
 	noLongerStuck                      // the body has returned after all
 	publishRunEnd                      // EventFailed, or EventCompleted of a run that will be repeated: of the run that was judged
 	publishStarted                     // EventStarted
-	publishRestart                     // EventStopped, of a run that will be followed by another one
+	publishRestart                     // EventStopped, of a run that will be followed by another one, be it of another body
 	publishStopped                     // EventStopped, of the task
 	publishPaused                      // EventPaused
 	publishResumed                     // EventResumed
@@ -170,6 +176,7 @@ const (
 	publishStuck                       // EventStuck, as soon as it is known where the body is
 	endLife                            // the task has ended: those who wait for that hear of it, and its name is free
 	beginLife                          // the task begins anew
+	adopt                              // it does so with the body and the configuration that were asked for last; who waits for that hears of it
 	resolveRestarts                    // who waits for a restart hears that it has been done
 	resolveAll                         // who waits for anything hears what has become of the task
 	loseBound                          // those that are bound to the task hear that it is lost
@@ -185,7 +192,7 @@ const publishAny = publishRunEnd | publishStarted | publishRestart | publishStop
 
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
-	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "resolveRestarts",
+	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "adopt", "resolveRestarts",
 	"resolveAll", "loseBound", "cancelRun", "beginDrain", "wakeDriver",
 }
 
@@ -223,6 +230,7 @@ var table = transitions{
 		holdNow:      then(waiting, resolveRestarts),
 		judgedGiveUp: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // what the run before has started executes still
 		askedRestart: then(waiting, resolveRestarts, wakeDriver),                     // a run begins as soon as it can
+		askedReplace: then(waiting, adopt, wakeDriver),
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, refuse),
@@ -234,6 +242,7 @@ var table = transitions{
 		becameOverdue:  then(overdue, loseBound, cancelRun),
 		dependencyLost: then(unbinding, loseBound, cancelRun),
 		askedRestart:   then(restarting, loseBound, cancelRun),
+		askedReplace:   then(replacing, loseBound, cancelRun),
 		askedPause:     then(pausing, loseBound, cancelRun),
 		askedStop:      then(stopping, loseBound, cancelRun),
 		resumed:        then(running, refuse),
@@ -243,6 +252,7 @@ var table = transitions{
 		returnedAgain:  then(judging, countFailure, resolveAll),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
 		askedRestart:   then(restarting),
+		askedReplace:   then(replacing),
 		askedPause:     then(pausing),
 		askedStop:      then(stopping),
 		resumed:        then(overdue, refuse),
@@ -253,6 +263,7 @@ var table = transitions{
 		returnedAgain:  then(waiting, publishRestart),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
 		askedRestart:   then(restarting),
+		askedReplace:   then(replacing),
 		askedPause:     then(pausing),
 		askedStop:      then(stopping),
 		resumed:        then(unbinding, refuse),
@@ -263,6 +274,7 @@ var table = transitions{
 		returnedAgain:  then(waiting, publishRestart),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
 		askedRestart:   then(restarting),
+		askedReplace:   then(replacing),
 		askedPause:     then(pausing),
 		askedStop:      then(stopping),
 		resumed:        then(restarting, refuse),
@@ -270,11 +282,25 @@ var table = transitions{
 		overduePassed:  then(restartingStuck, publishStuck),
 		drainPassed:    then(restarting, cancelRun),
 	},
+	replacing: {
+		returnedDone:   then(waiting, publishRestart, adopt),
+		returnedAgain:  then(waiting, publishRestart, adopt),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // the other body would meet what still executes
+		askedRestart:   then(replacing),
+		askedReplace:   then(replacing), // what was asked for last is adopted
+		askedPause:     then(pausing),
+		askedStop:      then(stopping),
+		resumed:        then(replacing, refuse),
+		deadlinePassed: then(stuck, publishStuck), // the replacement has failed, and must not happen later
+		overduePassed:  then(replacingStuck, publishStuck),
+		drainPassed:    then(replacing, cancelRun),
+	},
 	pausing: {
 		returnedDone:   then(paused, publishPaused, resolveAll),
 		returnedAgain:  then(paused, publishPaused, resolveAll),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll),
 		askedRestart:   then(pausing, refuse),
+		askedReplace:   then(pausing, refuse),
 		askedPause:     then(pausing),
 		askedStop:      then(stopping),
 		resumed:        then(pausing, refuse),
@@ -287,6 +313,7 @@ var table = transitions{
 		returnedAgain:  then(stopped, publishStopped, endLife, resolveAll),
 		returnedLeaves: then(stopped, publishStopped, endLife, resolveAll),
 		askedRestart:   then(stopping, refuse),
+		askedReplace:   then(stopping, refuse),
 		askedPause:     then(stopping, refuse),
 		askedStop:      then(stopping),
 		resumed:        then(stopping, refuse),
@@ -299,6 +326,7 @@ var table = transitions{
 		returnedAgain:  then(judging, countFailure, noLongerStuck, resolveAll),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(overdueStuck, refuse),
+		askedReplace:   then(overdueStuck, refuse),
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(overdueStuck, refuse),
@@ -308,6 +336,7 @@ var table = transitions{
 		returnedAgain:  then(waiting, publishRestart, noLongerStuck),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(unbindingStuck, refuse),
+		askedReplace:   then(unbindingStuck, refuse),
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(unbindingStuck, refuse),
@@ -317,16 +346,29 @@ var table = transitions{
 		returnedAgain:  then(waiting, publishRestart, noLongerStuck),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(restartingStuck, refuse),
+		askedReplace:   then(restartingStuck, refuse),
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(restartingStuck, refuse),
 		deadlinePassed: then(stuck), // the restart has failed, and must not happen later
+	},
+	replacingStuck: {
+		returnedDone:   then(waiting, publishRestart, noLongerStuck, adopt),
+		returnedAgain:  then(waiting, publishRestart, noLongerStuck, adopt),
+		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
+		askedRestart:   then(replacingStuck, refuse),
+		askedReplace:   then(replacingStuck, refuse),
+		askedPause:     then(pausingStuck),
+		askedStop:      then(stuck),
+		resumed:        then(replacingStuck, refuse),
+		deadlinePassed: then(stuck),
 	},
 	pausingStuck: {
 		returnedDone:   then(paused, publishPaused, noLongerStuck, resolveAll),
 		returnedAgain:  then(paused, publishPaused, noLongerStuck, resolveAll),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(pausingStuck, refuse),
+		askedReplace:   then(pausingStuck, refuse),
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(pausingStuck, refuse),
@@ -338,6 +380,7 @@ var table = transitions{
 		returnedAgain:  then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
 		returnedLeaves: then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
 		askedRestart:   then(stuck, refuse),
+		askedReplace:   then(stuck, refuse),
 		askedPause:     then(stuck, refuse),
 		askedStop:      then(stuck),
 		resumed:        then(stuck, refuse),
@@ -349,6 +392,7 @@ var table = transitions{
 		judgedGiveUp:   then(failed, publishGaveUp, endLife, resolveAll),
 		judgedCooldown: then(cooling, publishGaveUp),
 		askedRestart:   then(waiting, publishRunEnd, wakeDriver),
+		askedReplace:   then(waiting, publishRunEnd, adopt, wakeDriver),
 		askedPause:     then(paused, publishRunEnd, publishPaused, resolveAll, wakeDriver),
 		askedStop:      then(stopped, publishRunEnd, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:        then(judging, refuse),
@@ -357,6 +401,7 @@ var table = transitions{
 		beginNow:     then(running, publishStarted),
 		holdNow:      then(waiting),
 		askedRestart: then(waiting, wakeDriver),
+		askedReplace: then(waiting, adopt, wakeDriver),
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(inBackoff, refuse),
@@ -365,12 +410,14 @@ var table = transitions{
 		beginNow:     then(running, publishStarted),
 		holdNow:      then(waiting),
 		askedRestart: then(waiting, publishResumed, wakeDriver),
+		askedReplace: then(waiting, adopt, wakeDriver),
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, publishResumed, wakeDriver),
 	},
 	paused: {
 		askedRestart: then(waiting, publishResumed, wakeDriver),
+		askedReplace: then(paused, adopt),
 		askedPause:   then(paused, resolveAll),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, publishResumed, wakeDriver),
@@ -384,7 +431,7 @@ var table = transitions{
 func ended(p phase) [inputs]transition {
 	return [inputs]transition{
 		askedRestart: then(p, refuse), askedPause: then(p, refuse), askedStop: then(p, refuse), resumed: then(p, refuse),
-		revived: then(waiting, beginLife),
+		askedReplace: then(waiting, beginLife, adopt), revived: then(waiting, beginLife),
 	}
 }
 
@@ -403,6 +450,7 @@ var pendingIn = [phases]request{
 	overdue: overdueRequest, overdueStuck: overdueRequest, unbinding: unboundRequest, unbindingStuck: unboundRequest, restarting: restartRequest,
 	restartingStuck: restartRequest, pausing: pauseRequest, pausingStuck: pauseRequest, paused: pauseRequest,
 	stopping: stopRequest, stuck: stopRequest, stopped: stopRequest,
+	replacing: replaceRequest, replacingStuck: replaceRequest,
 }
 
 // An outlook is what is known of what follows a run, at the moment at which it ends.
@@ -452,6 +500,8 @@ func (table *transitions) step(m machine, in input, q request, o outlook, drains
 			pending = m.pending // the first counts
 		case in == askedStop:
 			pending = q
+		case m.pending == replaceRequest:
+			pending = failedReplaceRequest
 		default:
 			pending = failedRestartRequest
 		}

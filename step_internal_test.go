@@ -60,7 +60,7 @@ func (mv move) String() string {
 }
 
 func (q request) String() string {
-	return [...]string{"none", "overdue", "unbound", "restart", "pause", "failed restart", "stop", "stop all", "shutdown", "end of the parent"}[q]
+	return [...]string{"none", "overdue", "unbound", "restart", "replace", "pause", "failed restart", "failed replacement", "stop", "stop all", "shutdown", "end of the parent"}[q]
 }
 
 // byDriver reports whether in is brought by the driver, which brings nothing else at that time.
@@ -92,7 +92,8 @@ func (w *world) moves(room int) (moves []move) {
 		move{in: dependencyLost}, move{in: dependencyLost, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: askedStop, request: parentDoneRequest, alone: true})
 	if w.waiters() < room {
 		for _, drains := range []bool{false, true} {
-			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains}, move{in: askedPause, request: pauseRequest, drains: drains})
+			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains},
+				move{in: askedReplace, request: replaceRequest, drains: drains}, move{in: askedPause, request: pauseRequest, drains: drains})
 			for q := stopRequest; q <= shutdownRequest; q++ {
 				moves = append(moves, move{in: askedStop, request: q, drains: drains})
 			}
@@ -131,6 +132,8 @@ func (w *world) mustRefuse(mv move) bool {
 	switch mv.in {
 	case askedRestart:
 		return w.ending != 0 || w.asked.stops() || w.toldStuck || w.executing && w.asked == pauseRequest
+	case askedReplace:
+		return w.ending == 0 && (w.asked.stops() || w.toldStuck || w.executing && w.asked == pauseRequest)
 	case askedPause:
 		return w.ending != 0 || w.asked.stops()
 	case resumed:
@@ -229,13 +232,16 @@ func (w *world) hear(mv move) {
 	case dependencyLost:
 		w.asked = unboundRequest
 		w.addWaiter(unboundRequest)
-	case askedRestart, askedPause, askedStop:
+	case askedRestart, askedReplace, askedPause, askedStop:
+		if w.ending != 0 { // it is revived
+			*w = world{machine: w.machine, ending: w.ending}
+		}
 		w.delayed, w.cooling = false, false
 		w.inDrain = w.inDrain || mv.drains && w.executing && w.asked == noRequest
 		if mv.in == askedRestart && w.paused() {
 			w.asked = noRequest
 		}
-		if (w.executing || mv.in != askedRestart) && !w.asked.stops() { // the first stop counts
+		if (w.executing || mv.in != askedRestart && mv.in != askedReplace) && !w.asked.stops() { // the first stop counts
 			w.asked = max(w.asked, mv.request)
 		}
 		if !mv.alone {
@@ -243,8 +249,11 @@ func (w *world) hear(mv move) {
 		}
 	case drainPassed:
 		w.inDrain = false
-	case deadlinePassed: // while the body executes: a restart has failed, and must not happen later; a pause will
+	case deadlinePassed: // while the body executes: a restart or a replacement has failed, and must not happen later; a pause will
 		w.inDrain = false
+		if w.asked == replaceRequest {
+			w.asked = failedReplaceRequest
+		}
 		if w.asked != pauseRequest {
 			w.asked = max(w.asked, failedRestartRequest)
 		}
@@ -269,8 +278,8 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 7: the end of a run is counted that has not ended now, and has not been found to leave something")
 			case before.asked.stops():
 				broken("promise 6: it was asked to stop, and has failed")
-			case (before.asked == unboundRequest || before.asked == restartRequest || before.asked == pauseRequest) && !w.leaves:
-				broken("promise 6: it has lost what it is bound to, or was asked to restart, or to pause, and has failed")
+			case before.asked >= unboundRequest && !w.leaves:
+				broken("promise 6: it has lost what it is bound to, or was asked to restart, or to pause, or was replaced, and has failed")
 			case before.asked == noRequest && mv.in == returnedDone:
 				broken("promise 6: it has returned nil, and has failed")
 			}
@@ -296,8 +305,8 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			}
 			w.executing, w.open = true, true
 		case publishRestart:
-			if !returned || before.asked != restartRequest && before.asked != unboundRequest || !w.open {
-				broken("promise 6: a run is said to have ended for a restart, or for a loss, and has not")
+			if !returned || before.asked != restartRequest && before.asked != replaceRequest && before.asked != unboundRequest || !w.open {
+				broken("promise 6: a run is said to have ended for a restart, a replacement or a loss, and has not")
 			}
 			w.open = false
 		case publishStopped:
@@ -341,8 +350,16 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 1: a life begins, and the one before has not ended")
 			}
 			w.ending = 0
+		case adopt:
+			switch {
+			case w.executing || w.ending != 0:
+				broken("promise 1: another body takes the place of one that executes, or of a task that has ended")
+			case !slices.Contains(w.waiting[:], replaceRequest):
+				broken("a body is adopted that nobody has asked for")
+			}
+			w.answer(replaceRequest)
 		case resolveRestarts:
-			w.resolve(overdueRequest, restartRequest, mv, before.state() == StateWaiting, broken)
+			w.resolve(overdueRequest, restartRequest, mv, mv.in == askedRestart && before.state() == StateWaiting, broken)
 		case resolveAll:
 			w.resolve(overdueRequest, parentDoneRequest, mv, false, broken)
 		case cancelRun:
@@ -355,11 +372,21 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("a run begins to drain that has no time for that, or drains already")
 			}
 		case wakeDriver:
-			if before.executing || !mv.in.byHand() || before.paused() && w.paused() {
+			if before.executing || !mv.in.byHand() || before.paused() && w.paused() || do&beginLife != 0 {
 				broken("promise 1: a driver is woken, or replaced, that is with the body, has brought the news itself, or has nothing to do")
 			}
 		}
 	}
+}
+
+// answer removes those who have asked for q.
+func (w *world) answer(q request) {
+	for i := range w.waiting {
+		if w.waiting[i] == q {
+			w.waiting[i] = noRequest
+		}
+	}
+	slices.Sort(w.waiting[:])
 }
 
 // resolve answers those who wait. waited says that the task was in StateWaiting before: a restart changes nothing then.
@@ -378,9 +405,9 @@ func (w *world) resolve(least, most request, mv move, waited bool, broken func(b
 			if mv.in != beginNow && mv.in != holdNow && !waited {
 				broken("who waits for a restart is told that it is done, and no run has begun, or waits for its dependencies")
 			}
-		case q == restartRequest:
+		case q == restartRequest || q == replaceRequest:
 			if w.ending != publishStopped && w.ending != publishGaveUp && !w.paused() {
-				broken("who waits for a restart is told that it will not be, and the task has not ended so, nor is it paused")
+				broken("who waits for a restart or a replacement is told that it will not be, and the task has not ended so, nor is it paused")
 			}
 		case q == pauseRequest:
 			if w.ending != publishStopped && w.ending != publishGaveUp && !w.paused() {
@@ -422,9 +449,9 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		broken("promise 5: a body that has returned is stuck")
 	case w.paused() && !before.paused() && do&publishPaused == 0:
 		broken("that the task is paused is not published")
-	case (before.paused() || before.cooling && mv.in.byHand()) && !w.paused() && w.ending == 0 && do&publishResumed == 0:
+	case (before.paused() || before.cooling && mv.in.byHand()) && !w.paused() && w.ending == 0 && do&(publishResumed|adopt) == 0:
 		broken("that the task is resumed is not published")
-	case mv.in.byHand() && !before.executing && (!before.paused() || !w.paused()) && do&wakeDriver == 0:
+	case mv.in.byHand() && !before.executing && (!before.paused() || !w.paused()) && do&(wakeDriver|beginLife) == 0:
 		broken("the driver does not hear that something is asked of the task")
 	}
 	lost := before.state() == StateRunning && w.state() != StateRunning && w.ending != publishDone
@@ -718,6 +745,12 @@ func (c change) harmless() string {
 		if c.in.byDriver() && c.in != returnedLeaves || c.in == overduePassed {
 			return "likewise, of the one that ends the run for a loss"
 		}
+	}
+	if c.phase == replacingStuck && c.in == askedPause && c.what == "with resolveRestarts" {
+		return "who waits for a restart there is the third beside those of the replacement and the pause, and there is room for two"
+	}
+	if c.in == askedReplace && (c.phase == running && c.what == "with resolveRestarts" || c.phase >= judging) {
+		return "nobody waits but who has just asked, and has been told by the adoption"
 	}
 	if (c.in == askedStop || c.in == askedPause) && (c.phase == running || c.phase == overdueStuck || c.phase == unbindingStuck) && c.what == "with resolveRestarts" {
 		return "nobody waits but who has just asked for a stop, or a pause"

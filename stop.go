@@ -23,9 +23,11 @@ type stopOp struct {
 	overdue *overdueRun // of an overdueRequest: what it is about
 	loss    *lossError  // of an unboundRequest
 
+	replacement *replacement // of a replaceRequest, which has one task, too
+
 	deadline  time.Time     // set by start, before any task is asked
 	remaining atomic.Int64  // tasks that have not done as asked yet
-	followed  atomic.Uint32 // of a restart, or a pause, which has one task: the request that this has followed
+	followed  atomic.Uint32 // of a restart, a replacement or a pause, which has one task: the request that this has followed
 	judged    chan struct{} // closed when remaining gets to 0, or at the deadline, when it is decided who is stuck
 	done      chan struct{} // closed when err is set: with judged, or when it is known where the stuck bodies are
 	err       error         // a *StopTimeoutError for each task that is stuck, and leftRunning; or nil
@@ -66,11 +68,13 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 			n.input = askedRestart
 		case pauseRequest:
 			n.input = askedPause
+		case replaceRequest:
+			n.input = askedReplace
 		}
 		t.decide(&n)
 		if n.joined {
 			accepted++
-			if n.phase.ended() || n.phase == paused {
+			if n.phase.ended() || n.phase == paused || n.input == askedReplace && !n.phase.executes() {
 				t.config().manager.doomChanged(t) // it does not wait any more for those that it has waited for
 			}
 		} else {
@@ -197,7 +201,7 @@ func (s *stopOp) expire() {
 		now   = time.Now()
 		late  []*run
 		found = make(map[*run]*occurrence) // those of late that this is the first to find
-		gone  []*run                       // those of late whose restart was the last hope, after a missed heartbeat or a loss
+		gone  []*run                       // those of late whose restart or replacement was the last hope, after a missed heartbeat or a loss
 	)
 	s.manager.bus.pending.Add() // before anybody hears of it, and shuts down
 	for _, t := range s.tasks {
@@ -214,7 +218,8 @@ func (s *stopOp) expire() {
 				if n.stuck != nil {
 					found[t.run] = n.stuck
 				}
-				last := was == restartingStuck || was == restarting && t.record != nil && (t.record.overdue != nil || t.record.loss != nil)
+				last := was == restartingStuck || was == replacingStuck ||
+					(was == restarting || was == replacing) && t.record != nil && (t.record.overdue != nil || t.record.loss != nil)
 				if last && t.machine.phase == stuck {
 					gone = append(gone, t.run)
 				}
@@ -254,8 +259,8 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 		t.record.stuckEvent = nil
 		o.err, o.waiting = err, takesDown
 		t.tellLocked(&decision{}, o)
-		// One that is to be restarted by hand has until the deadline of that.
-		if s.request <= unboundRequest && t.config().critical && t.machine.phase != restartingStuck {
+		// One that is to be restarted by hand, or replaced, has until the deadline of that.
+		if s.request <= unboundRequest && t.config().critical && t.machine.phase != restartingStuck && t.machine.phase != replacingStuck {
 			m.recordCriticalExitLocked(t, err)
 		}
 	}
@@ -374,7 +379,7 @@ func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (acce
 	}
 	var nodes []*stopNode
 	if len(tasks) > 1 && m.dependentCount.Load() > 0 {
-		tasks, nodes = buildStopGraph(tasks)
+		tasks, nodes = m.buildStopGraph(tasks)
 	}
 	stops, accepted, detached := m.requestAll(ctx, tasks, callers, q, hand, hasDeadline)
 	startStopGraph(ctx, nodes, callers, q, hand, hasDeadline)

@@ -25,7 +25,16 @@ type stopNode struct {
 
 // buildStopGraph divides tasks into those that neither depend on another one of them nor have dependents
 // among them, and the others.
-func buildStopGraph(tasks []*Task) (free []*Task, nodes []*stopNode) {
+func (m *Manager) buildStopGraph(tasks []*Task) (free []*Task, nodes []*stopNode) {
+	// At one moment, for those of different moments may make a cycle. So may those of tasks that have ended.
+	dependsOn := make([][]string, len(tasks))
+	m.mu.Lock()
+	for i, t := range tasks {
+		if !t.State().Ended() {
+			dependsOn[i] = t.config().dependsOn
+		}
+	}
+	m.mu.Unlock()
 	byName := make(map[string]*stopNode)
 	nodeOf := func(t *Task) *stopNode {
 		if byName[t.name] == nil {
@@ -37,8 +46,8 @@ func buildStopGraph(tasks []*Task) (free []*Task, nodes []*stopNode) {
 	for _, t := range tasks {
 		alive[t.name] = t
 	}
-	for _, t := range tasks {
-		for _, name := range t.config().dependsOn {
+	for i, t := range tasks {
+		for _, name := range dependsOn[i] {
 			if d := alive[name]; d != nil {
 				dependent, dependency := nodeOf(t), nodeOf(d)
 				dependent.dependencies = append(dependent.dependencies, dependency)

@@ -321,7 +321,7 @@ func (t *Task) Restart(ctx context.Context) error {
 		return err
 	}
 	err := t.config().manager.restart(ctx, t)
-	if err == errReplaced { //nolint:errorlint // it is restart's own, never wrapped
+	if err == errNameTaken { //nolint:errorlint // it is restart's own, never wrapped
 		return fmt.Errorf("%w: %q", ErrTaskNotFound, t.name)
 	}
 	return err
@@ -349,7 +349,7 @@ func (t *Task) path() string {
 	return t.name
 }
 
-// causeOf is why a task stops after a request. Of an unboundRequest it says by whose loss with the task's mu held. But for a restart that has failed it is what the body finds in its context.
+// causeOf is why a task stops after a request. Of an unboundRequest it says by whose loss with the task's mu held. But for a restart or a replacement that has failed it is what the body finds in its context.
 func (t *Task) causeOf(q request) error {
 	switch q {
 	case unboundRequest:
@@ -359,10 +359,14 @@ func (t *Task) causeOf(q request) error {
 		return ErrDependencyLost
 	case restartRequest:
 		return ErrRestarted
+	case replaceRequest:
+		return ErrReplaced
 	case pauseRequest:
 		return ErrPaused
 	case failedRestartRequest:
 		return errRestartTimedOut
+	case failedReplaceRequest:
+		return errReplaceTimedOut
 	case shutdownRequest:
 		return ErrShutdown
 	case parentDoneRequest:

@@ -192,6 +192,22 @@ func New(opts ...Option) (*Manager, error) {
 // the task can't use up its limit by failing, StartTask writes a warning to the log before it starts
 // the task: the handler, which is called by the goroutine of the caller, holds up nobody else.
 func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Task, error) {
+	t, err := m.prepare(name, body, opts, "")
+	if err != nil {
+		return nil, err
+	}
+	if t.config().unreachable && m.isFree(name) {
+		t.warnOfUnreachable(m.bus.log) // before anything is started: the log's handler is user code, and may not return
+	}
+	if err := m.launch(t); err != nil {
+		return nil, err
+	}
+	m.watchParent()
+	return t, nil
+}
+
+// prepare makes a task that is not known yet.
+func (m *Manager) prepare(name string, body TaskFunc, opts []TaskOption, version string) (*Task, error) {
 	if !m.isMade() {
 		return nil, errNotMade
 	}
@@ -209,25 +225,31 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 		}
 		tc = &c.task
 	}
-	t, err := newTask(m, name, body, tc)
-	if err != nil {
-		return nil, err
+	if version != "" {
+		c := *tc
+		c.version, tc = version, &c
 	}
-	if tc.unreachable && m.isFree(name) {
-		// Before anything is started: the log's handler is user code, and may not return.
-		m.bus.log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
-			slog.String("task", t.path()), slog.Int("max_restarts", tc.maxRestarts), slog.Duration("window", tc.window))
-	}
+	return newTask(m, name, body, tc)
+}
+
+// launch starts a task that was prepared. watchParent must follow.
+func (m *Manager) launch(t *Task) error {
 	takesOver, err := m.register(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	go t.supervise(firstDriver, false)
 	if takesOver {
 		m.doomChanged(t) // who waits for it will not wait for ever
 	}
-	m.watchParent()
-	return t, nil
+	return nil
+}
+
+// warnOfUnreachable has log warn that the task can't use up its limit of restarts.
+func (t *Task) warnOfUnreachable(log func(level slog.Level, message string, attrs ...slog.Attr)) {
+	c := t.config()
+	log(slog.LevelWarn, "task can never be given up: the delays between its restarts alone take longer than the window",
+		slog.String("task", t.path()), slog.Int("max_restarts", c.maxRestarts), slog.Duration("window", c.window))
 }
 
 // isFree reports whether a task of that name would be started.
@@ -307,6 +329,37 @@ func (m *Manager) StopTask(ctx context.Context, name string) error {
 		return err
 	}
 	return t.Stop(ctx)
+}
+
+// StopTasks stops the tasks of those names, all at once and each as StopTask does, and returns the
+// joined errors. Those that depend on others of them are stopped first, as by [Manager.StopAll]. A
+// name given twice counts once; an unknown one ([ErrTaskNotFound]) and one whose task had ended before
+// ([ErrTaskNotRunning]) are errors, and the others are stopped all the same.
+func (m *Manager) StopTasks(ctx context.Context, names ...string) error {
+	if err := m.checkCall(ctx); err != nil {
+		return err
+	}
+	var (
+		tasks []*Task
+		errs  []error
+		seen  = make(map[string]bool, len(names))
+	)
+	for _, name := range names {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		switch t, err := m.find(name); {
+		case err != nil:
+			errs = append(errs, err)
+		case t.State().Ended():
+			errs = append(errs, fmt.Errorf("%w: %q", ErrTaskNotRunning, name))
+		default:
+			tasks = append(tasks, t)
+		}
+	}
+	_, err := m.stopTasks(ctx, tasks, stopRequest)
+	return joinErrors(append(errs, err))
 }
 
 // IsRunning reports whether there is a task of that name that has not ended: one that waits in
