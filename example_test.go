@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -723,6 +724,80 @@ func ExampleWithDependsOn_cycle() {
 	// taskmanager: WithDependsOn("a"): makes a cycle: "b" -> "a" -> "b"
 }
 
+// What the consumer receives comes by a session that ends with the run of connection: it begins anew with that.
+func ExampleWithBindTo() {
+	m, _ := taskmanager.New()
+	var session atomic.Int64
+	connection := func(ctx context.Context) error {
+		session.Add(1)
+		taskmanager.Ready(ctx)
+		<-ctx.Done()
+		return nil
+	}
+	begun := make(chan struct{})
+	consumer := func(ctx context.Context) error {
+		fmt.Println("consumes from session", session.Load())
+		begun <- struct{}{}
+		<-ctx.Done()
+		fmt.Println(context.Cause(ctx))
+		return nil
+	}
+	_, _ = m.StartTask("connection", connection, taskmanager.WithReadiness(10*time.Second))
+	task, _ := m.StartTask("consumer", consumer, taskmanager.WithBindTo("connection"))
+	<-begun
+	if err := m.RestartTask(context.Background(), "connection"); err != nil {
+		fmt.Println(err)
+	}
+	<-begun
+	fmt.Println("failures:", task.Stats().Failures)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// consumes from session 1
+	// taskmanager: task "consumer" was bound to task "connection", which was lost
+	// consumes from session 2
+	// failures: 0
+	// taskmanager: manager is shutting down
+}
+
+// A test, or a command, that needs a task to be ready waits for it.
+func ExampleTask_WaitReady() {
+	m, _ := taskmanager.New()
+	listening := false
+	task, _ := m.StartTask("server", func(ctx context.Context) error {
+		listening = true // it stands for work
+		taskmanager.Ready(ctx)
+		<-ctx.Done()
+		return nil
+	}, taskmanager.WithReadiness(10*time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := task.WaitReady(ctx); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println("listening:", listening)
+	_ = m.Shutdown(ctx)
+	fmt.Println(task.WaitReady(ctx))
+	// Output:
+	// listening: true
+	// taskmanager: task is not running: "server" was stopped
+}
+
+// The first run begins within the hour, unless somebody asks for it.
+func ExampleWithStartJitter() {
+	m, _ := taskmanager.New()
+	task, _ := m.StartTask("cleaner", untilStopped, taskmanager.WithStartJitter(time.Hour))
+	fmt.Println(task.State())
+	if err := m.RestartTask(context.Background(), "cleaner"); err != nil {
+		fmt.Println(err)
+	}
+	_ = task.WaitReady(context.Background())
+	fmt.Println(task.State())
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// waiting
+	// running
+}
+
 // A body that doesn't call Ready in time has failed.
 func ExampleWithReadiness() {
 	m, _ := taskmanager.New(taskmanager.WithMaxRestarts(0))
@@ -902,6 +977,37 @@ func ExampleWithLogger() {
 	// level=WARN msg="task failed, will restart" task=sync run=1 error="database is down" restart_in=1ms restarts="1 of 1" window=1m0s
 	// level=DEBUG msg="task started" task=sync run=2
 	// level=ERROR msg="task failed for good, gave up" task=sync run=2 reason=limit error="database is down" restarts="1 of 1" window=1m0s
+}
+
+// A rateLimitError is what a service answers that is called too often.
+type rateLimitError struct{ wait time.Duration }
+
+func (e rateLimitError) Error() string {
+	return fmt.Sprintf("too many requests, retry after %v", e.wait)
+}
+
+func (e rateLimitError) RetryAfter() time.Duration { return e.wait }
+
+// A failure whose error says when to try again is not restarted before that.
+func ExampleTaskFunc_retryAfter() {
+	m, _ := taskmanager.New()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	events := m.Subscribe(ctx)
+	_, _ = m.StartTask("poller", func(context.Context) error {
+		return fmt.Errorf("poll: %w", rateLimitError{30 * time.Second})
+	})
+	for e := range events {
+		if e.Kind == taskmanager.EventFailed {
+			fmt.Println(e.Err)
+			fmt.Println("next run in", e.Delay)
+			break
+		}
+	}
+	_ = m.Shutdown(ctx)
+	// Output:
+	// poll: too many requests, retry after 30s
+	// next run in 30s
 }
 
 // A body is an ordinary function, and can be tested without a Manager.

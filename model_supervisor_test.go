@@ -20,7 +20,8 @@ type modelOptions struct {
 	readiness   time.Duration
 	watchdog    time.Duration
 	stopTimeout time.Duration
-	dependsOn   []string
+	dependsOn   []string // those of boundTo included
+	boundTo     []string
 	critical    bool
 
 	deaf     bool   // the body ignores that its context ends
@@ -43,6 +44,9 @@ func (o modelOptions) String() string {
 	if len(o.dependsOn) > 0 {
 		fmt.Fprintf(&b, ", depends on %v", o.dependsOn)
 	}
+	if len(o.boundTo) > 0 {
+		fmt.Fprintf(&b, ", bound to %v", o.boundTo)
+	}
 	if o.critical {
 		b.WriteString(", critical")
 	}
@@ -59,6 +63,7 @@ func (o modelOptions) options() []taskmanager.TaskOption {
 	opts := []taskmanager.TaskOption{
 		taskmanager.WithRestart(o.policy), taskmanager.WithMaxRestarts(o.most), taskmanager.WithRestartWindow(o.window),
 		taskmanager.WithBackoff(o.initial, 4*o.initial), taskmanager.WithStopTimeout(o.stopTimeout), taskmanager.WithDependsOn(localNames(o.dependsOn)...),
+		taskmanager.WithBindTo(localNames(o.boundTo)...),
 	}
 	if o.healthy > 0 {
 		opts = append(opts, taskmanager.WithHealthyAfter(o.healthy))
@@ -112,6 +117,7 @@ type modelRequest int
 const (
 	askedNothing modelRequest = iota
 	askedToFail
+	askedByLoss // of a task that it is bound to: its run ends, and the next one waits
 	askedToRestart
 	askedToRestartInVain // the body has not returned in time: the task stops
 	askedToStop
@@ -123,7 +129,7 @@ const (
 // cause is what the body finds in its context.
 func (q modelRequest) cause() errorSet {
 	return [...]errorSet{
-		askedToRestart: isRestarted, askedToRestartInVain: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
+		askedByLoss: isLost, askedToRestart: isRestarted, askedToRestartInVain: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
 	}[q]
 }
 
@@ -144,6 +150,7 @@ type modelTask struct {
 	entering  bool        // its body does
 	late      errorSet    // why the run was canceled
 	lateSince time.Duration
+	lostSince time.Duration // when the run has lost what it is bound to
 	readyBy   time.Duration
 	beatBy    time.Duration
 	promised  time.Duration // the heartbeat that was announced before it was ready
@@ -201,7 +208,7 @@ func newModel(history int) *model {
 }
 
 func (m *model) newTask(name string, o modelOptions) *modelTask {
-	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, lastErrAt: never}
+	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, lastErrAt: never, lostSince: never}
 }
 
 // causeOf is what the body of the task finds in its context.
@@ -591,7 +598,7 @@ func (m *model) log(t *modelTask, e eventView) bool {
 	}
 	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff
 	early := e.Kind == taskmanager.EventStarted || willRestart
-	last := !early && e.Kind != taskmanager.EventReady && (e.Kind != taskmanager.EventStopped || e.Err&isRestarted == 0)
+	last := !early && e.Kind != taskmanager.EventReady && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isLost) == 0)
 	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
 	return t.hanging
 }
@@ -609,11 +616,11 @@ func (m *model) holdsInTurn() bool {
 	})
 }
 
-// hasJustCanceled reports whether a run was canceled at this moment because it was late. What is asked of the task now has the
+// hasJustCanceled reports whether a run was canceled at this moment because it was late, or has lost what it is bound to. What is asked of the task now has the
 // same deadline as that.
 func (m *model) hasJustCanceled() bool {
 	for _, t := range m.tasks {
-		if t.late != 0 && t.lateSince == m.now || t.group != nil && t.group.hasJustCanceled() {
+		if t.late != 0 && t.lateSince == m.now || t.lostSince == m.now || t.group != nil && t.group.hasJustCanceled() {
 			return true
 		}
 	}
@@ -691,6 +698,9 @@ func (m *model) ending(t *modelTask, verb string) errorSet {
 // returns judges a run whose body has ended with that error.
 func (m *model) returns(t *modelTask, err errorSet) {
 	e := eventView{Kind: taskmanager.EventStopped, Uptime: m.now - t.runStarted}
+	if t.state == taskmanager.StateRunning && (err != 0 || t.o.policy == taskmanager.RestartAlways || m.request(t) > askedToFail) {
+		m.isLost(t)
+	}
 	t.executing, t.readyBy, t.beatBy = false, never, never
 	if t.state == taskmanager.StateStuck {
 		m.back(t.name)
@@ -718,10 +728,10 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		m.endContext(t, t.causeOf(asked))
 		m.end(t, taskmanager.StateStopped, e)
 		return
-	case asked == askedToRestart && err&isTimeout == 0:
-		m.endContext(t, isRestarted)
-		e.Err |= isRestarted
-		e.Cause = isRestarted
+	case (asked == askedByLoss || asked == askedToRestart) && err&isTimeout == 0:
+		m.endContext(t, t.causeOf(asked))
+		e.Err |= t.causeOf(asked)
+		e.Cause = t.causeOf(asked)
 		m.emit(t, e)
 		m.await(t)
 		return
@@ -818,13 +828,13 @@ func (m *model) await(t *modelTask) {
 	case t.held:
 	case slices.ContainsFunc(t.o.dependsOn, m.isMissing):
 		t.state = taskmanager.StateWaiting
-		if t.asked == askedToRestart {
+		if t.asked == askedByLoss || t.asked == askedToRestart {
 			t.asked = askedNothing
 			t.follow(askedToRestart)
 		}
 	default:
 		t.asked, t.state, t.executing, t.runStarted = askedNothing, taskmanager.StateRunning, true, m.now
-		t.doomed, t.doomedBy = false, 0
+		t.doomed, t.doomedBy, t.lostSince = false, 0, never
 		m.back(t.name)
 		t.ready = t.o.readiness == 0
 		t.promised = never
@@ -931,6 +941,7 @@ func (m *model) begin(s *modelStop) {
 	}
 	if t.state == taskmanager.StateRunning {
 		t.state = taskmanager.StateStopping
+		m.isLost(t)
 	}
 	if t.asked == askedToFail {
 		m.endContext(t, t.late)
@@ -945,6 +956,31 @@ func (m *model) isLate(t *modelTask, why errorSet) {
 	m.stops = append(m.stops, &modelStop{task: t, request: askedToFail, timeout: t.o.stopTimeout})
 }
 
+// isLost ends the runs of those that are bound to t, which does not run any more.
+func (m *model) isLost(t *modelTask) {
+	for _, name := range m.names {
+		d := m.tasks[name]
+		if d == nil || d.state != taskmanager.StateRunning || !slices.Contains(d.o.boundTo, t.name) {
+			continue
+		}
+		s := &modelStop{task: d, request: askedByLoss, timeout: d.o.stopTimeout}
+		d.lostSince, d.readyBy, d.beatBy = m.now, never, never
+		m.stops = append(m.stops, s)
+		m.begin(s)
+	}
+}
+
+// hasBound reports whether there are tasks that are bound to others. Whether such a one hears of a loss that ends Run, or of the end of Run, first
+// is chance.
+func (m *model) hasBound() bool {
+	for _, t := range m.tasks {
+		if len(t.o.boundTo) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // expire finds at the deadline that the task has not done as it was asked.
 func (m *model) expire(s *modelStop) {
 	t := s.task
@@ -953,13 +989,13 @@ func (m *model) expire(s *modelStop) {
 	if t.state == taskmanager.StateStopping {
 		t.state = taskmanager.StateStuck
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
-		if s.request == askedToFail && t.asked != askedToRestart {
+		if s.request <= askedByLoss && t.asked != askedToRestart {
 			m.leaves(t, isTimeout)
 		}
 	}
 	if t.asked == askedToRestart && s.request == askedToRestart {
 		t.asked = askedToRestartInVain // what is stuck is not restarted
-		if wasStuck || t.late != 0 {
+		if wasStuck || t.late != 0 || t.lostSince != never {
 			m.leaves(t, isTimeout) // that was its last hope
 		}
 	}

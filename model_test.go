@@ -94,6 +94,8 @@ func sightsAfter(examples int) []string {
 // What is seen besides states, events and problems.
 const (
 	seenHeld     = "a next run waits for the log"
+	seenLost     = "a run has ended because of a loss"
+	seenLostLate = "a run that has lost what it is bound to is stuck"
 	seenEntering = "a body waits for the log"
 	seenKept     = "reports wait, though their reporter has failed three times"
 	seenRun      = "Run returns because "
@@ -106,7 +108,7 @@ const (
 // rareSights are what must have been seen after about so many examples.
 var rareSights = map[string]int{
 	seenEntering: 500, seenKept: 500, seenRun + runGone: 500, seenRun + runDone: 500, seenRun + runShut: 500, seenRun + runParent: 500,
-	seenHeld: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
+	seenHeld: 500, seenLost: 500, seenLostLate: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
 }
 
 // The names of the tasks in the scripts.
@@ -212,6 +214,7 @@ func drawStep(rt *rapid.T) step {
 		s.task.dependsOn = slices.DeleteFunc(slices.Clone(modelNames), func(string) bool {
 			return rapid.IntRange(0, 3).Draw(rt, "independent") < 3
 		})
+		s.task.boundTo = slices.DeleteFunc(slices.Clone(s.task.dependsOn), func(string) bool { return rapid.Bool().Draw(rt, "unbound") })
 		if rapid.IntRange(0, 2).Draw(rt, "group") == 2 {
 			s.task.becomeGroup(drawMembers(rt, s.name))
 		}
@@ -371,7 +374,7 @@ func (l *fickleLog) Handle(_ context.Context, r slog.Record) error {
 func isLast(r slog.Record) bool {
 	goesOn := false
 	r.Attrs(func(a slog.Attr) bool {
-		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && a.Value.String() == taskmanager.ErrRestarted.Error()
+		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && (a.Value.String() == taskmanager.ErrRestarted.Error() || strings.HasSuffix(a.Value.String(), ", which was lost"))
 		return true
 	})
 	return !goesOn && r.Message != "task started" && r.Message != "task ready" && !strings.HasSuffix(r.Message, "by hand")
@@ -460,6 +463,9 @@ func (w *world) do(s step) step {
 	}
 	switch s.verb {
 	case "start":
+		if len(w.model.runs) > 0 {
+			s.task.boundTo = nil // see hasBound
+		}
 		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
 		require.Equal(w.t, w.model.start(s.name, s.task), errorsIn(err), "%v returned %v", s, err)
 	case "stop":
@@ -482,6 +488,9 @@ func (w *world) do(s step) step {
 		w.beAwaited()
 		w.call(s, w.model.shutDown(), w.manager.Shutdown)
 	case "run":
+		if w.model.hasBound() {
+			return s
+		}
 		w.beAwaited()
 		w.call(s, w.model.run(s.within), w.manager.Run)
 	case "end parent":
@@ -703,6 +712,9 @@ func (w *world) compareTasks(seen map[string]int, model *model, m *taskmanager.M
 		require.Equal(w.t, lines(want), lines(w.view(t, m, task)), "task %s", name)
 		states[want.State]++
 		seen[want.State.String()]++
+		if t.lostSince != never && want.State == taskmanager.StateStuck {
+			seen[seenLostLate]++
+		}
 		if t.entering {
 			seen[seenEntering]++
 		} else if t.held && t.nextRun < w.model.now {
@@ -810,6 +822,9 @@ func (w *world) compareEvents(seen map[string]int) {
 			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
 		})
 		seen["event "+e.Kind.String()]++
+		if errorsIn(e.Cause)&isLost != 0 {
+			seen[seenLost]++
+		}
 		if e.Kind.Level() >= slog.LevelWarn {
 			w.reported++
 		}
@@ -870,6 +885,7 @@ const (
 	isClosed
 	isRefused
 	isCompleted
+	isLost
 	isOther
 )
 
@@ -898,6 +914,7 @@ var errorKinds = []struct {
 	{isClosed, "closed", is(taskmanager.ErrManagerClosed)},
 	{isRefused, "refused", as[*taskmanager.OptionError]},
 	{isCompleted, "completed", is(taskmanager.ErrCriticalCompleted)},
+	{isLost, "dependency lost", is(taskmanager.ErrDependencyLost)},
 }
 
 func is(target error) func(error) bool {
