@@ -507,3 +507,43 @@ func TestBindToInTheLog(t *testing.T) {
 		assert.Len(t, lines.about("error="), 0)
 	})
 }
+
+// One that is paused is lost. One that is paused while its run ends for a loss stays so; one whose body does not return is, too, when it has.
+func TestBindToAndPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		db := start(t, m, "db", untilStopped)
+		consumer := start(t, m, "consumer", slowToStop(time.Second), bindTo("db"))
+		body := newDeafBody()
+		deaf := start(t, m, "deaf", body.run, bindTo("db"), taskmanager.WithStopTimeout(2*time.Second))
+		synctest.Wait()
+		events := m.Subscribe(t.Context())
+		require.NoError(t, db.Pause(t.Context()))
+		require.Equal(t, taskmanager.StateStopping, settled(consumer))
+		time.Sleep(time.Second)
+		require.Equal(t, taskmanager.StateWaiting, settled(consumer))
+		assert.Equal(t, `waiting for "db" (paused)`, statusOf(consumer))
+		require.NoError(t, db.Resume())
+		require.Equal(t, taskmanager.StateRunning, settled(consumer))
+
+		require.NoError(t, db.Restart(t.Context()))
+		began := time.Now()
+		require.NoError(t, consumer.Pause(t.Context()))
+		took(t, time.Second, began)
+		require.Equal(t, taskmanager.StatePaused, settled(consumer))
+		paused := ofKind(taskmanager.EventPaused, pending(events))
+		require.Len(t, paused, 2)
+		assert.NoError(t, paused[1].Err)
+		require.ErrorIs(t, consumer.WaitReady(canceled(t)), context.Canceled, "it is waited for")
+		require.NoError(t, consumer.Resume())
+		require.NoError(t, consumer.WaitReady(t.Context()))
+		require.Equal(t, taskmanager.StateRunning, settled(consumer))
+
+		require.Equal(t, taskmanager.StateStuck, settled(deaf))
+		asStuck(t, deaf.Pause(t.Context()), "deaf", 2*time.Second)
+		body.release()
+		require.Equal(t, taskmanager.StatePaused, settled(deaf))
+		require.NoError(t, deaf.Resume())
+		require.NoError(t, deaf.WaitReady(t.Context()))
+	})
+}

@@ -1212,3 +1212,16 @@ func TestStartJitterIsChecked(t *testing.T) {
 		assert.Equal(t, taskmanager.StateWaiting, settled(b))
 	})
 }
+
+// A pause ends the jitter; so does the end of it.
+func TestStartJitterAndPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", untilStopped, taskmanager.WithStartJitter(1000*time.Hour))
+		time.Sleep(time.Second)
+		require.NoError(t, task.Pause(t.Context()))
+		require.Equal(t, taskmanager.StatePaused, settled(task))
+		require.NoError(t, task.Resume())
+		require.Equal(t, taskmanager.StateRunning, settled(task))
+	})
+}

@@ -48,7 +48,7 @@
 // A stop cancels the context of the body, and waits for it to return: until the deadline of the
 // context that StopTask was given, at most for [WithStopTimeout]. [context.Cause] tells the body
 // why: [ErrStopped], [ErrShutdown], [ErrRestarted], or the cause of the parent context; and
-// [ErrWatchdog] or [ErrNotReady] if the run was late.
+// [ErrWatchdog] or [ErrNotReady] if the run was late, or [ErrDependencyLost].
 //
 // Go has no way to end a goroutine from outside. A body that has not returned by the deadline is
 // stuck: the stop returns a [*StopTimeoutError] with the stacks of that task's goroutines, and the
@@ -60,7 +60,8 @@
 // # Readiness, dependencies, watchdogs and groups
 //
 // A task is ready when it runs, or with [WithReadiness] when its body has called [Ready]. One with
-// [WithDependsOn] waits for others to be ready before each run, and is stopped before them. With
+// [WithDependsOn] waits for others to be ready before each run, and is stopped before them; with
+// [WithBindTo] its run ends, too, when one of them is lost. [Task.WaitReady] waits for a task. With
 // [WithWatchdog] a run whose body has not called [Heartbeat] for a while is canceled, and has
 // failed. When a task with [WithCritical] was given up or has completed, Run ends. [Group] makes a
 // body of tasks that are restarted together. [Manager.Health] sums all of this up.
