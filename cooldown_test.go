@@ -126,6 +126,7 @@ func TestCooldownAfter(t *testing.T) {
 					require.NoError(t, task.Err())
 					time.Sleep(time.Minute)
 				}
+				synctest.Wait()
 			})
 		})
 	}

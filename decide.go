@@ -103,10 +103,10 @@ func (o *occurrence) level() slog.Level {
 func (t *Task) decide(n *decision) {
 	m := t.config().manager
 	n.parentDone = m.parent.isDone()
-	if n.parentDone && n.input == askedPause {
+	t.mu.Lock()
+	if n.parentDone && n.input == askedPause && !t.machine.pending.stops() {
 		n.input, n.request = askedStop, parentDoneRequest // which is about to be asked for, and wins
 	}
-	t.mu.Lock()
 	concerns := t.concernsManagerLocked(n)
 	if m.dependentCount.Load() > 0 {
 		if _, do, _ := table.step(t.machine, n.input, n.request, n.outlook, false); do&(publishRunEnd|publishGaveUp|noLongerStuck) != 0 {

@@ -118,13 +118,14 @@ const (
 	sawEnding      = "a group that waits for its tasks to stop, because a critical one is gone"
 	sawLeftBehind  = "a group that has failed because of its stuck task"
 	sawCompleted   = "a group that has completed with its critical task"
+	sawPaused      = "a group that is paused"
 	sawHandStopped = "a group whose critical task was stopped by hand"
 )
 
 // groupSights are as rareSights.
 var groupSights = map[string]int{
 	sawRestarted: 500, sawStuck: 500, sawFailed: 500, sawNotReady: 500, sawOverdue: 500, sawEnding: 500,
-	sawLeftBehind: 2000, sawCompleted: 2000, sawHandStopped: 2000,
+	sawPaused: 500, sawLeftBehind: 2000, sawCompleted: 2000, sawHandStopped: 2000,
 }
 
 // compareGroup is about what is seen of the group t besides what is seen of every task. s is its TaskStats.Group.
@@ -141,6 +142,7 @@ func (w *world) compareGroup(seen map[string]int, t *modelTask, s *taskmanager.M
 		sawFailed:     t.state == taskmanager.StateFailed && t.lastErr&isGiveUp != 0,
 		sawLeftBehind: t.state == taskmanager.StateFailed && t.group.has(taskmanager.StateStuck),
 		sawCompleted:  t.state == taskmanager.StateCompleted,
+		sawPaused:     t.state == taskmanager.StatePaused && !t.cooling,
 		sawNotReady:   running && !t.group.closed && !t.group.isReady(),
 		sawEnding:     running && t.group.closed,
 		sawOverdue:    t.late&isNotReady != 0,
@@ -180,7 +182,7 @@ func (m *model) isUntold(s step) bool {
 		if s.task.isGroup() && m.logMood == "hangs early" {
 			return true // see hasGroups
 		}
-	case "stop", "restart":
+	case "stop", "restart", "pause", "resume":
 	default:
 		return false
 	}
@@ -293,7 +295,7 @@ func (g *modelGroup) has(s taskmanager.State) bool {
 func (g *modelGroup) isReady() bool {
 	return !g.closed && !slices.ContainsFunc(g.names, func(name string) bool {
 		t := g.tasks[name]
-		return (t.o.critical || t.o.readiness > 0) && t.state != taskmanager.StateStopped && g.isMissing(name)
+		return (t.o.critical || t.o.readiness > 0) && !t.isHalted() && g.isMissing(name)
 	})
 }
 

@@ -20,6 +20,7 @@ type modelOptions struct {
 	readiness   time.Duration
 	watchdog    time.Duration
 	stopTimeout time.Duration
+	cooldown    time.Duration
 	dependsOn   []string // those of boundTo included
 	boundTo     []string
 	critical    bool
@@ -36,7 +37,7 @@ func (o modelOptions) String() string {
 	for _, part := range []struct {
 		name string
 		d    time.Duration
-	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}} {
+	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}, {"cooldown", o.cooldown}} {
 		if part.d > 0 {
 			fmt.Fprintf(&b, ", %s %v", part.name, part.d)
 		}
@@ -73,6 +74,9 @@ func (o modelOptions) options() []taskmanager.TaskOption {
 	}
 	if o.watchdog > 0 {
 		opts = append(opts, taskmanager.WithWatchdog(o.watchdog))
+	}
+	if o.cooldown > 0 {
+		opts = append(opts, taskmanager.WithCooldown(o.cooldown))
 	}
 	if o.critical {
 		opts = append(opts, taskmanager.WithCritical())
@@ -119,6 +123,7 @@ const (
 	askedToFail
 	askedByLoss // of a task that it is bound to: its run ends, and the next one waits
 	askedToRestart
+	askedToPause
 	askedToRestartInVain // the body has not returned in time: the task stops
 	askedToStop
 	askedToStopAll
@@ -126,10 +131,13 @@ const (
 	askedByParent
 )
 
+// stops reports whether the task is to stop for good.
+func (q modelRequest) stops() bool { return q > askedToPause }
+
 // cause is what the body finds in its context.
 func (q modelRequest) cause() errorSet {
 	return [...]errorSet{
-		askedByLoss: isLost, askedToRestart: isRestarted, askedToRestartInVain: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
+		askedByLoss: isLost, askedToRestart: isRestarted, askedToPause: isPaused, askedToRestartInVain: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
 	}[q]
 }
 
@@ -140,6 +148,7 @@ type modelTask struct {
 	state     taskmanager.State
 	asked     modelRequest
 	executing bool
+	cooling   bool // in StatePaused
 	ready     bool
 	group     *modelGroup
 	doomed    bool        // waits for one that was given up
@@ -173,8 +182,8 @@ type modelTask struct {
 // A modelCall is a call of the Manager that may wait for several tasks.
 type modelCall struct {
 	stops   []*modelStop
-	restart bool
-	quit    string // Run: why it ends
+	wants   modelRequest // that a task be restarted, or paused; askedNothing: any other call
+	quit    string       // Run: why it ends
 	outcome *outcomeOfCall
 }
 
@@ -354,8 +363,10 @@ func (m *model) healthView() healthView {
 		restarts := t.inWindow(m.now)
 		reason := taskmanager.HealthReason("")
 		switch {
-		case t.state == taskmanager.StateFailed:
+		case t.state == taskmanager.StateFailed, t.cooling:
 			reason = taskmanager.HealthGivenUp
+		case t.state == taskmanager.StatePaused:
+			reason = taskmanager.HealthPaused
 		case t.state == taskmanager.StateStuck:
 			reason = taskmanager.HealthStuck
 		case t.state == taskmanager.StateStopping && t.late != 0 && t.asked <= askedToRestart:
@@ -378,8 +389,7 @@ func (m *model) healthView() healthView {
 		case !ready && (mustBeReady || len(t.o.dependsOn) > 0):
 			reason = taskmanager.HealthNotReady
 		}
-		ended := t.state == taskmanager.StateCompleted || t.state == taskmanager.StateStopped
-		v.Ready = v.Ready && !gone && (!mustBeReady || ready || ended)
+		v.Ready = v.Ready && !gone && (!mustBeReady || ready || t.state == taskmanager.StateCompleted || t.isHalted())
 		v.add(t)
 		if reason == "" {
 			continue
@@ -392,6 +402,11 @@ func (m *model) healthView() healthView {
 	}
 	slices.Sort(v.Problems)
 	return v
+}
+
+// isHalted reports whether somebody wants the task not to run.
+func (t *modelTask) isHalted() bool {
+	return t.state == taskmanager.StateStopped || t.state == taskmanager.StatePaused && !t.cooling
 }
 
 // reaches reports whether one of names is name or depends on it. What has ended depends on nobody.
@@ -440,8 +455,68 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		return m.returned(0)
 	}
 	c := m.ask(t, askedToRestart, within)
-	c.restart = true
+	c.wants = askedToRestart
 	return c
+}
+
+func (m *model) pause(name string, within time.Duration) *modelCall {
+	t := m.tasks[name]
+	switch {
+	case t == nil:
+		return m.returned(isNotFound)
+	case t.state.Ended():
+		return m.returned(isNotRunning)
+	case t.state == taskmanager.StateStuck && t.asked.stops():
+		return m.returned(isTimeout, localName(name))
+	case t.state == taskmanager.StateStopping && t.asked.stops():
+		return m.returned(t.causeOf(t.asked))
+	}
+	c := m.ask(t, askedToPause, within)
+	c.wants = askedToPause
+	return c
+}
+
+func (m *model) resume(name string) errorSet {
+	t := m.tasks[name]
+	switch {
+	case t == nil:
+		return isNotFound
+	case m.closed:
+		return isClosed
+	case t.state != taskmanager.StatePaused:
+		return isNotPaused
+	}
+	m.resumes(t)
+	return 0
+}
+
+// resumes has a task wait for its next run that is paused, or cools down.
+func (m *model) resumes(t *modelTask) {
+	if t.asked == askedToPause {
+		t.asked = askedNothing
+	}
+	t.state, t.held = taskmanager.StateWaiting, false
+	t.beginAfresh()
+	m.emit(t, eventView{Kind: taskmanager.EventResumed})
+}
+
+// pauses has a task wait until it is resumed, and tells who has asked for it.
+func (m *model) pauses(t *modelTask, e eventView) {
+	if t.state != taskmanager.StatePaused || t.cooling {
+		t.state, t.doomed, t.doomedBy = taskmanager.StatePaused, false, 0
+		t.beginAfresh()
+		m.back(t.name)
+		e.Kind, e.Cause = taskmanager.EventPaused, isPaused
+		m.emit(t, e)
+	}
+	t.follow(askedToPause)
+}
+
+// beginAfresh forgets what counts against a task that has cooled down.
+func (t *modelTask) beginAfresh() {
+	if t.cooling {
+		t.cooling, t.restarts, t.delay, t.healthy, t.inARow = false, nil, t.o.initial, false, 0
+	}
 }
 
 func (m *model) ask(t *modelTask, q modelRequest, within time.Duration) *modelCall {
@@ -596,9 +671,10 @@ func (m *model) log(t *modelTask, e eventView) bool {
 		t.lines = append(t.lines, e)
 		return false
 	}
-	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff
+	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff ||
+		e.Kind == taskmanager.EventGaveUp && t.cooling
 	early := e.Kind == taskmanager.EventStarted || willRestart
-	last := !early && e.Kind != taskmanager.EventReady && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isLost) == 0)
+	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isLost) == 0)
 	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
 	return t.hanging
 }
@@ -724,7 +800,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		e.Err = err
 	}
 	switch {
-	case asked > askedToRestart:
+	case asked.stops():
 		m.endContext(t, t.causeOf(asked))
 		m.end(t, taskmanager.StateStopped, e)
 		return
@@ -734,6 +810,10 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		e.Cause = t.causeOf(asked)
 		m.emit(t, e)
 		m.await(t)
+		return
+	case asked == askedToPause && err&isTimeout == 0:
+		m.endContext(t, isPaused)
+		m.pauses(t, e)
 		return
 	}
 	e.Err = err
@@ -760,6 +840,16 @@ func (m *model) judge(t *modelTask, e eventView) {
 		e.Kind, e.Err = taskmanager.EventGaveUp, err|isGiveUp
 		if !final {
 			e.Err |= isTooMany
+		}
+		if t.o.cooldown > 0 && err&(isPermanent|isTimeout) == 0 {
+			e.Delay = t.o.cooldown
+			t.asked = askedNothing
+			t.follow(askedNothing)
+			t.state, t.cooling, t.nextRun = taskmanager.StatePaused, true, m.now+e.Delay
+			m.emit(t, e)
+			return
+		}
+		if !final {
 			t.errRestarts = e.Restarts
 		}
 		t.err = e.Err
@@ -823,10 +913,13 @@ func (t *modelTask) inWindow(now time.Duration) int {
 // await begins the next run if all dependencies are ready.
 func (m *model) await(t *modelTask) {
 	switch {
-	case m.request(t) > askedToRestart:
+	case m.request(t).stops():
 		m.end(t, taskmanager.StateStopped, eventView{Kind: taskmanager.EventStopped})
+	case t.asked == askedToPause:
+		m.pauses(t, eventView{})
 	case t.held:
 	case slices.ContainsFunc(t.o.dependsOn, m.isMissing):
+		t.beginAfresh()
 		t.state = taskmanager.StateWaiting
 		if t.asked == askedByLoss || t.asked == askedToRestart {
 			t.asked = askedNothing
@@ -835,6 +928,7 @@ func (m *model) await(t *modelTask) {
 	default:
 		t.asked, t.state, t.executing, t.runStarted = askedNothing, taskmanager.StateRunning, true, m.now
 		t.doomed, t.doomedBy, t.lostSince = false, 0, never
+		t.beginAfresh()
 		m.back(t.name)
 		t.ready = t.o.readiness == 0
 		t.promised = never
@@ -865,7 +959,7 @@ func (m *model) isMissing(name string) bool {
 }
 
 func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
-	t.state, t.over, t.held = s, m.now, false
+	t.state, t.over, t.held, t.cooling = s, m.now, false, false
 	switch s {
 	case taskmanager.StateCompleted:
 		e.Kind = taskmanager.EventCompleted
@@ -902,7 +996,7 @@ func (t *modelTask) follow(q modelRequest) {
 
 // request is what the task was asked for; the end of the parent asks everybody.
 func (m *model) request(t *modelTask) modelRequest {
-	if m.parentEnded && t.asked <= askedToRestart {
+	if m.parentEnded && !t.asked.stops() {
 		t.asked = askedByParent
 	}
 	return t.asked
@@ -931,7 +1025,10 @@ func (m *model) begin(s *modelStop) {
 		return
 	}
 	t.waiters = append(t.waiters, s)
-	if m.request(t) <= askedToRestart {
+	if t.state == taskmanager.StatePaused && s.request == askedToRestart && !m.request(t).stops() {
+		m.resumes(t)
+	}
+	if !m.request(t).stops() {
 		t.asked = max(t.asked, s.request)
 	}
 	if !t.executing {
@@ -1021,7 +1118,7 @@ func (m *model) settle() {
 			case t.executing && !t.o.deaf && !t.o.isGroup() && *m.cause(t) != 0:
 				m.returns(t, m.ending(t, t.o.farewell))
 				again = true
-			case t.state == taskmanager.StateBackoff && !t.held && t.nextRun <= m.now:
+			case (t.state == taskmanager.StateBackoff || t.cooling) && !t.held && t.nextRun <= m.now:
 				m.await(t)
 				again = true
 			case t.state == taskmanager.StateWaiting && !slices.ContainsFunc(t.o.dependsOn, m.isMissing):
@@ -1054,13 +1151,13 @@ func (c *modelCall) settle(m *model) {
 			c.outcome.stuck = append(c.outcome.stuck, localName(s.task.name))
 		case s.below != 0:
 			c.outcome.err |= s.below
-			if c.restart && s.followed > askedToRestart {
+			if c.wants != askedNothing && s.followed.stops() {
 				c.outcome.err |= s.task.causeOf(s.followed)
 			}
 			c.outcome.stuck = append(c.outcome.stuck, s.named...)
-		case c.restart && s.followed == askedNothing:
-			c.outcome.err |= s.task.err // nothing else ends a task that is to be restarted
-		case c.restart && s.followed != askedToRestart:
+		case c.wants != askedNothing && s.followed == askedNothing:
+			c.outcome.err |= s.task.err // nothing else ends a task that is to be restarted, or paused
+		case c.wants != askedNothing && s.followed != c.wants:
 			c.outcome.err |= s.task.causeOf(s.followed)
 		}
 	}
@@ -1097,7 +1194,7 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 		if t == nil {
 			continue
 		}
-		if t.state == taskmanager.StateBackoff && !t.held {
+		if (t.state == taskmanager.StateBackoff || t.cooling) && !t.held {
 			f(t.nextRun, func() { m.await(t) })
 		}
 		if t.state == taskmanager.StateRunning {
@@ -1173,6 +1270,8 @@ func (m *model) emit(t *modelTask, e eventView) {
 		t.entering = true
 	case taskmanager.EventFailed, taskmanager.EventCompleted:
 		t.held = t.state == taskmanager.StateBackoff
+	case taskmanager.EventGaveUp:
+		t.held = t.cooling
 	}
 }
 
@@ -1199,7 +1298,7 @@ func (m *model) view(name string) (taskView, bool) {
 	if t.entering {
 		v.Executing, v.Causes = 0, v.Causes[:len(v.Causes)-1] // the body has not got its context
 	}
-	if t.state == taskmanager.StateBackoff {
+	if t.state == taskmanager.StateBackoff || t.cooling {
 		v.Next = t.nextRun
 	}
 	return v, true

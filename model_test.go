@@ -67,18 +67,15 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 func sightsAfter(examples int) []string {
 	sights := []string{"health ok", "health degraded", "health failing"}
 	for state := taskmanager.StateWaiting; state <= taskmanager.StateStopped; state++ {
-		if state == taskmanager.StatePaused {
-			continue // no verb leads there yet
-		}
 		sights = append(sights, state.String())
 	}
 	for _, reason := range []taskmanager.HealthReason{
 		taskmanager.HealthGivenUp, taskmanager.HealthCompleted, taskmanager.HealthStuck, taskmanager.HealthCrashLoop,
-		taskmanager.HealthTaskFailing, taskmanager.HealthNotReady,
+		taskmanager.HealthTaskFailing, taskmanager.HealthNotReady, taskmanager.HealthPaused,
 	} {
 		sights = append(sights, "health "+string(reason))
 	}
-	for kind := taskmanager.EventStarted; kind <= taskmanager.EventStuck; kind++ {
+	for kind := taskmanager.EventStarted; kind <= taskmanager.EventResumed; kind++ {
 		sights = append(sights, "event "+kind.String())
 	}
 	for _, rare := range []map[string]int{rareSights, groupSights} {
@@ -127,7 +124,7 @@ func (s step) String() string {
 	switch s.verb {
 	case "start":
 		return fmt.Sprintf("start %s: %v", s.name, s.task)
-	case "stop", "restart", "run":
+	case "stop", "restart", "pause", "run":
 		if s.within > 0 {
 			return strings.TrimSpace(s.verb+" "+s.name) + fmt.Sprintf(" within %v", s.within)
 		}
@@ -156,7 +153,7 @@ func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) 
 // The verbs. Those that come more than once are drawn more often.
 var verbs = []string{
 	"start", "start", "start", "start", "start", "start",
-	"stop", "stop", "restart", "restart", "restart", "stop all", "shut down", "end parent",
+	"stop", "stop", "restart", "restart", "restart", "pause", "pause", "resume", "resume", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
 	"log exits", "log hangs", "log hangs early", "log goes on", "log goes on",
@@ -207,7 +204,7 @@ func drawStep(rt *rapid.T) step {
 	// No two tasks have the same durations, so that what they do never falls on the same nanosecond, where any order would do.
 	unit := modelUnits[s.name]
 	switch s.verb {
-	case "stop", "restart":
+	case "stop", "restart", "pause":
 		s.within = rapid.SampledFrom([]time.Duration{0, time.Second + 83*unit, 9*time.Second + 83*unit}).Draw(rt, "within")
 	case "start":
 		s.task = drawOptions(rt, unit)
@@ -232,6 +229,7 @@ func drawOptions(rt *rapid.T, unit time.Duration) modelOptions {
 		readiness:   rapid.SampledFrom([]time.Duration{0, 2*time.Second + 17*unit}).Draw(rt, "readiness"),
 		watchdog:    rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 31*unit}).Draw(rt, "watchdog"),
 		stopTimeout: 2*time.Second + 53*unit,
+		cooldown:    rapid.SampledFrom([]time.Duration{0, 0, 5*time.Second + 229*unit}).Draw(rt, "cooldown"),
 		critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
 		deaf:        rapid.Bool().Draw(rt, "deaf"),
 		farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail by cause", "fail"}).Draw(rt, "farewell"),
@@ -377,7 +375,7 @@ func isLast(r slog.Record) bool {
 		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && (a.Value.String() == taskmanager.ErrRestarted.Error() || strings.HasSuffix(a.Value.String(), ", which was lost"))
 		return true
 	})
-	return !goesOn && r.Message != "task started" && r.Message != "task ready" && !strings.HasSuffix(r.Message, "by hand")
+	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && !strings.HasSuffix(r.Message, "by hand")
 }
 
 // be changes how the handler is from now on. What hangs goes on.
@@ -452,7 +450,7 @@ func (w *world) do(s step) step {
 	if s.stopsAll() && w.model.inTurns() {
 		return s // the turns of both would come at the same moment, in any order
 	}
-	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart") && w.model.hasJustCanceled() {
+	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart" || s.verb == "pause") && w.model.hasJustCanceled() {
 		return s // either might find it stuck
 	}
 	if w.model.isUntold(s) || len(w.model.runs) > 0 && w.model.isDelicate(s) {
@@ -472,6 +470,11 @@ func (w *world) do(s step) step {
 		w.call(s, w.model.of(s.name).stop(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).StopTask(ctx, localName(s.name)) })
 	case "restart":
 		w.call(s, w.model.of(s.name).restart(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).RestartTask(ctx, localName(s.name)) })
+	case "pause":
+		w.call(s, w.model.of(s.name).pause(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).PauseTask(ctx, localName(s.name)) })
+	case "resume":
+		err := w.managerOf(s.name).ResumeTask(localName(s.name))
+		require.Equal(w.t, w.model.of(s.name).resume(s.name), errorsIn(err), "%v returned %v", s, err)
 	case "stop all":
 		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
 	case "log hangs", "log hangs early":
@@ -727,9 +730,9 @@ func (w *world) compareTasks(seen map[string]int, model *model, m *taskmanager.M
 		[...]uint64{s.Runs, s.Failures, s.Panics}, "total runs, failures and panics")
 	require.Equal(w.t, [...]int{
 		states[taskmanager.StateWaiting], states[taskmanager.StateRunning], states[taskmanager.StateBackoff],
-		states[taskmanager.StateStopping], states[taskmanager.StateStuck],
+		states[taskmanager.StateStopping], states[taskmanager.StateStuck], states[taskmanager.StatePaused],
 		states[taskmanager.StateCompleted], states[taskmanager.StateFailed], states[taskmanager.StateStopped],
-	}, [...]int{s.Waiting, s.Running, s.Backoff, s.Stopping, s.Stuck, s.Completed, s.Failed, s.Stopped}, "how many are in which state")
+	}, [...]int{s.Waiting, s.Running, s.Backoff, s.Stopping, s.Stuck, s.Paused, s.Completed, s.Failed, s.Stopped}, "how many are in which state")
 }
 
 // forget has the model forget what the world has forgotten, as far as that is right: of tasks that have ended at the same moment
@@ -877,11 +880,13 @@ const (
 	isTooMany
 	isStopped
 	isRestarted
+	isPaused
 	isShutdown
 	isParent
 	isTaken
 	isNotFound
 	isNotRunning
+	isNotPaused
 	isClosed
 	isRefused
 	isCompleted
@@ -906,11 +911,13 @@ var errorKinds = []struct {
 	{isTooMany, "too many restarts", is(taskmanager.ErrTooManyRestarts)},
 	{isStopped, "stopped", is(taskmanager.ErrStopped)},
 	{isRestarted, "restarted", is(taskmanager.ErrRestarted)},
+	{isPaused, "paused", is(taskmanager.ErrPaused)},
 	{isShutdown, "shutdown", is(taskmanager.ErrShutdown)},
 	{isParent, "parent", is(errParent)},
 	{isTaken, "taken", is(taskmanager.ErrTaskRunning)},
 	{isNotFound, "not found", is(taskmanager.ErrTaskNotFound)},
 	{isNotRunning, "not running", is(taskmanager.ErrTaskNotRunning)},
+	{isNotPaused, "not paused", is(taskmanager.ErrTaskNotPaused)},
 	{isClosed, "closed", is(taskmanager.ErrManagerClosed)},
 	{isRefused, "refused", as[*taskmanager.OptionError]},
 	{isCompleted, "completed", is(taskmanager.ErrCriticalCompleted)},
