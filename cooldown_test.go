@@ -189,9 +189,10 @@ func TestCooldownOfACriticalTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustNew(t)
 		task := start(t, m, "a", failAt(0), once(), taskmanager.WithCooldown(time.Minute), taskmanager.WithCritical())
-		dependent := start(t, m, "b", untilStopped, dependsOn("a"), taskmanager.WithCritical())
 		begin := time.Now()
 		assert.Equal(t, taskmanager.StatePaused, settled(task))
+		dependent := start(t, m, "b", untilStopped, dependsOn("a"), taskmanager.WithCritical())
+		synctest.Wait()
 		r, cancel := goRun(t, m)
 		r.lives(t)
 		h := m.Health()
