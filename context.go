@@ -28,11 +28,10 @@ type run struct {
 	task    *Task
 	started time.Time // never changes
 
-	// stage tells what the two fields after it hold. All three change with the task's mu held, stage
-	// last: whoever has loaded it may read them without mu.
-	stage atomic.Uint32
-	// flags are a sum of stopContextMade, and of those calls of which the log has been warned already, be it in an earlier run:
-	// readyCall and heartbeatCall.
+	lowNumber uint32 // the lower half of number; never changes
+
+	// flags are a sum. Those of the stage tell what the two fields after it hold. All three change with the task's mu held, the
+	// stage last: whoever has loaded it may read them without mu.
 	flags  atomic.Uint32
 	cancel context.CancelCauseFunc // of the inner context
 	// inner is the inner context, or the cause of the end of a run that has none. One field for both
@@ -40,13 +39,44 @@ type run struct {
 	inner any
 }
 
+// The flags of a run.
+const (
+	endedFlag     uint32 = 1 << iota // its context has ended before there was an inner one
+	innerFlag                        // there is an inner context
+	readyCall                        // Ready has been called without WithReadiness, be it in an earlier run, and the log has been warned of it
+	heartbeatCall                    // likewise, Heartbeat without WithWatchdog
+
+	stopContextMade // StopContext has been called
+)
+
 // The stages of a run's context. It gets from the first to either of the others, and from the second
 // to the last, in which it stays: the inner context then says whether it has ended.
 const (
-	withoutInner      uint32 = iota // it has not ended, and nobody has called Done
-	endedWithoutInner               // it has ended, and nobody has called Done
-	withInner                       // the inner context answers
+	withoutInner      = 0         // it has not ended, and nobody has called Done
+	endedWithoutInner = endedFlag // it has ended, and nobody has called Done
+	withInner         = innerFlag // the inner context answers
 )
+
+func (r *run) stage() uint32 {
+	if flags := r.flags.Load(); flags&innerFlag == 0 {
+		return flags & endedFlag
+	}
+	return withInner
+}
+
+// number is that of the run, in its life. Its upper half is that of the latest run, or one less: no context is in use for as many runs
+// as the lower half can count.
+func (r *run) number() uint64 {
+	r.task.mu.Lock()
+	latest := r.task.runNumberLocked()
+	r.task.mu.Unlock()
+	const half = 1 << 32
+	number := latest&^(half-1) | uint64(r.lowNumber)
+	if number > latest && number >= half {
+		number -= half
+	}
+	return number
+}
 
 // An outcome is how a run has ended by itself.
 type outcome struct {
@@ -95,9 +125,9 @@ func (r *run) isUnderWay() bool {
 
 // endLocked is end for a context that has no inner one. Otherwise it does nothing, and returns true: end must follow.
 func (r *run) endLocked(cause error) (inner bool) {
-	if r.stage.Load() == withoutInner {
+	if r.stage() == withoutInner {
 		r.inner = orCanceled(cause)
-		r.stage.Store(endedWithoutInner)
+		r.flags.Or(endedFlag)
 	}
 	return r.cancel != nil
 }
@@ -112,7 +142,7 @@ func orCanceled(cause error) error {
 
 // innerContext returns the inner context, and makes it before its first use.
 func (r *run) innerContext() context.Context {
-	if r.stage.Load() != withInner {
+	if r.stage() != withInner {
 		r.makeInner()
 	}
 	return r.inner.(context.Context)
@@ -121,7 +151,7 @@ func (r *run) innerContext() context.Context {
 func (r *run) makeInner() {
 	r.task.mu.Lock()
 	defer r.task.mu.Unlock()
-	stage := r.stage.Load()
+	stage := r.stage()
 	if stage == withInner {
 		return
 	}
@@ -130,7 +160,7 @@ func (r *run) makeInner() {
 		cancel(r.inner.(error))
 	}
 	r.inner, r.cancel = inner, cancel
-	r.stage.Store(withInner)
+	r.flags.Or(innerFlag)
 }
 
 // Deadline implements context.Context: there is none, but while the run drains.
@@ -146,7 +176,7 @@ func (r *run) Done() <-chan struct{} { return r.innerContext().Done() }
 
 // Err implements context.Context.
 func (r *run) Err() error {
-	switch r.stage.Load() {
+	switch r.stage() {
 	case withoutInner:
 		return nil
 	case endedWithoutInner:
@@ -158,9 +188,9 @@ func (r *run) Err() error {
 
 // cause is what context.Cause returns, and makes no inner context for that.
 func (r *run) cause() error {
-	if r.stage.Load() != withInner {
+	if r.stage() != withInner {
 		r.task.mu.Lock()
-		stage, inner := r.stage.Load(), r.inner
+		stage, inner := r.stage(), r.inner
 		r.task.mu.Unlock()
 		switch stage {
 		case withoutInner:
@@ -179,7 +209,7 @@ func (r *run) Value(key any) any {
 	case runKey{}, watchedRunKey{}: // it is not watched, and one of a task around the Manager is not asked
 		return r
 	}
-	if r.stage.Load() == withoutInner {
+	if r.stage() == withoutInner {
 		return (*taskContext)(r.task).Value(key)
 	}
 	return r.innerContext().Value(key)

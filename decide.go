@@ -85,6 +85,8 @@ type occurrence struct {
 	restarts int
 	waiting  *nameList // those that it takes down or holds up; nil if there are none
 	hand     *byHand   // who has asked for a stop, for the log
+
+	ctx context.Context // of the run, for the log: see rareFields.bodyContext
 }
 
 // level is that of the line of an event. It may call the methods of the body's error.
@@ -398,9 +400,11 @@ func (t *Task) beginRunLocked(n *decision) {
 	r.task, r.started = t, n.now
 	t.run, n.begun = r, r
 	t.runs++
+	r.lowNumber = uint32(t.runNumberLocked()) //nolint:gosec // its lower half
 	if x := t.lazy; x != nil {
 		n.undoomed = x.doomed != nil
 		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed, x.hurry = "", nil, 0, false, nil, nil, false
+		x.setBodyContext(nil)
 	}
 	if t.config().critical {
 		t.config().manager.clearCriticalExitLocked(t)
@@ -599,6 +603,7 @@ func (t *Task) tellLocked(n *decision, o *occurrence) {
 	if b.wants(o.kind) {
 		t.deliverLocked(o)
 	}
+	o.ctx = t.lazy.bodyContext()
 	switch {
 	case o.kind == EventStarted && n.quiet:
 	case n.canLog && !n.line && !t.logging && !t.linesWaitLocked():
@@ -633,7 +638,7 @@ func (t *Task) leaveLineLocked(o *occurrence) {
 //
 //go:noinline
 func (t *Task) leaveHandLineLocked(n *decision, was phase) {
-	o := &occurrence{kind: lineRestarted, now: n.now, run: t.runNumberLocked(), hand: n.hand, was: was.state()}
+	o := &occurrence{kind: lineRestarted, now: n.now, run: t.runNumberLocked(), hand: n.hand, was: was.state(), ctx: t.lazy.bodyContext()}
 	switch {
 	case n.input == askedReplace:
 		o.kind = lineReplaced
@@ -659,9 +664,12 @@ func (t *Task) endLifeLocked(n *decision) {
 	if n.input == returnedLeaves && t.machine.phase == stopped {
 		t.recordLocked().leftRunning = n.end.err
 	}
-	if x := t.lazy; x != nil && x.end != nil {
-		x.end.err = t.errLocked()
-		close(x.end.done)
+	if x := t.lazy; x != nil {
+		x.setBodyContext(nil)
+		if x.end != nil {
+			x.end.err = t.errLocked()
+			close(x.end.done)
+		}
 	}
 	m := t.config().manager
 	m.taskEndedLocked(t)

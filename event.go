@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -109,6 +110,7 @@ const (
 // A logLine is what the log is told of an event, or of something that is none.
 type logLine struct {
 	Event
+	ctx    context.Context // of its run; of several that are merged, the latest
 	level  slog.Level
 	whence string  // of a stop, where its cause comes from, in words, unless that says so itself
 	hand   *byHand // who has asked for it, if somebody has done so by hand

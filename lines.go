@@ -1,6 +1,9 @@
 package taskmanager
 
-import "log/slog"
+import (
+	"context"
+	"log/slog"
+)
 
 // The lines of a task's log are written in the order of its events, by one goroutine at a time, and nobody waits for it:
 // whoever has a line while another one is with the log's handler, which is user code, leaves the line to that.
@@ -37,6 +40,7 @@ func (t *Task) drainLog() {
 			return
 		}
 		o := t.lazy.lines[0]
+		t.lazy.lines[0] = occurrence{} // what it refers to is not kept for as long as the task
 		t.lazy.lines = t.lazy.lines[1:]
 		holds, t.logging = true, true
 		t.mu.Unlock()
@@ -60,9 +64,9 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 	if o.kind == EventStopped && o.request.alone() {
 		defer t.config().manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
 	}
-	level := o.level()
-	if written = b.logs(level); written {
-		t.writeLine(o, level)
+	ctx, level := t.logContext(o.ctx), o.level()
+	if written = b.logs(ctx, level); written {
+		t.writeLine(ctx, o, level)
 	}
 	return written
 }
@@ -70,9 +74,9 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 // writeLine is not inlined, for an event is large.
 //
 //go:noinline
-func (t *Task) writeLine(o *occurrence, level slog.Level) {
+func (t *Task) writeLine(ctx context.Context, o *occurrence, level slog.Level) {
 	m := t.config().manager
-	m.bus.logEvent(&logLine{Event: t.event(o), level: level, whence: m.whence(o.request), hand: o.hand, was: o.was})
+	m.bus.logEvent(&logLine{Event: t.event(o), ctx: ctx, level: level, whence: m.whence(o.request), hand: o.hand, was: o.was})
 }
 
 // logStart has it logged that the run has begun. The body is entered after that, so that its own lines come later; and at

@@ -58,15 +58,7 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 	}
 }
 
-// What a body may call: in vain, but for the last.
-const (
-	readyCall     uint32 = 1 << iota // Ready without WithReadiness
-	heartbeatCall                    // Heartbeat without WithWatchdog
-
-	stopContextMade // not in vain: StopContext has been called
-)
-
-// warnOfNoEffect has the log warn, once in a life of the task, that its body has called something in vain. r is nil if it was not the
+// warnOfNoEffect has the log warn, once in a life of the task, that its body has called something in vain: readyCall or heartbeatCall. r is nil if it was not the
 // body of a task.
 func (r *run) warnOfNoEffect(call uint32) {
 	if r == nil || r.flags.Load()&call != 0 {
@@ -78,6 +70,7 @@ func (r *run) warnOfNoEffect(call uint32) {
 	x := t.lazyLocked()
 	warned := x.ineffectiveCalls&call != 0
 	x.ineffectiveCalls |= call
+	ctx := x.bodyContext()
 	t.mu.Unlock()
 	if warned {
 		return
@@ -86,7 +79,9 @@ func (r *run) warnOfNoEffect(call uint32) {
 	if call == heartbeatCall {
 		message = "Heartbeat has no effect: the task has no WithWatchdog"
 	}
-	t.config().manager.bus.logAtLevelLater(slog.LevelWarn, message, slog.String("task", t.path()))
+	t.config().manager.bus.queueLine(line{
+		ctx: t.logContext(ctx), level: slog.LevelWarn, message: message, attrs: []slog.Attr{slog.String("task", t.path())},
+	})
 }
 
 // An OverdueError is the failure of a run that was canceled because its body had not called

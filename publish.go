@@ -124,11 +124,11 @@ func (b *eventBus) outboxList() []*outbox {
 	return nil
 }
 
-// logs asks the log's handler, which is the user's, whether it wants lines of this level. A panic is
+// logs asks the log's handler, which is the user's, whether it wants lines of this level about what has that context. A panic is
 // a no; it may also hang, or call runtime.Goexit.
-func (b *eventBus) logs(level slog.Level) bool {
+func (b *eventBus) logs(ctx context.Context, level slog.Level) bool {
 	defer func() { _ = recover() }() // what can't be logged must not end the task
-	return b.slog().Enabled(context.Background(), level)
+	return b.slog().Enabled(ctx, level)
 }
 
 // logEvent hands l to the log, which wants to know. What is said of logs holds for it, and for the methods of the event's
@@ -147,11 +147,16 @@ func (b *eventBus) writeEvent(l *logLine) {
 			<-*written
 		}
 	}
-	b.log(l.level, l.message(), l.attrs()...)
+	b.logIn(l.ctx, l.level, l.message(), l.attrs()...)
 }
 
-// log calls the log's handler. What is said of logs holds for it. Each line of the library's comes here, and has the name of the Manager.
+// log is logIn for a line that is about no run.
 func (b *eventBus) log(level slog.Level, message string, attrs ...slog.Attr) {
+	b.logIn(context.Background(), level, message, attrs...)
+}
+
+// logIn calls the log's handler. What is said of logs holds for it. Each line of the library's comes here, and has the name of the Manager.
+func (b *eventBus) logIn(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
 	defer func() { _ = recover() }() // as in logs
 	for i := range attrs {
 		attrs[i].Value = attrs[i].Value.Resolve()
@@ -159,7 +164,7 @@ func (b *eventBus) log(level slog.Level, message string, attrs ...slog.Attr) {
 	if b.manager != "" {
 		attrs = append([]slog.Attr{slog.String("manager", b.manager)}, attrs...)
 	}
-	b.slog().LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // each caller's is a constant
+	b.slog().LogAttrs(ctx, level, message, attrs...) //nolint:sloglint // each caller's is a constant
 }
 
 func (b *eventBus) slog() *slog.Logger {
@@ -182,6 +187,7 @@ type lineQueue struct {
 }
 
 type line struct {
+	ctx     context.Context // of the run that it is about; otherwise none that says anything
 	level   slog.Level
 	message string
 	attrs   []slog.Attr
@@ -195,7 +201,7 @@ func (b *eventBus) logLater(message string, attrs ...slog.Attr) {
 
 // logAtLevelLater is logLater for a line of that level.
 func (b *eventBus) logAtLevelLater(level slog.Level, message string, attrs ...slog.Attr) {
-	b.queueLine(line{level: level, message: message, attrs: attrs})
+	b.queueLine(line{ctx: context.Background(), level: level, message: message, attrs: attrs})
 }
 
 // logFirst is logLater for what the lines of tasks follow that are not with the log's handler yet, here and in the groups within:
@@ -203,7 +209,7 @@ func (b *eventBus) logAtLevelLater(level slog.Level, message string, attrs ...sl
 func (b *eventBus) logFirst(level slog.Level, message string, attrs ...slog.Attr) {
 	written := make(chan struct{})
 	b.announce.Store(&written)
-	b.queueLine(line{level, message, attrs, written})
+	b.queueLine(line{context.Background(), level, message, attrs, written})
 }
 
 func (b *eventBus) queueLine(l line) {
@@ -264,7 +270,7 @@ func (b *eventBus) writeLines() {
 func (b *eventBus) write(l line) {
 	defer b.pending.Done()
 	defer l.wrote()
-	b.log(l.level, l.message, l.attrs...)
+	b.logIn(l.ctx, l.level, l.message, l.attrs...)
 }
 
 // wrote says that the line has been written, or never will be.

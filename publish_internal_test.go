@@ -47,7 +47,7 @@ func TestBusWants(t *testing.T) {
 	assert.Len(t, wanted(inner), len(eventKinds))
 	assert.Len(t, wanted(outer), len(eventKinds))
 	assert.False(t, asked)
-	assert.True(t, inner.logs(slog.LevelDebug))
+	assert.True(t, inner.logs(t.Context(), slog.LevelDebug))
 	assert.True(t, asked)
 }
 
@@ -264,7 +264,7 @@ func TestBusWritesTheFirstLineFirst(t *testing.T) {
 		written := make(chan struct{})
 		go func() {
 			defer close(written)
-			inner.logEvent(&logLine{Event: Event{Kind: EventStopped}})
+			inner.logEvent(&logLine{ctx: t.Context(), Event: Event{Kind: EventStopped}})
 		}()
 		synctest.Wait()
 		close(release)

@@ -85,7 +85,7 @@ func (p *stopProgress) report() {
 		if w.later > 0 {
 			attrs = append(attrs, slog.Int("not_asked_yet", w.later))
 		}
-		p.manager.bus.queueLine(line{level: slog.LevelInfo, message: "still waiting for tasks to stop", attrs: attrs})
+		p.manager.bus.logAtLevelLater(slog.LevelInfo, "still waiting for tasks to stop", attrs...)
 	}
 	p.timer.Reset(progressInterval)
 }

@@ -180,7 +180,7 @@ func (d *driver) begin() bool {
 	m := t.config().manager
 	n := decision{input: beginNow, driver: d.id, release: d.holdsLog}
 	d.asking = true
-	n.quiet = d.mute || !m.bus.logs(EventStarted.Level()) // user code, while a stop has nothing to wait for
+	n.quiet = d.mute || !m.bus.logs((*logContext)(t), EventStarted.Level()) // user code, while a stop has nothing to wait for
 	d.asking = false
 	n.now, d.since = d.since, time.Time{}
 	if n.now.IsZero() {
@@ -245,7 +245,7 @@ func (d *driver) noteReturn(n *decision) {
 	} else if m.parent.isDone() {
 		n.cause = m.parentCause()
 	}
-	if n.open = r.stage.Load() == withoutInner; !n.open {
+	if n.open = r.stage() == withoutInner; !n.open {
 		if n.canceledBy = r.cause(); n.canceledBy == nil {
 			r.end(n.cause) // whatever was started with it ends before anybody hears of the end
 		}

@@ -92,9 +92,12 @@ type lazyFields struct {
 
 // rareFields are lazyFields that hardly any task needs. Guarded by the task's mu.
 type rareFields struct {
-	drain      *drain          // of the run
-	leftBehind error           // what a group's run has left executing, and could not return
-	warnedOf   map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
+	drain      *drain // of the run
+	leftBehind error  // what a group's run has left executing, and could not return
+	// bodyContext is what middleware has made of the context of the latest run, for the log; nil if that is still the same, when the
+	// next run begins, and when the task has ended.
+	bodyContext context.Context
+	warnedOf    map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
@@ -170,8 +173,12 @@ func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task,
 		ofGroup.isGroup, config = true, &ofGroup
 	}
 	t.cfg.Store(config)
+	var err error
+	if t.body, err = chain(config.middleware, body); err != nil {
+		return nil, err
+	}
 	if config.readiness > 0 || config.watchdog > 0 {
-		t.body = watched(body)
+		t.body = watched(t.body)
 	}
 	if config.policy != nil {
 		// Made now, so that a bad one is refused instead of found out at the first failure.
