@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"iter"
 	"os"
 	"sync/atomic"
 )
@@ -57,6 +58,11 @@ func PauseTask(ctx context.Context, name string) error { return Default().PauseT
 
 // ResumeTask calls [Manager.ResumeTask] on the default Manager.
 func ResumeTask(name string) error { return Default().ResumeTask(name) }
+
+// Reconcile calls [Manager.Reconcile] on the default Manager.
+func Reconcile(ctx context.Context, prefix string, specs iter.Seq[Spec]) (Changes, error) {
+	return Default().Reconcile(ctx, prefix, specs)
+}
 
 // StopAll calls [Manager.StopAll] on the default Manager.
 func StopAll(ctx context.Context) error { return Default().StopAll(ctx) }

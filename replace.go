@@ -58,6 +58,7 @@ func (m *Manager) ReplaceTask(ctx context.Context, name string, body TaskFunc, o
 // A replacement is a body and a configuration that are to take the place of those of a task.
 type replacement struct {
 	task    *Task // has them; it gets the name if nobody has that, and is known to nobody otherwise
+	starts  bool  // of Reconcile: nothing is lost by it
 	refused error // why they can't be adopted; set with the Manager's mu held, and before the op hears of it
 
 	// The others are install's.

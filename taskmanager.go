@@ -146,6 +146,7 @@ type Manager struct {
 	stopsOfAll     []*stopProgress               // those of all tasks that wait for long
 	dependents     map[string]map[*Task]struct{} // by name, those of tasks that depend on it
 	groupStarted   atomic.Bool                   // of a group: start has returned
+	reconciling    chan struct{}                 // made by a call of Reconcile that is at work, and closed at its end; nil if there is none
 	changes        map[string]*readinessChange   // by name, for those who wait for it to be ready
 }
 
