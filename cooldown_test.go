@@ -227,6 +227,34 @@ func TestCooldownIsFollowedByATurnOfTheLimit(t *testing.T) {
 	})
 }
 
+// What cools down is not merged with what was given up for good, in reports and in the log.
+func TestCooldownIsReportedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelError)
+		m := mustNew(t, taskmanager.WithReportLimit(0.01, 1), taskmanager.WithLogLimit(0.01, 1), taskmanager.WithLogger(slog.New(lines)))
+		reports := newInbox(nil)
+		m.SetReporter(reports)
+		start(t, m, "first", boom, once())
+		synctest.Wait()
+		for i := range 40 {
+			start(t, m, fmt.Sprint("cools ", i), boom, once(), taskmanager.WithCooldown(time.Hour))
+			start(t, m, fmt.Sprint("fails ", i), boom, once())
+		}
+		time.Sleep(150 * time.Second)
+		require.NoError(t, m.Shutdown(t.Context()))
+		got := make(map[time.Duration]int)
+		for _, e := range reports.events()[1:] {
+			assert.Equal(t, 40, e.TaskCount)
+			got[e.Delay] += e.TaskCount
+		}
+		assert.Equal(t, map[time.Duration]int{0: 40, time.Hour: 40}, got)
+		pauses := lines.about("task gave up, pauses | tasks=40")
+		require.Len(t, pauses, 1)
+		assert.Contains(t, pauses[0], "restart_in=1h0m0s")
+		assert.Len(t, lines.about("task failed for good, gave up | tasks=40"), 1)
+	})
+}
+
 func TestCooldownIsRefused(t *testing.T) {
 	for _, d := range []time.Duration{0, -1, -time.Hour} {
 		_, err := taskmanager.New(taskmanager.WithCooldown(d))

@@ -74,7 +74,7 @@ type Event struct {
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
 	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted, ErrReplaced or ErrDependencyLost
 	Cause       error         // stopped, paused: why: ErrPaused, ErrStopped, ErrShutdown, ErrRestarted and ErrReplaced (wrapped, if that has timed out), ErrDependencyLost (wrapped), or the cause of the parent context
-	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one
+	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one; of several tasks, that of the latest
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
 	Window      time.Duration
@@ -91,6 +91,9 @@ type Event struct {
 	Dependents     []string
 	DependentCount int // of all of them
 }
+
+// cools reports whether e is of a task that was given up until its cooldown is over.
+func (e *Event) cools() bool { return e.Kind == EventGaveUp && e.Delay > 0 }
 
 // firstTime is when the first of the events happened that e stands for.
 func (e *Event) firstTime() time.Time {
@@ -126,7 +129,7 @@ func (l *logLine) message() string {
 	case lineReplaced:
 		return "task replaced by hand"
 	}
-	if l.Kind == EventGaveUp && l.Delay > 0 {
+	if l.cools() {
 		return "task gave up, pauses"
 	}
 	return eventKinds[l.Kind].message
@@ -172,7 +175,7 @@ func (l *logLine) attrs() []slog.Attr {
 		attrs = append(attrs, slog.Duration("uptime", roundDuration(e.Uptime)))
 	}
 	restarts := e.TaskCount == 0 && (e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0)
-	if restarts || e.Kind == EventGaveUp && e.Delay > 0 {
+	if restarts || e.cools() {
 		attrs = append(attrs, slog.Duration("restart_in", roundDuration(e.Delay)))
 	}
 	if restarts || gaveUp != nil && gaveUp.Reason == GaveUpLimit {

@@ -56,15 +56,16 @@ type reportKey struct {
 	kind   EventKind
 	level  slog.Level // of the log
 	text   uint64     // of several tasks: of the error that they have in common; 0 if there is none
+	cools  bool       // of EventGaveUp: not for good
 }
 
 // ofKind returns the key of reports of several tasks with that error; 0 for any.
 func (k reportKey) ofKind(text uint64) reportKey {
-	return reportKey{kind: k.kind, level: k.level, text: text}
+	return reportKey{kind: k.kind, level: k.level, text: text, cools: k.cools}
 }
 
 func newReport(e *Event, origin string) *report {
-	return &report{event: *e, origin: origin, key: reportKey{origin: origin, task: e.Task, kind: e.Kind}, place: e.firstTime()}
+	return &report{event: *e, origin: origin, key: reportKey{origin: origin, task: e.Task, kind: e.Kind, cools: e.cools()}, place: e.firstTime()}
 }
 
 // clone returns a copy, for another queue, that is not changed by what is merged with r.
@@ -179,7 +180,10 @@ func (r *report) addName(name string) {
 // generalize has e stand for several tasks: it drops what is true of one.
 func (e *Event) generalize(names []string, count int) {
 	e.Task, e.Tasks, e.TaskCount = "", names, count
-	e.Run, e.Delay, e.Restarts, e.MaxRestarts, e.Window, e.Uptime = 0, 0, 0, 0, 0, 0
+	if !e.cools() {
+		e.Delay = 0
+	}
+	e.Run, e.Restarts, e.MaxRestarts, e.Window, e.Uptime = 0, 0, 0, 0, 0
 	e.Err = e.commonError()
 }
 

@@ -25,6 +25,8 @@ var kinds = map[taskmanager.EventKind]struct {
 	taskmanager.EventCompleted: {"✅", "completed", "completions", 0x2ECC71},
 	taskmanager.EventStopped:   {"⏹️", "stopped", "stops", 0x95A5A6},
 	taskmanager.EventStuck:     {"⏳", "stuck: asked to stop, still running", "stops that found it stuck", 0x9B59B6},
+	taskmanager.EventPaused:    {"⏸️", "paused", "pauses", 0x95A5A6},
+	taskmanager.EventResumed:   {"▶️", "resumed", "resumptions", 0x3498DB},
 }
 
 func known(k taskmanager.EventKind) bool {
@@ -108,6 +110,9 @@ func (r *renderer) mention(b *Body) {
 func (r *renderer) embed(e *taskmanager.Event) Embed {
 	kind := kinds[e.Kind]
 	what := " " + kind.what
+	if cools(e) {
+		what = " gave up, pauses"
+	}
 	if e.Repeats > 0 && stands(e) != uint64(e.TaskCount) { // more than once each
 		what += " × " + strconv.FormatUint(stands(e), 10)
 	}
@@ -126,6 +131,9 @@ func (r *renderer) embed(e *taskmanager.Event) Embed {
 		Fields:      r.fields(e),
 	}
 }
+
+// cools reports whether the task was given up for a while only.
+func cools(e *taskmanager.Event) bool { return e.Kind == taskmanager.EventGaveUp && e.Delay > 0 }
 
 // stands is how many events e stands for.
 func stands(e *taskmanager.Event) uint64 { return 1 + uint64(e.Repeats) }
@@ -166,11 +174,11 @@ func (r *renderer) fields(e *taskmanager.Event) (fields []Field) {
 			add("Restarts", restarts(e))
 		}
 		switch {
-		case e.Kind == taskmanager.EventGaveUp:
+		case e.Kind == taskmanager.EventGaveUp && !cools(e):
 			add("Next attempt", "none")
 		case e.Kind == taskmanager.EventFailed && e.Delay == 0:
 			add("Next attempt", "at once")
-		case e.Kind == taskmanager.EventFailed:
+		case e.Kind == taskmanager.EventFailed, cools(e):
 			add("Next attempt", nextAttempt(e))
 		}
 		if e.Uptime > 0 {

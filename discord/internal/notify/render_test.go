@@ -350,6 +350,20 @@ func TestRenderWithoutTime(t *testing.T) {
 	assert.NotContains(t, shown(t, Config{}, e), "<t:", "nobody will see that day")
 }
 
+// What begins afresh after a while is not said to be over, and when that will be is told, unless it is of several tasks.
+func TestRenderGivingUpForAWhile(t *testing.T) {
+	e := gaveUp()
+	e.Delay = time.Hour
+	text := shown(t, Config{}, e)
+	assert.Contains(t, text, `"🛑 consumer gave up, pauses"`)
+	assert.Contains(t, text, `"Next attempt"`)
+	assert.Contains(t, text, "t:1795525201:R")
+	e.Task, e.TaskCount, e.Repeats = "", 3, 2
+	text = shown(t, Config{}, e)
+	assert.Contains(t, text, `"🛑 3 tasks gave up, pauses"`)
+	assert.NotContains(t, text, "Next attempt")
+}
+
 // Each kind is told in words, a symbol and a color of its own, and none is forgotten.
 func TestRenderKinds(t *testing.T) {
 	seen := make(map[string]bool)
