@@ -62,7 +62,7 @@ func TestDrainCostsNothingUntilItIsAskedFor(t *testing.T) {
 }
 
 func TestDrainCostsARestartNothing(t *testing.T) {
-	assert.InDelta(t, restartsWith(t, 0), restartsWith(t, time.Second), 0.1)
+	assert.InDelta(t, restartsWith(t, 0), restartsWith(t, time.Millisecond), 0.1)
 }
 
 // The part of a drain is exact, and does not overflow.

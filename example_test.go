@@ -20,6 +20,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/health"
 )
 
 // Examples can't run in a synctest bubble, which needs a *testing.T. Those below wait for channels, and use delays of
@@ -808,6 +809,107 @@ func ExampleWithReadiness() {
 	err := task.Wait(context.Background())
 	fmt.Println(errors.Is(err, taskmanager.ErrNotReady), errors.Unwrap(err))
 	// Output: true taskmanager: not ready in time (1ms)
+}
+
+// An HTTP server behind a load balancer, and the consumer of the orders that it takes, drained in order within 20 s of SIGTERM: the
+// server, which depends on the consumer, and then that.
+func ExampleWithDrain() {
+	m, _ := taskmanager.New(
+		taskmanager.WithShutdownTimeout(20*time.Second),
+		taskmanager.WithStopTimeout(10*time.Second), // of each; and what it takes to return after
+		taskmanager.WithDrain(8*time.Second),        // as long, the work in hand goes on
+	)
+	orders, shipped := make(chan string), make(chan string, 1)
+	consume := func(ctx context.Context) error {
+		for {
+			select {
+			case <-taskmanager.Draining(ctx):
+				return nil // what is still in the queue is for others
+			case order := <-orders:
+				<-taskmanager.Draining(ctx) // it stands for work that is in hand when the task is asked to stop
+				server, _ := m.Lookup("http")
+				shipped <- fmt.Sprintf("shipped %s, http: %v, ctx: %v", order, server.State(), ctx.Err())
+			}
+		}
+	}
+
+	inHand, noticed, address := make(chan struct{}), make(chan struct{}), make(chan net.Addr, 1)
+	mux := http.NewServeMux()
+	mux.Handle("/readyz", health.Ready(m, health.Only("http")))
+	mux.HandleFunc("/order", func(_ http.ResponseWriter, r *http.Request) {
+		close(inHand)
+		<-taskmanager.Draining(r.Context()) // likewise
+		orders <- "an order"
+	})
+	serve := func(ctx context.Context) error {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		server := &http.Server{
+			Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+			BaseContext: func(net.Listener) context.Context { return ctx }, // requests in hand go on until the drain is over
+		}
+		defer func() { _ = server.Close() }()
+		failed := make(chan error, 1)
+		go func() { failed <- server.Serve(listener) }()
+		address <- listener.Addr()
+		select {
+		case err := <-failed:
+			return err
+		case <-taskmanager.Draining(ctx): // from now on /readyz says 503
+		}
+		select {
+		case <-noticed: // in a service: <-time.After(5*time.Second), until the load balancer sends no more requests
+		case <-ctx.Done():
+		}
+		stopCtx, cancel := taskmanager.StopContext(ctx) // lives on while requests return whose context has ended
+		defer cancel()
+		return server.Shutdown(stopCtx)
+	}
+
+	if _, err := m.StartTask("consumer", consume); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := m.StartTask("http", serve, taskmanager.WithDependsOn("consumer")); err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, sigterm := context.WithCancel(context.Background()) // in a service: m.RunUntilSignal()
+	ended, answer := make(chan error, 1), make(chan string, 1)
+	go func() { ended <- m.Run(ctx) }()
+	url := "http://" + (<-address).String()
+	go func() { answer <- status(url + "/order") }()
+	<-inHand
+	fmt.Println("ready:", status(url+"/readyz"))
+	sigterm()
+	for status(url+"/readyz") != "503 Service Unavailable" {
+	}
+	close(noticed)
+	fmt.Println("request in hand:", <-answer)
+	fmt.Println("consumer:", <-shipped)
+	fmt.Println("end:", <-ended)
+	// Output:
+	// ready: 200 OK
+	// request in hand: 200 OK
+	// consumer: shipped an order, http: stopped, ctx: <nil>
+	// end: <nil>
+}
+
+// status returns the status of what a server answers.
+func status(url string) string {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err.Error()
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	return response.Status
 }
 
 // An HTTP server as a body. It is ready when it listens. When it is asked to stop, requests in hand have a time of their own, for the

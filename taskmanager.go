@@ -48,7 +48,8 @@
 // A stop cancels the context of the body, and waits for it to return: until the deadline of the
 // context that StopTask was given, at most for [WithStopTimeout]. [context.Cause] tells the body
 // why: [ErrStopped], [ErrShutdown], [ErrRestarted], or the cause of the parent context; and
-// [ErrWatchdog] or [ErrNotReady] if the run was late, or [ErrDependencyLost].
+// [ErrWatchdog] or [ErrNotReady] if the run was late, or [ErrDependencyLost]. With [WithDrain] the context
+// lives on for a while, and [Draining] says that no new work is to be taken.
 //
 // Go has no way to end a goroutine from outside. A body that has not returned by the deadline is
 // stuck: the stop returns a [*StopTimeoutError] with the stacks of that task's goroutines, and the
