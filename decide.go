@@ -80,9 +80,9 @@ type occurrence struct {
 	run      uint64
 	err      error
 	cause    error
-	delay    time.Duration
+	delay    time.Duration // of a recovery: since the first failure
 	uptime   time.Duration
-	restarts int
+	restarts int       // of a recovery: failures
 	waiting  *nameList // those that it takes down or holds up; nil if there are none
 	hand     *byHand   // who has asked for a stop, for the log
 
@@ -198,6 +198,9 @@ func (t *Task) decideLocked(n *decision) {
 		if n.driver != t.driver {
 			return
 		}
+	}
+	t.recoverLocked(n.now, t.hasRecoveredLocked(n.now)) // whatever else is heard of it
+	if n.driver != 0 {
 		// The end of the parent context is a request that a body may have heard of before the Manager has.
 		if n.parentDone && !t.machine.pending.stops() {
 			n.request = parentDoneRequest
@@ -207,6 +210,7 @@ func (t *Task) decideLocked(n *decision) {
 	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
 		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
 	}
+	t.recoverLocked(n.now, n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain))
 	t.applyLocked(n, n.input)
 	n.more = t.linesWaitLocked()
 }
@@ -228,6 +232,7 @@ func (t *Task) planRestartLocked(n *decision) {
 func (t *Task) coolLocked(n *decision) {
 	p := t.record
 	p.unsure = nil // by now it is known
+	t.unawaitHealthLocked()
 	p.delay = t.config().cooldown
 }
 
@@ -239,6 +244,7 @@ func (t *Task) beginAfreshLocked() {
 
 // pauseLocked notes that the task is paused: what it waits for does not matter until it is resumed.
 func (t *Task) pauseLocked() {
+	t.unawaitHealthLocked()
 	if t.lazy != nil {
 		t.lazy.doomed = nil
 	}
@@ -263,6 +269,7 @@ func (t *Task) giveUpLocked(n *decision, was phase) *GiveUpError {
 	if t.machine.phase == failed {
 		p.gaveUp = gaveUp
 	}
+	t.carryFailuresLocked(n)
 	return gaveUp
 }
 
@@ -411,6 +418,7 @@ func (t *Task) beginRunLocked(n *decision) {
 	}
 	if p := t.record; p != nil {
 		p.unsure, p.loss = nil, nil
+		t.awaitHealthLocked(n.now)
 	}
 }
 
@@ -425,9 +433,6 @@ func (t *Task) endRunLocked(n *decision) {
 	p := t.record
 	if p != nil {
 		p.healthy = p.healthy || n.end.uptime >= t.config().healthy()
-		if p.inARow > 0 && (t.machine.phase == completed || t.hasRecoveredLocked(n.end.uptime)) {
-			p.inARow = 0
-		}
 		if p.overdue != nil {
 			n.end.err = p.overdue.joinBodyError(n.end.err)
 			p.overdue, n.canceledBy = nil, nil // the error says both
@@ -447,7 +452,6 @@ func (t *Task) countLocked(n *decision) {
 	}
 	p.judged, p.judgedAt, p.delay = n.end, n.now, 0
 	if n.end.err == nil {
-		p.inARow = 0
 		return
 	}
 	p.failures++
@@ -460,25 +464,7 @@ func (t *Task) countLocked(n *decision) {
 	if n.end.panicked {
 		p.panics++
 	}
-	p.lastErr, p.lastErrAt = n.end.err, n.now
-}
-
-// hasRecoveredLocked reports whether the latest run, which has lasted that long, ends a row of failures by that.
-func (t *Task) hasRecoveredLocked(uptime time.Duration) bool {
-	if uptime < t.config().healthy() {
-		return false
-	}
-	x := t.lazy
-	return (x == nil || !x.inPasses) && (t.config().readiness == 0 || x != nil && x.watched != nil && x.watched.ready)
-}
-
-// failingLocked returns how many failures in a row there have been, and when the first of them was.
-func (t *Task) failingLocked(now time.Time) (failures int, since time.Time) {
-	p := t.record
-	if p == nil || p.inARow == 0 || t.run != nil && t.hasRecoveredLocked(now.Sub(t.run.started)) {
-		return 0, time.Time{}
-	}
-	return int(p.inARow), time.Unix(0, p.failingSince)
+	p.lastErr, p.lastErrAt = n.end.err, n.now.UnixNano()
 }
 
 // unstickLocked tells that the task was stuck, if that is still to be told, and that it is not any more.
@@ -504,6 +490,9 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	}
 	switch do &= publishAny &^ publishRunEnd; do {
 	case 0:
+		return
+	case publishRecovered:
+		t.publishRecoveredLocked(n)
 		return
 	case publishStuck:
 		t.reserveStuckLocked(n)
@@ -661,6 +650,10 @@ func (t *Task) handLocked() (hand *byHand) {
 // endLifeLocked ends a life of the task.
 func (t *Task) endLifeLocked(n *decision) {
 	t.endedAt = n.now.UnixNano()
+	t.unawaitHealthLocked()
+	if p := t.record; p != nil && t.machine.phase != failed {
+		p.recovery = nil
+	}
 	if n.input == returnedLeaves && t.machine.phase == stopped {
 		t.recordLocked().leftRunning = n.end.err
 	}
@@ -697,6 +690,9 @@ func (t *Task) beginLifeLocked(n *decision) {
 func (t *Task) renewLocked(delays backoff.BackOff) {
 	p := &record{delays: delays, earlierLives: t.totalsLocked()}
 	p.failures, p.panics = p.earlierLives.failures, p.earlierLives.panics
+	if old := t.record; old != nil {
+		p.recovery = old.recovery
+	}
 	t.record = p
 	if x := t.lazy; x != nil {
 		t.lazy = nil
@@ -712,6 +708,10 @@ func (t *Task) event(o *occurrence) Event {
 	e := Event{
 		Time: o.now, Manager: c.manager.config.name, Task: t.path(), Kind: o.kind, Run: o.run, Err: o.err, Cause: o.cause,
 		Delay: o.delay, Restarts: o.restarts, MaxRestarts: c.maxRestarts, Window: c.window, Uptime: o.uptime,
+	}
+	if o.kind == EventRecovered {
+		e.Failures, e.FailedSince = o.restarts, o.now.Add(-o.delay).Round(0)
+		e.Restarts, e.Delay = 0, 0
 	}
 	if o.waiting != nil {
 		e.Dependents, e.DependentCount = o.waiting.names, o.waiting.count

@@ -23,6 +23,11 @@ const (
 	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
 	EventPaused                     // info, or as [EventKind.Level] says: the task was paused by hand
 	EventResumed                    // info: the task was paused, or had a cooldown, and goes on by hand
+
+	// EventRecovered is logged as info: a run of a task of which an EventFailed or EventGaveUp was published is healthy by now. It has
+	// lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]). A task that is
+	// stopped before that is not told to have recovered, nor is one that is started anew under the name.
+	EventRecovered
 )
 
 var eventKinds = [...]struct {
@@ -39,6 +44,7 @@ var eventKinds = [...]struct {
 	EventStuck:     {"stuck", "task stuck, its body does not return", slog.LevelError},
 	EventPaused:    {"paused", "task paused", slog.LevelInfo},
 	EventResumed:   {"resumed", "task resumed", slog.LevelInfo},
+	EventRecovered: {"recovered", "task recovered", slog.LevelInfo},
 }
 
 func (k EventKind) valid() bool { return k >= 0 && int(k) < len(eventKinds) }
@@ -51,8 +57,8 @@ func (k EventKind) String() string {
 	return "unknown"
 }
 
-// Level returns the level at which events of this kind are logged. Those from [slog.LevelWarn] on
-// go to reporters.
+// Level returns the level at which events of this kind are logged. Those from [slog.LevelWarn] on, and EventRecovered, go to
+// reporters.
 //
 // The line of an EventStopped or EventPaused is a warning if the body has returned an error of its own: one that is more than
 // the cause of the stop or context.Canceled, wrapped or not. Level is that of the kind all the same, and the event does not go to
@@ -63,6 +69,9 @@ func (k EventKind) Level() slog.Level {
 	}
 	return slog.LevelInfo
 }
+
+// isReported reports whether events of this kind go to reporters.
+func (k EventKind) isReported() bool { return k.Level() >= slog.LevelWarn || k == EventRecovered }
 
 // An Event is something that happened to a task. Fields that don't apply to its kind are zero, except
 // that MaxRestarts and Window are always those of the task.
@@ -78,7 +87,9 @@ type Event struct {
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
 	Window      time.Duration
-	Uptime      time.Duration // how long that run lasted
+	Uptime      time.Duration // how long that run lasted; recovered: has lasted
+	Failures    int           // recovered: how many there had been, since the task was healthy before; 0 if it was given up without one, see RestartAlways
+	FailedSince time.Time     // recovered: when the first of them happened, or the task was given up; zero if it stands for several tasks
 	Repeats     int           // reports: further events of this kind that this one, the latest of them, stands for
 	Since       time.Time     // reports: when the first of the events happened that this one stands for; zero without Repeats
 	TaskCount   int           // reports: for how many tasks this one stands, counted up to 65,536; 0 for one
@@ -173,6 +184,9 @@ func (l *logLine) attrs() []slog.Attr {
 	}
 	if e.Kind > EventReady && e.TaskCount == 0 && (e.Uptime > 0 || e.Kind != EventStopped && e.Kind < EventPaused) {
 		attrs = append(attrs, slog.Duration("uptime", roundDuration(e.Uptime)))
+	}
+	if e.Kind == EventRecovered && e.TaskCount == 0 {
+		attrs = append(attrs, slog.Int("failures", e.Failures), slog.Time("failed_since", e.FailedSince))
 	}
 	restarts := e.TaskCount == 0 && (e.Kind == EventFailed || e.Kind == EventCompleted && e.Restarts > 0)
 	if restarts || e.cools() {

@@ -208,6 +208,8 @@ func (w *watchedRun) setReady() {
 	}
 	w.ready = true
 	t.tellLocked(&n, &occurrence{kind: EventReady, now: n.now, run: t.runNumberLocked()})
+	t.recoverLocked(n.now, t.hasRecoveredLocked(n.now))
+	t.awaitHealthLocked(n.now)
 	t.mu.Unlock()
 	w.mu.Lock()
 	if w.readiness != nil {

@@ -178,7 +178,7 @@ func TestLogLinesAreLeftToACallThatExits(t *testing.T) {
 		"by the one that says that it is ready": {"task ready", false, []string{"task started", "task ready", "task failed, will restart"}},
 		"by a driver that was replaced": {
 			"task failed, will restart", true,
-			[]string{"task started", "task failed, will restart", "task restarted by hand", "task started", "task ready"},
+			[]string{"task started", "task failed, will restart", "task restarted by hand", "task started", "task ready", "task recovered"},
 		},
 	} {
 		t.Run(title, func(t *testing.T) {

@@ -176,6 +176,8 @@ type modelTask struct {
 	lastErrAt                 time.Duration
 	inARow                    int // failures
 	failingSince              time.Duration
+	gaveUp                    int           // failures of earlier lives that it has not recovered from
+	gaveUpSince               time.Duration // when the first of them happened; never: there is no such life
 	errRestarts               int
 }
 
@@ -217,7 +219,7 @@ func newModel(history int) *model {
 }
 
 func (m *model) newTask(name string, o modelOptions) *modelTask {
-	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, lastErrAt: never, lostSince: never}
+	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, lastErrAt: never, lostSince: never, gaveUpSince: never}
 }
 
 // causeOf is what the body of the task finds in its context.
@@ -445,6 +447,9 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		old := *t
 		*t = *m.newTask(name, t.o)
 		t.total, t.hanging, t.lines = old.total, old.hanging, old.lines
+		if old.state == taskmanager.StateFailed {
+			t.gaveUp, t.gaveUpSince = old.gaveUp, old.gaveUpSince
+		}
 		m.back(name)
 		return m.returned(0)
 	case t.state == taskmanager.StateStuck:
@@ -674,7 +679,7 @@ func (m *model) log(t *modelTask, e eventView) bool {
 	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff ||
 		e.Kind == taskmanager.EventGaveUp && t.cooling
 	early := e.Kind == taskmanager.EventStarted || willRestart
-	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isLost) == 0)
+	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && e.Kind != taskmanager.EventRecovered && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isLost) == 0)
 	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
 	return t.hanging
 }
@@ -743,6 +748,9 @@ func (m *model) obey(name, verb string) {
 func (m *model) becomesReady(t *modelTask) {
 	t.ready, t.readyBy = true, never
 	m.emit(t, eventView{Kind: taskmanager.EventReady})
+	if m.now >= m.health(t.name) {
+		m.recovers(t)
+	}
 	t.beat(max(m.now+t.o.watchdog, t.promised))
 }
 
@@ -782,10 +790,10 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		m.back(t.name)
 	}
 	t.healthy = t.healthy || m.now >= m.health(t.name)
-	if t.hasRecovered() {
-		t.inARow = 0
-	}
 	asked := m.request(t)
+	if err == 0 && asked == askedNothing {
+		m.recovers(t)
+	}
 	switch {
 	case t.late != 0:
 		if err.isOnly(t.late) {
@@ -823,7 +831,6 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		m.endContext(t, err)
 	}
 	if err == 0 && t.o.policy != taskmanager.RestartAlways {
-		t.inARow = 0
 		m.end(t, taskmanager.StateCompleted, e)
 		return
 	}
@@ -837,6 +844,12 @@ func (m *model) judge(t *modelTask, e eventView) {
 	e.Restarts = t.inWindow(m.now)
 	if final || t.o.most != taskmanager.Unlimited && e.Restarts >= t.o.most {
 		t.fails(m.now, err)
+		if t.gaveUp += t.inARow; t.gaveUpSince == never {
+			t.gaveUpSince = m.now
+			if t.inARow > 0 {
+				t.gaveUpSince = t.failingSince
+			}
+		}
 		e.Kind, e.Err = taskmanager.EventGaveUp, err|isGiveUp
 		if !final {
 			e.Err |= isTooMany
@@ -879,7 +892,6 @@ func (m *model) judge(t *modelTask, e eventView) {
 
 func (t *modelTask) fails(now time.Duration, err errorSet) {
 	if err == 0 {
-		t.inARow = 0
 		return
 	}
 	if t.inARow++; t.inARow == 1 {
@@ -894,12 +906,25 @@ func (t *modelTask) fails(now time.Duration, err errorSet) {
 	t.lastErr, t.lastErrAt = err, now
 }
 
-// hasRecovered reports whether the latest run ends a row of failures.
-func (t *modelTask) hasRecovered() bool { return t.ready && t.model.now >= t.model.health(t.name) }
+// recovers is what follows when the latest run of a task is healthy.
+func (m *model) recovers(t *modelTask) {
+	if !t.hasFailed() {
+		return
+	}
+	since := t.failingSince
+	if t.gaveUpSince != never {
+		since = t.gaveUpSince
+	}
+	m.emit(t, eventView{Kind: taskmanager.EventRecovered, Uptime: m.now - t.runStarted, Failures: t.gaveUp + t.inARow, FailedSince: since})
+	t.inARow, t.gaveUp, t.gaveUpSince = 0, 0, never
+}
+
+// hasFailed reports whether there is something to recover from.
+func (t *modelTask) hasFailed() bool { return t.inARow > 0 || t.gaveUpSince != never }
 
 // failing returns how many failures in a row there have been, and since when.
 func (t *modelTask) failing() (failures int, since time.Duration) {
-	if t.inARow == 0 || t.executing && t.hasRecovered() {
+	if t.inARow == 0 {
 		return 0, never
 	}
 	return t.inARow, t.failingSince
@@ -1198,6 +1223,9 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 			f(t.nextRun, func() { m.await(t) })
 		}
 		if t.state == taskmanager.StateRunning {
+			if t.ready && t.hasFailed() {
+				f(m.health(name), func() { m.recovers(t) })
+			}
 			f(t.readyBy, func() { m.isLate(t, isNotReady) })
 			f(t.beatBy, func() { m.isLate(t, isWatchdog) })
 		}
@@ -1261,6 +1289,9 @@ func (m *model) health(name string) time.Duration {
 
 func (m *model) emit(t *modelTask, e eventView) {
 	e.Time, e.Task, e.Run = m.now, t.name, t.counts.runs
+	if e.Kind != taskmanager.EventRecovered {
+		e.FailedSince = never
+	}
 	m.events[t.name] = append(m.events[t.name], e)
 	if !m.log(t, e) {
 		return

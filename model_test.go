@@ -78,6 +78,7 @@ func sightsAfter(examples int) []string {
 	for kind := taskmanager.EventStarted; kind <= taskmanager.EventResumed; kind++ {
 		sights = append(sights, "event "+kind.String())
 	}
+	sights = append(sights, "event "+taskmanager.EventRecovered.String())
 	for _, rare := range []map[string]int{rareSights, groupSights} {
 		for what, after := range rare {
 			if examples >= after {
@@ -375,7 +376,7 @@ func isLast(r slog.Record) bool {
 		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && (a.Value.String() == taskmanager.ErrRestarted.Error() || strings.HasSuffix(a.Value.String(), ", which was lost"))
 		return true
 	})
-	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && !strings.HasSuffix(r.Message, "by hand")
+	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && r.Message != "task recovered" && !strings.HasSuffix(r.Message, "by hand")
 }
 
 // be changes how the handler is from now on. What hangs goes on.
@@ -687,6 +688,9 @@ type eventView struct {
 	Restarts int
 	Uptime   time.Duration
 	Missed   int
+
+	Failures    int
+	FailedSince time.Duration
 }
 
 // compare fails unless the world is as the model is. It counts in seen what there was to see.
@@ -823,12 +827,13 @@ func (w *world) compareEvents(seen map[string]int) {
 		got[e.Task] = append(got[e.Task], eventView{
 			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err), Cause: errorsIn(e.Cause),
 			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
+			Failures: e.Failures, FailedSince: w.since(e.FailedSince),
 		})
 		seen["event "+e.Kind.String()]++
 		if errorsIn(e.Cause)&isLost != 0 {
 			seen[seenLost]++
 		}
-		if e.Kind.Level() >= slog.LevelWarn {
+		if e.Kind.Level() >= slog.LevelWarn || e.Kind == taskmanager.EventRecovered {
 			w.reported++
 		}
 	}

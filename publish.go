@@ -83,7 +83,7 @@ func newEventBus(ctx context.Context, c *config, outer *eventBus) *eventBus {
 // wants reports whether anybody but the log wants events of this kind. It takes no lock and calls no
 // user code: it keeps the making of events that nobody sees out of a restart's way.
 func (b *eventBus) wants(k EventKind) bool {
-	reported := k.Level() >= slog.LevelWarn
+	reported := k.isReported()
 	for ; b != nil; b = b.outer {
 		if b.subscribers.Load() != nil || reported && b.outboxes.Load() != nil {
 			return true
@@ -100,7 +100,7 @@ func (b *eventBus) deliver(e *Event) {
 		for _, s := range b.subscriberList() {
 			s.publish(*e)
 		}
-		if e.Kind.Level() >= slog.LevelWarn && b.outboxes.Load() != nil {
+		if e.Kind.isReported() && b.outboxes.Load() != nil {
 			b.report(e, origin)
 		}
 	}

@@ -245,6 +245,10 @@ func (t *Task) takeOverLocked(other *Task, n *decision, revived bool) {
 			close(x.end.done)
 		}
 		former, x := t.record, t.lazy
+		if former != nil && former.inARow > 0 {
+			t.carryFailuresLocked(n)
+		}
+		t.unawaitHealthLocked()
 		t.renewLocked(nil)
 		if x != nil && x.wake != nil { // its driver may wait
 			now := t.lazyLocked()

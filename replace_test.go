@@ -74,7 +74,7 @@ func TestReplaceTaskWhileRunning(t *testing.T) {
 			told = append(told, fmt.Sprint(e.Kind, " ", e.Run, " ", e.MaxRestarts, " ", e.Cause))
 		}
 		assert.Equal(t, []string{
-			"started 1 5 <nil>", "failed 1 5 <nil>", "started 2 5 <nil>", "stopped 2 5 taskmanager: task was replaced",
+			"started 1 5 <nil>", "failed 1 5 <nil>", "started 2 5 <nil>", "recovered 2 5 <nil>", "stopped 2 5 taskmanager: task was replaced",
 			"started 1 7 <nil>", "stopped 1 7 taskmanager: task was restarted by hand",
 			"started 2 7 <nil>", "stopped 2 7 taskmanager: task was stopped by hand",
 		}, told)

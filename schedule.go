@@ -176,11 +176,9 @@ func beginPasses(ctx context.Context) {
 
 // passSucceeded notes that a pass of the run whose body was given ctx has: a row of failures is over.
 func passSucceeded(ctx context.Context) {
-	updateRun(ctx, func(t *Task) {
-		if t.record != nil {
-			t.record.inARow = 0
-		}
-	})
+	if r := runOf(ctx); r != nil {
+		r.passSucceeded()
+	}
 }
 
 // setNextPass sets when the next pass is due in the run whose body was given ctx, in Unix nanoseconds; 0 for none.

@@ -132,6 +132,7 @@ const (
 	judgedCooldown              // likewise, until the cooldown of the task is over
 	becameOverdue               // the body has missed a heartbeat, or its time to be ready
 	dependencyLost              // a task that this one is bound to has left running, and has not completed
+	becameHealthy               // a failure of the task was told, and this run is healthy
 	askedRestart                // a restart by hand
 	askedReplace                // another body and configuration are to take the place of those that the task has
 	askedPause                  // a pause by hand
@@ -147,7 +148,7 @@ const (
 var inputNames = [inputs]string{
 	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
 	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
-	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", askedRestart: "askedRestart", askedReplace: "askedReplace", askedPause: "askedPause",
+	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", becameHealthy: "becameHealthy", askedRestart: "askedRestart", askedReplace: "askedReplace", askedPause: "askedPause",
 	askedStop: "askedStop", resumed: "resumed",
 	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed", revived: "revived",
 }
@@ -162,37 +163,38 @@ func (in input) asksToReturn() bool { return in >= askedRestart && in <= askedSt
 type effect uint32
 
 const (
-	refuse          effect = 1 << iota // tell whoever asked that the task can't do it
-	countFailure                       // note how the run has ended; a failure is counted
-	noLongerStuck                      // the body has returned after all
-	publishRunEnd                      // EventFailed, or EventCompleted of a run that will be repeated: of the run that was judged
-	publishStarted                     // EventStarted
-	publishRestart                     // EventStopped, of a run that will be followed by another one, be it of another body
-	publishStopped                     // EventStopped, of the task
-	publishPaused                      // EventPaused
-	publishResumed                     // EventResumed
-	publishGaveUp                      // EventGaveUp
-	publishDone                        // EventCompleted, of the task
-	publishStuck                       // EventStuck, as soon as it is known where the body is
-	endLife                            // the task has ended: those who wait for that hear of it, and its name is free
-	beginLife                          // the task begins anew
-	adopt                              // it does so with the body and the configuration that were asked for last; who waits for that hears of it
-	resolveRestarts                    // who waits for a restart hears that it has been done
-	resolveAll                         // who waits for anything hears what has become of the task
-	loseBound                          // those that are bound to the task hear that it is lost
-	cancelRun                          // end the context of the run
-	beginDrain                         // say that the run is to end, and let its context live on for a while
-	wakeDriver                         // the goroutine of the task has something to do
-	effects         = iota             // how many there are
+	refuse           effect = 1 << iota // tell whoever asked that the task can't do it
+	countFailure                        // note how the run has ended; a failure is counted
+	noLongerStuck                       // the body has returned after all
+	publishRunEnd                       // EventFailed, or EventCompleted of a run that will be repeated: of the run that was judged
+	publishStarted                      // EventStarted
+	publishRestart                      // EventStopped, of a run that will be followed by another one, be it of another body
+	publishStopped                      // EventStopped, of the task
+	publishPaused                       // EventPaused
+	publishResumed                      // EventResumed
+	publishGaveUp                       // EventGaveUp
+	publishDone                         // EventCompleted, of the task
+	publishStuck                        // EventStuck, as soon as it is known where the body is
+	publishRecovered                    // EventRecovered
+	endLife                             // the task has ended: those who wait for that hear of it, and its name is free
+	beginLife                           // the task begins anew
+	adopt                               // it does so with the body and the configuration that were asked for last; who waits for that hears of it
+	resolveRestarts                     // who waits for a restart hears that it has been done
+	resolveAll                          // who waits for anything hears what has become of the task
+	loseBound                           // those that are bound to the task hear that it is lost
+	cancelRun                           // end the context of the run
+	beginDrain                          // say that the run is to end, and let its context live on for a while
+	wakeDriver                          // the goroutine of the task has something to do
+	effects          = iota             // how many there are
 )
 
 // publishAny are all that publish an event.
 const publishAny = publishRunEnd | publishStarted | publishRestart | publishStopped | publishPaused | publishResumed |
-	publishGaveUp | publishDone | publishStuck
+	publishGaveUp | publishDone | publishStuck | publishRecovered
 
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
-	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "endLife", "beginLife", "adopt", "resolveRestarts",
+	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "publishRecovered", "endLife", "beginLife", "adopt", "resolveRestarts",
 	"resolveAll", "loseBound", "cancelRun", "beginDrain", "wakeDriver",
 }
 
@@ -240,6 +242,7 @@ var table = transitions{
 		returnedAgain:  then(judging, countFailure, loseBound),
 		returnedLeaves: then(failed, countFailure, publishGaveUp, endLife, resolveAll, loseBound), // another run would meet what still executes
 		becameOverdue:  then(overdue, loseBound, cancelRun),
+		becameHealthy:  then(running, publishRecovered),
 		dependencyLost: then(unbinding, loseBound, cancelRun),
 		askedRestart:   then(restarting, loseBound, cancelRun),
 		askedReplace:   then(replacing, loseBound, cancelRun),

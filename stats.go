@@ -103,7 +103,9 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 		s.Panics = p.panics - p.earlierLives.panics
 		s.RestartsInWindow = p.restarts.Count(now, c.window)
 		s.ConsecutiveFailures, s.FailingSince = t.failingLocked(now)
-		s.LastError, s.LastErrorAt = p.lastErr, p.lastErrAt
+		if s.LastError = p.lastErr; p.lastErrAt != 0 {
+			s.LastErrorAt = time.Unix(0, p.lastErrAt)
+		}
 	}
 	if s.Runs > 0 {
 		s.Restarts = s.Runs - 1

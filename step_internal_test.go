@@ -29,6 +29,7 @@ type world struct {
 	leaves    bool    // it does
 	asked     request // what has been asked for and has not been done: the first stop, or else the most; a pause until it is resumed; at the end, why it has stopped
 	ending    effect  // which of them has published the end of the life; 0 before that
+	failed    bool    // a failure has been published, and not that the task has recovered
 
 	waiting [mostWaiters]request // those who have asked and have not been answered, in order; the watchdog's is an overdueRequest
 }
@@ -75,7 +76,10 @@ func (in input) byHand() bool { return in >= askedRestart && in <= resumed }
 func (w *world) moves(room int) (moves []move) {
 	switch {
 	case w.executing:
-		moves = append(moves, move{in: returnedDone}, move{in: returnedAgain}, move{in: returnedAgain, unsure: true}, move{in: returnedLeaves})
+		if !w.failed || w.asked != noRequest { // otherwise it is heard before that it is healthy
+			moves = append(moves, move{in: returnedDone})
+		}
+		moves = append(moves, move{in: returnedAgain}, move{in: returnedAgain, unsure: true}, move{in: returnedLeaves})
 	case w.ending != 0 || w.paused():
 		for in := beginNow; in.byDriver(); in++ { // from one that was about to bring it when the life ended, or the task was paused
 			moves = append(moves, move{in: in})
@@ -87,6 +91,9 @@ func (w *world) moves(room int) (moves []move) {
 		if w.unsure {
 			moves = append(moves, move{in: judgedGiveUp})
 		}
+	}
+	if w.failed {
+		moves = append(moves, move{in: becameHealthy})
 	}
 	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true},
 		move{in: dependencyLost}, move{in: dependencyLost, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: askedStop, request: parentDoneRequest, alone: true})
@@ -114,7 +121,7 @@ func (w *world) moves(room int) (moves []move) {
 // tooLate reports whether mv must change nothing.
 func (w *world) tooLate(mv move) bool {
 	switch mv.in {
-	case becameOverdue, dependencyLost:
+	case becameOverdue, dependencyLost, becameHealthy:
 		return !w.executing || w.asked != noRequest
 	case revived:
 		return w.ending == 0
@@ -263,7 +270,7 @@ func (w *world) hear(mv move) {
 	case resumed:
 		w.asked, w.cooling = noRequest, false
 	case revived:
-		*w = world{machine: w.machine, ending: w.ending}
+		*w = world{machine: w.machine, ending: w.ending, failed: w.ending == publishGaveUp}
 	}
 }
 
@@ -293,7 +300,7 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			if !w.counted || !w.open {
 				broken("promise 7: the end of a run is published that was not counted, or has been published")
 			}
-			w.counted, w.open = false, false
+			w.counted, w.open, w.failed = false, false, true
 		case publishStarted:
 			switch {
 			case before.executing:
@@ -313,7 +320,7 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			if !w.asked.stops() || w.executing {
 				broken("promise 6: it is said to have stopped, and was not asked to, or executes")
 			}
-			w.ending, w.open = publishStopped, false
+			w.ending, w.open, w.failed = publishStopped, false, false
 		case publishPaused:
 			if !w.paused() || before.paused() || w.counted {
 				broken("it is said to be paused, and was not asked to, or executes, or was paused, or how its run has ended is not published")
@@ -327,13 +334,16 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			if !w.counted {
 				broken("promise 7: it is given up, and no failure is counted that has not been published")
 			}
-			w.counted, w.open = false, false
+			w.counted, w.open, w.failed = false, false, true
 			if !w.cooling {
 				w.ending = publishGaveUp
 			}
 		case publishDone:
-			if before.asked != noRequest || mv.in != returnedDone {
+			switch {
+			case before.asked != noRequest || mv.in != returnedDone:
 				broken("promise 6: it is said to have completed, and has not returned nil, or was asked for something")
+			case w.failed:
+				broken("promise 7: it is said to have completed after a failure, and not to have recovered")
 			}
 			w.ending, w.open = publishDone, false
 		case publishStuck:
@@ -341,6 +351,11 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 5: it is said to be stuck, and has returned, or has been said to be, or no deadline has passed")
 			}
 			w.toldStuck = true
+		case publishRecovered:
+			if !w.failed || mv.in != becameHealthy || !w.executing || w.asked != noRequest {
+				broken("promise 7: it is said to have recovered, and has not failed, or is not healthy")
+			}
+			w.failed = false
 		case endLife:
 			if w.ending == 0 || before.ending != 0 {
 				broken("promise 7: a life ends, and that is not published, or it had ended")
@@ -472,6 +487,9 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		case w.phase == waiting && q > restartRequest, w.phase == judging, w.phase == inBackoff, w.cooling, w.paused(), w.executing && w.asked == noRequest:
 			broken(breach(fmt.Sprintf("who has asked (%s) is left without an answer when nothing is asked any more", q)))
 		}
+	}
+	if mv.in == becameHealthy && w.failed {
+		broken("promise 7: it is healthy, and is not said to have recovered")
 	}
 	const one = publishAny &^ publishRunEnd
 	if bits.OnesCount32(uint32(do&one)) > 1 || do&resolveRestarts != 0 && do&resolveAll != 0 {
@@ -718,7 +736,7 @@ func (c change) harmless() string {
 	}
 	switch c.phase {
 	case running:
-		if c.in == returnedDone || c.in == returnedAgain || c.in == returnedLeaves {
+		if c.in == returnedDone || c.in == returnedAgain || c.in == returnedLeaves || c.in == becameHealthy {
 			return "nobody waits for a task of which nothing is asked. (The end of a life answers all the same, in each row.)"
 		}
 	case judging, inBackoff, cooling:

@@ -112,8 +112,8 @@ type record struct {
 	failures     uint64 // in all lives of this Task
 	panics       uint64
 	earlierLives counts
-	lastErr      error // the last failure of this life
-	lastErrAt    time.Time
+	lastErr      error         // the last failure of this life
+	lastErrAt    int64         // in Unix nanoseconds
 	delay        time.Duration // before the next run, from the end of the one that is judged
 	gaveUp       error         // why this life has failed
 	restarts     window.Window
@@ -127,6 +127,7 @@ type record struct {
 	askingUnsure bool   // user code is being called about unsure
 	inARow       uint32 // failures, in this life, since a run was healthy
 	failingSince int64  // when the first of them happened, in Unix nanoseconds
+	recovery     *recovery
 
 	overdue     *OverdueError // why the run was canceled, until it has returned
 	loss        *lossError    // likewise, of one that is bound to a task that was lost
