@@ -383,6 +383,57 @@ func ExampleManager_RestartTask() {
 	// failures: 0 restarts that count: 0
 }
 
+func ExampleManager_PauseTask() {
+	m, _ := taskmanager.New()
+	started, causes := make(chan int), make(chan error, 1)
+	runs := 0
+	task, _ := m.StartTask("poller", func(ctx context.Context) error {
+		runs++
+		started <- runs
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+		return nil
+	})
+	fmt.Println("run", <-started)
+
+	_ = m.PauseTask(context.Background(), "poller")
+	fmt.Println(task.State(), "because", <-causes)
+	fmt.Println("is running:", m.IsRunning("poller"), "ready:", task.Stats().Ready)
+
+	_ = m.ResumeTask("poller")
+	fmt.Println("run", <-started)
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// run 1
+	// paused because taskmanager: task was paused by hand
+	// is running: true ready: false
+	// run 2
+}
+
+func ExampleWithCooldown() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0), taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+	events := m.Subscribe(context.Background())
+	_, _ = m.StartTask("sync", func(context.Context) error { return errors.New("database is down") },
+		taskmanager.WithMaxRestarts(1), taskmanager.WithCooldown(10*time.Millisecond))
+	for e := range events {
+		fmt.Println("run", e.Run, e.Kind, e.Err)
+		if e.Kind == taskmanager.EventGaveUp {
+			fmt.Println("begins afresh in", e.Delay)
+		}
+		if e.Run == 3 {
+			break
+		}
+	}
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// run 1 started <nil>
+	// run 1 failed database is down
+	// run 2 started <nil>
+	// run 2 gave up taskmanager: gave up task "sync" after 1 restart within 1m0s: database is down
+	// begins afresh in 10ms
+	// run 3 started <nil>
+}
+
 func ExampleManager_Stats() {
 	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0))
 	task, _ := m.StartTask("sync", func(context.Context) error { return errors.New("database is down") },

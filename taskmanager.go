@@ -41,13 +41,14 @@
 // 60 s, 10% more or less. The failure that would need a sixth restart within 60 s gives up the
 // task; so does an error made by [backoff.Permanent]. All of this is set by options, for a task or
 // for all tasks of a Manager. Beyond 100 restarts per second, counted over all of its tasks, a
-// Manager makes restarts wait for their turn ([WithRestartLimit]).
+// Manager makes restarts wait for their turn ([WithRestartLimit]). With [WithCooldown] a task that was
+// given up begins afresh after a while.
 //
 // # Stopping
 //
 // A stop cancels the context of the body, and waits for it to return: until the deadline of the
 // context that StopTask was given, at most for [WithStopTimeout]. [context.Cause] tells the body
-// why: [ErrStopped], [ErrShutdown], [ErrRestarted], or the cause of the parent context; and
+// why: [ErrStopped], [ErrShutdown], [ErrRestarted], [ErrPaused], or the cause of the parent context; and
 // [ErrWatchdog] or [ErrNotReady] if the run was late, or [ErrDependencyLost]. With [WithDrain] the context
 // lives on for a while, and [Draining] says that no new work is to be taken.
 //
@@ -57,6 +58,9 @@
 // blocks in a body must take its context, have a deadline, or be closed from outside:
 //
 //	context.AfterFunc(ctx, func() { conn.Close() })
+//
+// [Manager.PauseTask] ends a run likewise, and [Manager.ResumeTask] begins the next one: meanwhile the
+// task has not ended.
 //
 // # Readiness, dependencies, watchdogs and groups
 //
