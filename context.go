@@ -47,6 +47,7 @@ const (
 	heartbeatCall                    // likewise, Heartbeat without WithWatchdog
 
 	stopContextMade // StopContext has been called
+	logContextSet   // there is, or was, a rareFields.logContext
 )
 
 // The stages of a run's context. It gets from the first to either of the others, and from the second

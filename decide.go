@@ -86,7 +86,7 @@ type occurrence struct {
 	waiting  *nameList // those that it takes down or holds up; nil if there are none
 	hand     *byHand   // who has asked for a stop, for the log
 
-	ctx context.Context // of the run, for the log: see rareFields.bodyContext
+	ctx context.Context // of the run, for the log: see rareFields.logContext
 }
 
 // level is that of the line of an event. It may call the methods of the body's error.
@@ -411,7 +411,7 @@ func (t *Task) beginRunLocked(n *decision) {
 	if x := t.lazy; x != nil {
 		n.undoomed = x.doomed != nil
 		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed, x.hurry = "", nil, 0, false, nil, nil, false
-		x.setBodyContext(nil)
+		x.dropLogContext()
 	}
 	if t.config().critical {
 		t.config().manager.clearCriticalExitLocked(t)
@@ -592,7 +592,7 @@ func (t *Task) tellLocked(n *decision, o *occurrence) {
 	if b.wants(o.kind) {
 		t.deliverLocked(o)
 	}
-	o.ctx = t.lazy.bodyContext()
+	o.ctx = t.lazy.logContext()
 	switch {
 	case o.kind == EventStarted && n.quiet:
 	case n.canLog && !n.line && !t.logging && !t.linesWaitLocked():
@@ -627,7 +627,7 @@ func (t *Task) leaveLineLocked(o *occurrence) {
 //
 //go:noinline
 func (t *Task) leaveHandLineLocked(n *decision, was phase) {
-	o := &occurrence{kind: lineRestarted, now: n.now, run: t.runNumberLocked(), hand: n.hand, was: was.state(), ctx: t.lazy.bodyContext()}
+	o := &occurrence{kind: lineRestarted, now: n.now, run: t.runNumberLocked(), hand: n.hand, was: was.state(), ctx: t.lazy.logContext()}
 	switch {
 	case n.input == askedReplace:
 		o.kind = lineReplaced
@@ -658,7 +658,7 @@ func (t *Task) endLifeLocked(n *decision) {
 		t.recordLocked().leftRunning = n.end.err
 	}
 	if x := t.lazy; x != nil {
-		x.setBodyContext(nil)
+		x.dropLogContext()
 		if x.end != nil {
 			x.end.err = t.errLocked()
 			close(x.end.done)

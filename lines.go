@@ -64,7 +64,7 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 	if o.kind == EventStopped && o.request.alone() {
 		defer t.config().manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
 	}
-	ctx, level := t.logContext(o.ctx), o.level()
+	ctx, level := t.logContextOf(o.ctx), o.level()
 	if written = b.logs(ctx, level); written {
 		t.writeLine(ctx, o, level)
 	}

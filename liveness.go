@@ -70,7 +70,7 @@ func (r *run) warnOfNoEffect(call uint32) {
 	x := t.lazyLocked()
 	warned := x.ineffectiveCalls&call != 0
 	x.ineffectiveCalls |= call
-	ctx := x.bodyContext()
+	ctx := x.logContext()
 	t.mu.Unlock()
 	if warned {
 		return
@@ -80,7 +80,7 @@ func (r *run) warnOfNoEffect(call uint32) {
 		message = "Heartbeat has no effect: the task has no WithWatchdog"
 	}
 	t.config().manager.bus.queueLine(line{
-		ctx: t.logContext(ctx), level: slog.LevelWarn, message: message, attrs: []slog.Attr{slog.String("task", t.path())},
+		ctx: t.logContextOf(ctx), level: slog.LevelWarn, message: message, attrs: []slog.Attr{slog.String("task", t.path())},
 	})
 }
 

@@ -52,26 +52,38 @@ func (c *logContext) Value(key any) any {
 	return (*Task)(c).config().manager.values.Value(key)
 }
 
-// A logValues is a logContext for values that middleware has added.
-type logValues struct{ context.Context }
+// A logValues is a logContext with what middleware has added: its methods are those of Background, but for the values of another context.
+type logValues struct {
+	*logContext // for its methods other than Value, which need none
+
+	of context.Context // that the body was given
+}
 
 // Value implements context.Context. It calls methods of contexts that may be the user's.
 func (c logValues) Value(key any) any {
-	if isTaskKey(key) {
+	if isTaskKey(key) || key == cancelKey {
 		return nil
 	}
-	return c.Context.Value(key)
+	return c.of.Value(key)
 }
+
+// cancelKey is the key under which package context finds what a child is to end with. The run that a line is about may have ended, or be
+// about to, and the line must not be lost by that.
+var cancelKey = func() any {
+	f := keyFinder{Context: context.Background()}
+	_ = context.Cause(&f)
+	return f.key
+}()
 
 // isTaskKey reports whether what a context has under key is that of a task.
 func isTaskKey(key any) bool {
 	return key == runKey{} || key == watchedRunKey{} || key == labelsKey
 }
 
-// logContext returns the context of a line about a run whose body was given ctx; nil if no middleware has changed it.
-func (t *Task) logContext(ctx context.Context) context.Context {
+// logContextOf returns the context of a line about a run: ctx, or what there is if no middleware has added anything.
+func (t *Task) logContextOf(ctx context.Context) context.Context {
 	if ctx == nil {
 		return (*logContext)(t)
 	}
-	return context.WithoutCancel(logValues{ctx}) // the run may have ended, or be about to, and the line is not to be lost by that
+	return ctx
 }

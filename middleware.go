@@ -79,37 +79,46 @@ func wrap(mw func(next TaskFunc) TaskFunc, next TaskFunc) (wrapped TaskFunc, err
 	return wrapped, nil
 }
 
-// withNotedContext returns a body that notes for the log which context the middleware has given to body. It may be asked by a task that takes
-// body over from another one, so it finds its task by the context.
+// withNotedContext returns a body that notes for the log which context middleware has given to body. The task may not be the one that it
+// was made for: it is found by the context.
 func withNotedContext(body TaskFunc) TaskFunc {
 	return func(ctx context.Context) error {
-		var noted context.Context
-		switch ctx.(type) {
-		case *run, *watchedRun: // nothing has been added to it
-		default:
-			noted = ctx
-		}
-		updateRun(ctx, func(t *Task) {
-			if noted != nil {
-				t.lazyLocked().rareLocked()
+		if w, r := watchedOrRunOf(ctx); r != nil {
+			var added context.Context
+			if ctx != context.Context(r) && ctx != context.Context(w) {
+				added = logValues{of: ctx}
 			}
-			t.lazy.setBodyContext(noted)
-		})
+			r.setLogContext(added)
+		}
 		return body(ctx)
 	}
 }
 
-// bodyContext returns rareFields.bodyContext.
-func (x *lazyFields) bodyContext() context.Context {
+// setLogContext notes with which context lines about the run are to be logged, if it is under way; nil for none of its own.
+func (r *run) setLogContext(ctx context.Context) {
+	if ctx == nil && r.flags.Load()&logContextSet == 0 {
+		return
+	}
+	r.flags.Or(logContextSet)
+	t := r.task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.run == r {
+		t.lazyLocked().rareLocked().logContext = ctx
+	}
+}
+
+// logContext returns rareFields.logContext.
+func (x *lazyFields) logContext() context.Context {
 	if x == nil || x.rare == nil {
 		return nil
 	}
-	return x.rare.bodyContext
+	return x.rare.logContext
 }
 
-// setBodyContext sets rareFields.bodyContext, if there can be one.
-func (x *lazyFields) setBodyContext(ctx context.Context) {
-	if x != nil && x.rare != nil {
-		x.rare.bodyContext = ctx
+// dropLogContext sets rareFields.logContext to nil.
+func (x *lazyFields) dropLogContext() {
+	if x.rare != nil {
+		x.rare.logContext = nil
 	}
 }

@@ -94,9 +94,9 @@ type lazyFields struct {
 type rareFields struct {
 	drain      *drain // of the run
 	leftBehind error  // what a group's run has left executing, and could not return
-	// bodyContext is what middleware has made of the context of the latest run, for the log; nil if that is still the same, when the
+	// logContext is that of lines about the latest run, to whose context middleware has added something; otherwise nil, and so when the
 	// next run begins, and when the task has ended.
-	bodyContext context.Context
+	logContext context.Context
 	warnedOf    map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
 }
 
