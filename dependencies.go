@@ -480,10 +480,10 @@ func (m *Manager) dependentsIn(t *Task, states ...State) *nameList {
 	return &found
 }
 
-// warnOfDependents warns that t was stopped alone, if others depend on it.
-func (m *Manager) warnOfDependents(t *Task) {
+// warnOfDependents warns of what has happened to t alone, if others depend on it.
+func (m *Manager) warnOfDependents(t *Task, message string) {
 	if d := m.takenDownBy(t); d != nil {
-		m.bus.log(slog.LevelWarn, "task was stopped, though others depend on it",
+		m.bus.log(slog.LevelWarn, message,
 			slog.String("task", t.path()), slog.String("dependents", d.String()))
 	}
 }

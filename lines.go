@@ -61,8 +61,11 @@ func (t *Task) unclogLocked() {
 func (t *Task) logLine(o *occurrence) (written bool) {
 	b := t.config().manager.bus
 	defer b.pending.Done()
-	if o.kind == EventStopped && o.request.alone() {
-		defer t.config().manager.warnOfDependents(t) // also if the handler calls runtime.Goexit
+	switch { // also if the handler calls runtime.Goexit
+	case o.kind == EventStopped && o.request.alone():
+		defer t.config().manager.warnOfDependents(t, "task was stopped, though others depend on it")
+	case o.kind == EventPaused:
+		defer t.config().manager.warnOfDependents(t, "task was paused, though others depend on it")
 	}
 	ctx, level := t.logContextOf(o.ctx), o.level()
 	if written = b.logs(ctx, level); written {

@@ -381,6 +381,171 @@ func TestPauseEndsWithAStop(t *testing.T) {
 	}
 }
 
+// Who depends on a paused task runs on, and waits for it before the next run; the log warns of that.
+func TestPauseOfADependency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelWarn)
+		m := newManager(t, append(exact(), taskmanager.WithLogger(slog.New(lines)))...)
+		task := start(t, m, "db", untilStopped)
+		synctest.Wait()
+		dependent := start(t, m, "api", failAt(time.Minute), dependsOn("db"))
+		synctest.Wait()
+		require.NoError(t, task.Pause(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, []string{"WARN task was paused, though others depend on it | task=db dependents=api"}, lines.got())
+		assert.Equal(t, taskmanager.StateRunning, dependent.State())
+		time.Sleep(time.Hour)
+		assert.Equal(t, taskmanager.StateWaiting, settled(dependent))
+		assert.Equal(t, `waiting for "db" (paused)`, dependent.Stats().Status)
+		require.NoError(t, task.Resume())
+		assert.Equal(t, taskmanager.StateRunning, settled(dependent))
+	})
+}
+
+// A task that waits for one that was given up is paused: it is not gone any more, nor are those that wait for it. Resumed, it is.
+func TestPauseOfADoomedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "a", boom, once())
+		synctest.Wait()
+		b := start(t, m, "b", untilStopped, dependsOn("a"), taskmanager.WithCritical())
+		start(t, m, "c", untilStopped, dependsOn("b"), taskmanager.WithCritical())
+		synctest.Wait()
+		assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		require.NoError(t, b.Pause(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, taskmanager.HealthDegraded, m.Health().State)
+		require.NoError(t, b.Resume())
+		synctest.Wait()
+		assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		r, cancel := goRun(t, m)
+		defer cancel()
+		require.Error(t, r.err(t, 0))
+	})
+}
+
+// Health says that a task is paused, last of all, and is as ready as without it. Who asks for the task itself hears that it is not.
+func TestPauseInHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		task := start(t, m, "a", failAt(0, 0), taskmanager.WithCritical(), taskmanager.WithReadiness(time.Minute), taskmanager.WithMaxRestarts(2))
+		time.Sleep(3 * time.Second)
+		require.NoError(t, task.Pause(t.Context()))
+		problem := taskmanager.HealthProblem{Task: "a", Critical: true, State: taskmanager.StatePaused, Reason: taskmanager.HealthPaused}
+		assert.Equal(t, taskmanager.Health{
+			State: taskmanager.HealthDegraded, Ready: true, Problems: []taskmanager.HealthProblem{problem},
+		}, m.Health())
+		assert.Equal(t, taskmanager.Health{
+			State: taskmanager.HealthDegraded, Problems: []taskmanager.HealthProblem{problem},
+		}, m.HealthOf("a"))
+		start(t, m, "b", untilStopped, dependsOn("a"))
+		synctest.Wait()
+		h := m.Health()
+		require.Len(t, h.Problems, 2)
+		assert.Equal(t, "b", h.Problems[0].Task, "the other reasons are worse")
+		s := m.Stats()
+		assert.Equal(t, 1, s.Paused)
+		assert.Contains(t, s.String(), "(1 paused, 1 waiting)")
+	})
+}
+
+// A group is paused as any task is: its run ends. And a task of a group does not stand in the way of its readiness while it is paused.
+func TestPauseOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var causes causeLog
+		begun := 0
+		task := start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			begun++
+			_, err := g.StartTask("a", causes.run)
+			return err
+		}, silently()))
+		synctest.Wait()
+		require.NoError(t, task.Pause(t.Context()))
+		assert.Equal(t, []error{taskmanager.ErrPaused}, causes.all())
+		time.Sleep(time.Hour)
+		assert.Equal(t, 1, begun)
+		require.NoError(t, task.Resume())
+		assert.Equal(t, taskmanager.StateRunning, settled(task))
+		assert.Equal(t, 2, begun)
+	})
+}
+
+func TestPauseOfATaskOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var inner *taskmanager.Manager
+		start(t, m, "g", taskmanager.Group(func(g *taskmanager.Manager) error {
+			inner = g
+			_, err := g.StartTask("a", untilStopped, taskmanager.WithReadiness(time.Hour))
+			return err
+		}, silently()))
+		begun := dependent(t, m)
+		time.Sleep(time.Minute)
+		require.NoError(t, inner.PauseTask(t.Context(), "a"))
+		time.Sleep(time.Minute)
+		assert.Equal(t, time.Minute, begun(), "nothing stands in the way of the group")
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// A body that pauses its own task does not wait for itself; it is stuck if it does not return.
+func TestPauseFromTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelInfo)
+		m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if err := m.PauseTask(ctx, "a"); err != nil {
+				return err
+			}
+			assert.Equal(t, taskmanager.ErrPaused, context.Cause(ctx))
+			time.Sleep(6 * time.Second)
+			return nil
+		})
+		assert.Equal(t, taskmanager.StateStopping, settled(task))
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, taskmanager.StateStuck, settled(task))
+		time.Sleep(time.Second)
+		assert.Equal(t, taskmanager.StatePaused, settled(task))
+		line := lines.about("task stuck")
+		require.Len(t, line, 1)
+		assert.Contains(t, line[0], "by=a caller=")
+	})
+}
+
+// Who leaves has asked all the same, and leaves nothing behind.
+func TestPauseIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", slowToStop(2*time.Second))
+		synctest.Wait()
+		idle := goroutines()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(errWhy) })
+		require.ErrorIs(t, task.Pause(ctx), errWhy)
+		time.Sleep(time.Second)
+		assert.Equal(t, taskmanager.StatePaused, settled(task))
+		assert.Equal(t, idle-1, goroutines())
+		require.NoError(t, task.Pause(ctx), "there is nothing to wait for")
+	})
+}
+
+// What has been started below and still executes is met by no later run.
+func TestPauseOfWhatLeavesSomethingRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", func(ctx context.Context) error {
+			<-ctx.Done()
+			return fmt.Errorf("below: %w", &taskmanager.StopTimeoutError{Task: "b"})
+		})
+		synctest.Wait()
+		var gaveUp *taskmanager.GiveUpError
+		require.ErrorAs(t, task.Pause(t.Context()), &gaveUp)
+		assert.Equal(t, taskmanager.GaveUpLeftRunning, gaveUp.Reason)
+		assert.Equal(t, taskmanager.StateFailed, task.State())
+	})
+}
+
 func TestPauseOfAnUnknownTask(t *testing.T) {
 	m := newManager(t)
 	require.ErrorIs(t, m.PauseTask(t.Context(), "a"), taskmanager.ErrTaskNotFound)

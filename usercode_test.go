@@ -259,6 +259,7 @@ func places() []place {
 		completed = taskmanager.StateCompleted
 		failed    = taskmanager.StateFailed
 		stopped   = taskmanager.StateStopped
+		paused    = taskmanager.StatePaused
 	)
 	started := func(t *testing.T, u *userCode) { u.start(t, untilStopped) }
 	stop := func(t *testing.T, u *userCode) {
@@ -266,6 +267,13 @@ func places() []place {
 		synctest.Wait()
 		began := time.Now()
 		assert.NoError(t, u.task.Stop(context.Background()))
+		took(t, 0, began)
+	}
+	pause := func(t *testing.T, u *userCode) {
+		u.start(t, untilStopped)
+		synctest.Wait()
+		began := time.Now()
+		assert.NoError(t, u.task.Pause(context.Background()))
 		took(t, 0, began)
 	}
 	ps := []place{
@@ -286,6 +294,18 @@ func places() []place {
 		inLog("task was stopped, though others depend on it", stopped, 0, func(t *testing.T, u *userCode) {
 			start(t, u.m, "dependent", untilStopped, taskmanager.WithDependsOn("a"))
 			stop(t, u)
+		}),
+		inLog("task paused", paused, 0, pause),
+		inLog("task was paused, though others depend on it", paused, 0, func(t *testing.T, u *userCode) {
+			start(t, u.m, "dependent", untilStopped, taskmanager.WithDependsOn("a"))
+			pause(t, u)
+		}),
+		inLog("task resumed", running, 0, func(t *testing.T, u *userCode) {
+			pause(t, u)
+			assert.NoError(t, u.task.Resume())
+		}),
+		inLog("task gave up, pauses", paused, 1, func(t *testing.T, u *userCode) {
+			u.start(t, boom, once(), taskmanager.WithCooldown(time.Hour))
 		}),
 		inPolicy("NextBackOff"), inPolicy("Reset"),
 		inFailure("Error", true), inFailure("As", false), inFailure("Unwrap", false), inFailure("RetryAfter", false),
@@ -398,6 +418,10 @@ func TestUserCodeCallsBack(t *testing.T) {
 			"RestartTask": {
 				do:   func(u *userCode) error { return u.m.RestartTask(context.Background(), "a") },
 				then: taskmanager.StateRunning,
+			},
+			"PauseTask": {
+				do:    func(u *userCode) error { return u.m.PauseTask(context.Background(), "a") },
+				ended: taskmanager.ErrTaskNotRunning, then: taskmanager.StatePaused,
 			},
 			"StartTask": {
 				do: func(u *userCode) error {
