@@ -1,10 +1,12 @@
 package taskmanager_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,6 +183,8 @@ func TestBindToAndDependOn(t *testing.T) {
 // Each task of a chain is bound to the one before. Whoever loses the first one does not wait for the bodies, and needs no stack for each.
 func TestBindToInAChain(t *testing.T) {
 	const n = 30_000
+	const enough = 16 << 20
+	defer debug.SetMaxStack(debug.SetMaxStack(enough))
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, taskmanager.WithBackoff(0, 0))
 		fail := make(chan struct{})
@@ -277,11 +281,13 @@ func TestBindToOfABodyThatDoesNotReturn(t *testing.T) {
 // A critical task that is stuck because of a loss is gone, until its body returns: nobody has asked for it by hand.
 func TestBindToOfACriticalBodyThatDoesNotReturn(t *testing.T) {
 	for name, c := range map[string]struct {
-		restarts bool // by hand, before it is stuck
-		after    time.Duration
+		restartAt time.Duration // by hand; 0: never
+		within    time.Duration // that has so long
+		gone      time.Duration // after the loss
 	}{
-		"":                       {false, 3 * time.Second},
-		"though it is restarted": {true, 5 * time.Second},
+		"nobody asks":                 {0, 0, 3 * time.Second},
+		"a restart times out later":   {2 * time.Second, 3 * time.Second, 5 * time.Second},
+		"a restart times out earlier": {time.Second, time.Second, 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -293,24 +299,23 @@ func TestBindToOfACriticalBodyThatDoesNotReturn(t *testing.T) {
 				r, cancel := goRun(t, m)
 				defer cancel()
 				require.NoError(t, db.Restart(t.Context()))
-				if c.restarts {
-					time.Sleep(2 * time.Second)
-					go func() { asStuck(t, consumer.Restart(context.Background()), "consumer", 3*time.Second) }()
-					time.Sleep(time.Second)
-					require.Equal(t, taskmanager.StateStuck, settled(consumer))
-					r.lives(t)
-					time.Sleep(2 * time.Second)
-				} else {
-					time.Sleep(3*time.Second - 1)
-					r.lives(t)
-					time.Sleep(1)
+				if c.restartAt > 0 {
+					time.AfterFunc(c.restartAt, func() {
+						ctx, cancel := context.WithTimeout(context.Background(), c.within)
+						defer cancel()
+						asStuck(t, consumer.Restart(ctx), "consumer", c.within)
+					})
 				}
+				time.Sleep(c.gone - 1)
+				synctest.Wait()
+				r.lives(t)
+				time.Sleep(1)
 				synctest.Wait()
 				assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
 				require.ErrorIs(t, m.RestartTask(t.Context(), "db"), taskmanager.ErrManagerClosed, "Run ends")
 				body.release()
 				synctest.Wait()
-				asStuck(t, r.err(t, time.Since(consumer.Stats().StartedAt)), "consumer", 3*time.Second)
+				asStuck(t, r.err(t, time.Since(consumer.Stats().StartedAt)), "consumer", cmp.Or(c.within, 3*time.Second))
 			})
 		})
 	}
@@ -385,38 +390,64 @@ func TestBindToOfARunThatLeavesSomething(t *testing.T) {
 
 // The log's handler is asked after the look at the dependencies, and before the run begins.
 func TestBindToOneThatIsLostBeforeTheRunBegins(t *testing.T) {
-	for name, lose := range map[string]func(t *testing.T, db *taskmanager.Task){
-		"stops":    func(t *testing.T, db *taskmanager.Task) { assert.NoError(t, db.Stop(context.Background())) },
-		"restarts": func(t *testing.T, db *taskmanager.Task) { assert.NoError(t, db.Restart(context.Background())) },
+	restart := func(t *testing.T, db *taskmanager.Task) { assert.NoError(t, db.Restart(context.Background())) }
+	for name, c := range map[string]struct {
+		lose func(t *testing.T, db *taskmanager.Task)
+		body taskmanager.TaskFunc
+		opts []taskmanager.TaskOption
+		lost bool
+	}{
+		"stops":    {lose: func(t *testing.T, db *taskmanager.Task) { assert.NoError(t, db.Stop(context.Background())) }, body: untilStopped, lost: true},
+		"restarts": {lose: restart, body: untilStopped},
+		"restarts, and is not ready": {
+			lose: restart, body: func() taskmanager.TaskFunc {
+				runs := 0
+				return func(ctx context.Context) error {
+					if runs++; runs != 2 {
+						taskmanager.Ready(ctx)
+					}
+					return untilStopped(ctx)
+				}
+			}(),
+			opts: []taskmanager.TaskOption{taskmanager.WithReadiness(time.Minute)}, lost: true,
+		},
+		"completes": {
+			lose: func(t *testing.T, db *taskmanager.Task) {
+				time.Sleep(time.Second)
+				assert.NoError(t, db.Wait(context.Background()))
+			},
+			body: func(context.Context) error { time.Sleep(time.Second); return nil },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var db *taskmanager.Task
 				h := askedHandler{asked: func(slog.Level) bool { return false }}
 				m := newManager(t, taskmanager.WithLogger(slog.New(&h)))
-				db = start(t, m, "db", untilStopped)
+				db = start(t, m, "db", c.body, c.opts...)
 				synctest.Wait()
 				lost := false
 				h.asked = func(level slog.Level) bool {
 					if level == slog.LevelDebug && !lost {
 						lost = true
-						lose(t, db)
+						c.lose(t, db)
 					}
 					return false
 				}
 				var causes causeLog
 				consumer := start(t, m, "consumer", causes.run, bindTo("db"))
 				second := start(t, m, "second", untilStopped, bindTo("consumer"))
+				time.Sleep(time.Second)
 				synctest.Wait()
 				require.True(t, lost)
-				if name == "stops" {
+				if c.lost {
 					require.Equal(t, taskmanager.StateWaiting, settled(consumer))
 					require.Equal(t, taskmanager.StateWaiting, settled(second))
 					require.Len(t, causes.all(), 1)
 					require.ErrorIs(t, causes.all()[0], taskmanager.ErrDependencyLost)
 					require.NoError(t, db.Restart(t.Context()))
 				} else {
-					assert.EqualValues(t, 1, consumer.Stats().Runs, "it runs with the next run")
+					assert.EqualValues(t, 1, consumer.Stats().Runs, "it runs with the next run, or with none")
 				}
 				require.Equal(t, taskmanager.StateRunning, settled(consumer))
 				require.Equal(t, taskmanager.StateRunning, settled(second))
