@@ -414,10 +414,13 @@ func classify(err error) (permanent, leaves answer) {
 	return classifyFirst(&left, err)
 }
 
+// plainType is that of most errors at the end of a chain: they have no methods to look for.
+var plainType = reflect.TypeOf(errors.New(""))
+
 // classifyFirst is classify for the first so many errors.
 func classifyFirst(left *int, err error) (permanent, leaves answer) {
 	for err != nil {
-		if *left--; *left < 0 {
+		if *left--; *left < 0 || reflect.TypeOf(err) == plainType {
 			return permanent, leaves
 		}
 		switch err.(type) { //nolint:errorlint // one step of a walk
