@@ -51,8 +51,13 @@ func (b *eventBus) holdLine(l *logLine) (held bool) {
 	r := newReport(&l.Event, b.origin)
 	r.key.level = l.level
 	r.line, r.bus = l, b
-	if isNew := h.waiting.add(r); isNew {
+	before := len(h.waiting.order)
+	h.waiting.add(r)
+	if len(h.waiting.order) > before {
 		owner.pending.Add()
+	}
+	for range before - len(h.waiting.order) { // the failures before and after a recovery are one by now
+		owner.pending.Done()
 	}
 	if !h.writing {
 		h.writing = true

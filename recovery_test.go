@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"runtime"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -325,4 +327,55 @@ func TestRecoveryNotOfACrashLoop(t *testing.T) {
 func TestRecoveryNotOfWhatIsLeftRunning(t *testing.T) {
 	left := &taskmanager.StopTimeoutError{Task: "below"}
 	recovers(t, runsOf(boom, func(context.Context) error { return errors.Join(nil, left) }), nil, wait(time.Hour), "0s failed run=1", "1s gave up run=2")
+}
+
+// While the reporter is away what happens is merged, and told in order: a failure, a recovery, a failure.
+func TestRecoveryWhileTheReporterIsAway(t *testing.T) {
+	for name, test := range map[string]struct {
+		away time.Duration
+		want []string
+	}{
+		"until it fails again": {10*time.Minute + 5*time.Second, []string{"a failed run=1 repeats=0", "a recovered run=2 repeats=0", "a failed run=2 repeats=0"}},
+		"until it recovers":    {12 * time.Minute, []string{"a failed run=2 repeats=1", "a recovered run=3 repeats=1"}},
+		"for a day":            {24*time.Hour + 5*time.Second, []string{"a failed run=287 repeats=286", "a recovered run=288 repeats=286", "a failed run=288 repeats=0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var got []string
+				m := newManager(t, taskmanager.WithReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+					if time.Since(began) < test.away {
+						return errDeaf
+					}
+					got = append(got, fmt.Sprintf("%s %v run=%d repeats=%d", e.Task, e.Kind, e.Run, e.Repeats))
+					return nil
+				})), noReportLimit())
+				start(t, m, "a", failAfter(5*time.Minute-time.Second), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+				time.Sleep(test.away + 31*time.Second)
+				assert.Equal(t, test.want, got)
+			})
+		})
+	}
+}
+
+// Where thousands have failed and recover, few messages say so; and so does the log.
+func TestRecoveryOfManyTasks(t *testing.T) {
+	const tasks = 5000
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelInfo)
+		b := newInbox(nil)
+		m := newManager(t, taskmanager.WithReporter(b), taskmanager.WithLogger(slog.New(lines)), taskmanager.WithLogLimit(10, 10), taskmanager.WithRestartLimit(rate.Inf, 0))
+		for i := range tasks {
+			start(t, m, fmt.Sprint("task ", i), runsOf(boom, untilStopped))
+		}
+		time.Sleep(10 * time.Minute)
+		counts := make(map[taskmanager.EventKind]int)
+		for _, e := range b.events() {
+			counts[e.Kind] += max(1, e.TaskCount)
+			assert.Equal(t, e.TaskCount > 1, e.FailedSince.IsZero() && e.Failures == 0 && e.Kind == taskmanager.EventRecovered || e.Kind == taskmanager.EventFailed && e.TaskCount > 1)
+		}
+		assert.Equal(t, map[taskmanager.EventKind]int{taskmanager.EventFailed: tasks, taskmanager.EventRecovered: tasks}, counts)
+		assert.Less(t, len(b.events()), 60)
+		assert.Less(t, len(lines.about("task recovered")), 200)
+	})
 }

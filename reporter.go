@@ -10,7 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// A Reporter hears of failures: of events of the kinds EventFailed, EventGaveUp and EventStuck.
+// A Reporter hears of failures, and of their end: of events of the kinds EventFailed, EventGaveUp and EventStuck, and of
+// EventRecovered.
 //
 // Report is called from one goroutine at a time, which is not that of a task: it may take its time,
 // and may call the Manager. So it is, too, if the Reporter is set again, alone or in a [MultiReporter], and by the runs of a
@@ -20,7 +21,8 @@ import (
 // happens if they come faster than [WithReportLimit] allows. Where events of one kind wait for more than five tasks,
 // those that have the same error are merged: such an event has a TaskCount, and some of their names in Tasks. If more than 16 remain of a
 // kind, all but the oldest are merged whatever their errors are. At most 10,000 pairs of task and kind wait; beyond that,
-// events are merged by kind alone. What happened first is told first.
+// events are merged by kind alone. What happened first is told first; a failure after a recovery is not merged with one before it, until the
+// task has recovered again.
 //
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
 // has the values of the context given to [WithContext], and is not that of a task: in a [Group], it

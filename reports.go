@@ -29,6 +29,7 @@ type report struct {
 	key      reportKey
 	place    time.Time           // in a queue: when the first of its events happened, or when it was put behind others
 	number   uint64              // in a queue: tells which came first of those with the same place; 0 before
+	sequence uint64              // in a queue: when it was put there
 	attempts int                 // that have failed
 	doubted  bool                // the Reporter may be unable to take it: it has failed, and another one has been delivered since
 	tasks    map[uint64]struct{} // if several are merged: which, hashed; otherwise nil
@@ -54,9 +55,12 @@ type reportKey struct {
 	origin string // with task: of one task; without, of several
 	task   string
 	kind   EventKind
-	level  slog.Level // of the log
+	level  slog.Level // of the line
 	text   uint64     // of several tasks: of the error that they have in common; 0 if there is none
 	cools  bool       // of EventGaveUp: not for good
+
+	settled bool // of one task: it has recovered since
+	round   int  // of several: tells reports apart between which a task has failed after it had recovered, or recovered
 }
 
 // ofKind returns the key of reports of several tasks with that error; 0 for any.
@@ -65,7 +69,7 @@ func (k reportKey) ofKind(text uint64) reportKey {
 }
 
 func newReport(e *Event, origin string) *report {
-	return &report{event: *e, origin: origin, key: reportKey{origin: origin, task: e.Task, kind: e.Kind, cools: e.cools()}, place: e.firstTime()}
+	return &report{event: *e, origin: origin, key: reportKey{origin: origin, task: e.Task, kind: e.Kind, level: e.Kind.Level(), cools: e.cools()}, place: e.firstTime()}
 }
 
 // clone returns a copy, for another queue, that is not changed by what is merged with r.
@@ -216,18 +220,29 @@ func hashTexts(parts ...string) uint64 {
 type reportQueue struct {
 	byKey map[reportKey]*report
 	order []*report // of byKey
-	added uint64
+	added uint64    // numbers that were given
+	put   uint64    // sequences that were given
 }
 
-// add merges r with the report of the same key, if there is one, and otherwise puts it at the end. It returns whether it has done that.
-func (q *reportQueue) add(r *report) (isNew bool) {
+// add merges r with the report of the same key, if there is one, and otherwise puts it at the end.
+func (q *reportQueue) add(r *report) {
 	if q.byKey[r.key] == nil && len(q.order) >= reportsWaiting {
 		r.key = r.key.ofKind(0)
 	}
 	old := q.byKey[r.key]
+	if r.key.isRecoveryOfOne() {
+		q.settle(r.key)
+		if old != nil { // it goes behind what it is the recovery from
+			q.drop(old)
+			delete(q.byKey, old.key)
+			old.absorb(r)
+			old.place, old.number = r.place, r.number
+			r, old = old, nil
+		}
+	}
 	if old != nil {
 		old.absorb(r)
-		return false
+		return
 	}
 	if q.byKey == nil {
 		q.byKey = make(map[reportKey]*report)
@@ -236,14 +251,85 @@ func (q *reportQueue) add(r *report) (isNew bool) {
 		q.added++
 		r.number = q.added
 	}
+	q.put++
+	r.sequence = q.put
 	q.byKey[r.key] = r
 	q.order = append(q.order, r)
-	return true
+}
+
+func (k *reportKey) isRecoveryOfOne() bool { return k.kind == EventRecovered && k.task != "" }
+
+// settle notes that the task of k has recovered: a failure that follows is not merged with those that wait.
+func (q *reportQueue) settle(k reportKey) {
+	for kind := range EventKind(len(eventKinds)) {
+		if !kind.isReported() || kind == EventRecovered {
+			continue
+		}
+		k.kind, k.level = kind, kind.Level()
+		for _, k.cools = range []bool{false, true} {
+			r := q.byKey[k]
+			if r == nil {
+				continue
+			}
+			delete(q.byKey, k)
+			r.key.settled = true
+			if old := q.byKey[r.key]; old != nil {
+				q.drop(r)
+				old.absorb(r)
+			} else {
+				q.byKey[r.key] = r
+			}
+		}
+	}
+}
+
+// drop takes r out of the order.
+func (q *reportQueue) drop(r *report) {
+	i := slices.Index(q.order, r)
+	q.order = slices.Delete(q.order, i, i+1)
+}
+
+// A sequence is when the latest report of each task, by its hash, was put into a queue.
+type sequence map[uint64]uint64
+
+// sequence returns an empty one; nil if it does not matter, for nothing that waits is a recovery.
+func (q *reportQueue) sequence() sequence {
+	if slices.ContainsFunc(q.order, func(r *report) bool { return r.key.kind == EventRecovered }) {
+		return make(sequence)
+	}
+	return nil
+}
+
+// addAfter is add of a report that is not merged with one that is before others of its tasks: they would be told the other way round.
+func (q *reportQueue) addAfter(r *report, last sequence) {
+	if last == nil {
+		q.add(r)
+		return
+	}
+	tasks := r.tasks
+	if tasks == nil {
+		tasks = map[uint64]struct{}{hashTexts(r.origin, r.event.Task): {}}
+	}
+	after := uint64(0)
+	for task := range tasks {
+		after = max(after, last[task])
+	}
+	if r.key.task == "" {
+		r.key.round = 0
+		for q.byKey[r.key] != nil && q.byKey[r.key].sequence < after {
+			r.key.round++
+		}
+	}
+	q.add(r)
+	at := q.byKey[r.key].sequence
+	for task := range tasks {
+		last[task] = at
+	}
 }
 
 // addCopy is add of a copy of r, which is made only if it is put at the end.
 func (q *reportQueue) addCopy(r *report) {
-	if old := q.byKey[r.key]; old != nil {
+	if old := q.byKey[r.key]; old != nil && !r.key.isRecoveryOfOne() {
 		old.absorb(r)
 		return
 	}
@@ -286,7 +372,7 @@ func (q *reportQueue) takeAll() []*report {
 func (q *reportQueue) putBehind(r *report) {
 	now := time.Now()
 	for _, other := range q.order {
-		if other == r || other.isOfTask(r) {
+		if other == r || other.isOfTask(r) || other.isBoundTo(r) {
 			other.place = now
 		}
 	}
@@ -298,11 +384,33 @@ func (r *report) isOfTask(other *report) bool {
 	return r.tasks == nil && other.tasks == nil && r.origin == other.origin && r.event.Task == other.event.Task
 }
 
+// isBoundTo reports whether one of the two is a recovery and the other is not, of some task in both: they keep their order.
+func (r *report) isBoundTo(other *report) bool {
+	if (r.key.kind == EventRecovered) == (other.key.kind == EventRecovered) {
+		return false
+	}
+	return r.includesOneOf(other) || other.includesOneOf(r)
+}
+
+// includesOneOf reports whether one of the tasks of other, of which there may be one alone, is one of those of r.
+func (r *report) includesOneOf(other *report) bool {
+	if other.tasks == nil {
+		_, ok := r.tasks[hashTexts(other.origin, other.event.Task)]
+		return ok
+	}
+	for task := range other.tasks {
+		if _, ok := r.tasks[task]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // anotherThan returns the place of the report of another task that has failed least often, the first of them; 0 if there is none.
 func (q *reportQueue) anotherThan(first *report) int {
 	place := 0
 	for i, r := range q.order {
-		if !r.isOfTask(first) && r.attempts < q.order[place].attempts {
+		if !r.isOfTask(first) && !r.isBoundTo(first) && r.attempts < q.order[place].attempts {
 			place = i
 		}
 	}
@@ -407,11 +515,12 @@ func (q *reportQueue) condense() {
 			common[r.key.ofKind(r.text)]++
 		}
 	}
+	last := q.sequence()
 	for _, r := range q.takeAll() {
 		if k := r.key.ofKind(r.text); r.reading == hasBeenRead && common[k] > 1 {
 			r.key = k
 		}
-		q.add(r)
+		q.addAfter(r, last)
 	}
 	kinds := make(map[EventKind]int)
 	for _, r := range q.order {
@@ -421,11 +530,12 @@ func (q *reportQueue) condense() {
 		return
 	}
 	clear(kinds)
+	last = q.sequence()
 	for _, r := range q.takeAll() {
 		if kinds[r.event.Kind]++; kinds[r.event.Kind] > mostReports {
 			r.key = r.key.ofKind(0)
 		}
-		q.add(r)
+		q.addAfter(r, last)
 	}
 }
 
@@ -472,6 +582,14 @@ func (r *report) standsForAll(other *report) bool {
 
 // oldestFirst returns the reports.
 func (u *reportUnion) oldestFirst() []*report {
-	slices.SortStableFunc(u.order, func(a, b *report) int { return a.event.firstTime().Compare(b.event.firstTime()) })
+	slices.SortStableFunc(u.order, func(a, b *report) int { return a.turn().Compare(b.turn()) })
 	return u.order
+}
+
+// turn is when r is to be told: of recoveries of one task, after what the latest of them is from.
+func (r *report) turn() time.Time {
+	if r.key.isRecoveryOfOne() {
+		return r.place
+	}
+	return r.event.firstTime()
 }

@@ -81,7 +81,7 @@ func WithMentionUser(id string) Option {
 
 // WithEvents sets what kinds of events are sent. Others are not, and Report returns nil for them:
 // to the Manager they are delivered. The default is all that it is given, which from a Manager is
-// EventFailed, EventGaveUp and EventStuck.
+// EventFailed, EventGaveUp, EventStuck and EventRecovered.
 func WithEvents(kinds ...taskmanager.EventKind) Option {
 	return set(func(c *config) { c.Events = append([]taskmanager.EventKind{}, kinds...) })
 }

@@ -24,7 +24,7 @@ func WithMentionUser(id string) Option { return option{discord.WithMentionUser(i
 
 // WithEvents sets what kinds of events are sent. Others are not, and Report returns nil for them:
 // to the Manager they are delivered. The default is all that it is given, which from a Manager is
-// EventFailed, EventGaveUp and EventStuck.
+// EventFailed, EventGaveUp, EventStuck and EventRecovered.
 func WithEvents(kinds ...taskmanager.EventKind) Option { return option{discord.WithEvents(kinds...)} }
 
 // WithHost sets the name of the host that is shown with each event; "" is for none. The default is

@@ -42,7 +42,7 @@ func TestNewRefuses(t *testing.T) {
 		{Config{MentionUser: "18446744073709551616"}, "WithMentionUser", "must be an id"},
 		{Config{Host: "a\x00"}, "WithHost", "without control characters"},
 		{Config{Events: []taskmanager.EventKind{}}, "WithEvents", "needs at least one kind"},
-		{Config{Events: []taskmanager.EventKind{taskmanager.EventFailed, 7}}, "WithEvents", "is no EventKind"},
+		{Config{Events: []taskmanager.EventKind{taskmanager.EventFailed, 1000}}, "WithEvents", "is no EventKind"},
 		{Config{Events: []taskmanager.EventKind{-1}}, "WithEvents", "is no EventKind"},
 	} {
 		_, err := New(c.config, nil)

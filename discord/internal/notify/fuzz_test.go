@@ -111,6 +111,9 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 	t.Helper()
 	kind := kinds[e.Kind]
 	what := " " + kind.what
+	if cools(e) {
+		what = " gave up, pauses"
+	}
 	if e.Repeats > 0 {
 		what += fmt.Sprintf(" × %d", uint64(e.Repeats)+1)
 	}
@@ -151,6 +154,7 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 	add(e.Task != "" && e.Run > 0, "Run")
 	add(e.Task != "" && failure && e.Window > 0, "Restarts")
 	add(e.Task != "" && failure, "Next attempt")
+	add(e.Task != "" && e.Kind == taskmanager.EventRecovered, "Failures")
 	add(e.Task != "" && e.Uptime > 0, "Uptime")
 	add(c.Host != "", "Host")
 	add(e.Manager != "", "Manager")
@@ -276,6 +280,7 @@ var (
 		"Run":            regexp.MustCompile(`^[0-9]+$`),
 		"Restarts":       regexp.MustCompile(`^-?[0-9]+ of (-?[0-9]+|unlimited) within [0-9.µa-z]+$`),
 		"Next attempt":   regexp.MustCompile(`^(none|at once|<t:[0-9]+:R>|in -?[0-9.µa-z]+)$`),
+		"Failures":       regexp.MustCompile(`^\d+( within [0-9hmsµn.]+)?$`),
 		"Uptime":         regexp.MustCompile(`^[0-9.µa-z]+$`),
 		"Host":           regexp.MustCompile("^`[^`]+`$"),
 		"Manager":        regexp.MustCompile("^`[^`]+`$"),

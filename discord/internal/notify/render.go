@@ -27,6 +27,7 @@ var kinds = map[taskmanager.EventKind]struct {
 	taskmanager.EventStuck:     {"⏳", "stuck: asked to stop, still running", "stops that found it stuck", 0x9B59B6},
 	taskmanager.EventPaused:    {"⏸️", "paused", "pauses", 0x95A5A6},
 	taskmanager.EventResumed:   {"▶️", "resumed", "resumptions", 0x3498DB},
+	taskmanager.EventRecovered: {"💚", "recovered", "recoveries", 0x2ECC71},
 }
 
 func known(k taskmanager.EventKind) bool {
@@ -181,6 +182,9 @@ func (r *renderer) fields(e *taskmanager.Event) (fields []Field) {
 		case e.Kind == taskmanager.EventFailed, cools(e):
 			add("Next attempt", nextAttempt(e))
 		}
+		if e.Kind == taskmanager.EventRecovered {
+			add("Failures", failures(e))
+		}
 		if e.Uptime > 0 {
 			add("Uptime", duration(e.Uptime))
 		}
@@ -251,6 +255,15 @@ func restarts(e *taskmanager.Event) string {
 		most = strconv.Itoa(e.MaxRestarts)
 	}
 	return fmt.Sprintf("%d of %s within %s", e.Restarts, most, duration(e.Window))
+}
+
+// failures is how often the task had failed before it has recovered, and for how long.
+func failures(e *taskmanager.Event) string {
+	text := strconv.Itoa(e.Failures)
+	if failing := e.Time.Add(-e.Uptime).Sub(e.FailedSince); failing > 0 && !e.FailedSince.IsZero() {
+		text += " within " + duration(failing)
+	}
+	return text
 }
 
 // duration is d in Go's notation, without digits that nobody reads: 1m, 12.3s, 300ms.

@@ -71,6 +71,44 @@ func gaveUp() taskmanager.Event {
 	return e
 }
 
+// recovered is an event of a task that has failed twice within 8 s before the run that is healthy.
+func recovered() taskmanager.Event {
+	return taskmanager.Event{
+		Time: noon, Manager: "billing", Task: "consumer", Kind: taskmanager.EventRecovered, Run: 3, MaxRestarts: 5, Window: time.Minute,
+		Uptime: time.Minute, Failures: 2, FailedSince: noon.Add(-68 * time.Second),
+	}
+}
+
+func TestRenderRecovery(t *testing.T) {
+	assert.JSONEq(t, `{
+		"embeds": [{
+			"title": "💚 consumer recovered",
+			"timestamp": "2026-11-24T12:00:00.250Z",
+			"color": 3066993,
+			"fields": [
+				{"name": "Run", "value": "3", "inline": true},
+				{"name": "Failures", "value": "2 within 8s", "inline": true},
+				{"name": "Uptime", "value": "1m", "inline": true},
+				{"name": "Manager", "value": "`+"`billing`"+`", "inline": true}
+			]
+		}],
+		"allowed_mentions": {"parse": []}
+	}`, shown(t, Config{}, recovered()))
+
+	// Of a pass there is no healthy time before it; and what somebody has made may say nothing.
+	for _, since := range []time.Time{{}, noon} {
+		e := recovered()
+		e.FailedSince = since
+		assert.Contains(t, shown(t, Config{}, e), `"value":"2"`)
+	}
+	e := recovered()
+	e.Task, e.Tasks, e.TaskCount, e.Repeats, e.Since = "", []string{"a", "b"}, 5000, 4999, noon.Add(-time.Minute)
+	e.Run, e.Failures, e.FailedSince, e.Uptime = 0, 0, time.Time{}, 0
+	text := shown(t, Config{}, e)
+	assert.Contains(t, text, "💚 5000 tasks recovered\"")
+	assert.NotContains(t, text, "Failures")
+}
+
 func TestRenderRestart(t *testing.T) {
 	assert.JSONEq(t, `{
 		"username": "Watch",
