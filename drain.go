@@ -16,10 +16,8 @@ import (
 func Draining(ctx context.Context) <-chan struct{} {
 	r := runOf(ctx)
 	switch {
-	case r != nil && r.task.config().drain > 0:
-		return r.drainingContext().Done()
 	case r != nil:
-		return r.Done()
+		return r.draining()
 	case ctx != nil:
 		return ctx.Done()
 	}
@@ -82,6 +80,14 @@ func (t *Task) drainLocked() *drain {
 		x.drain = &drain{}
 	}
 	return x.drain
+}
+
+// draining returns the channel of Draining.
+func (r *run) draining() <-chan struct{} {
+	if r.task.config().drain > 0 {
+		return r.drainingContext().Done()
+	}
+	return r.Done()
 }
 
 // drainingContext returns the context that ends when something is asked of the run.

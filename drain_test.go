@@ -3,6 +3,8 @@ package taskmanager_test
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -701,4 +703,78 @@ func TestStopContextTakesNoGoroutine(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, before, goroutines())
 	})
+}
+
+// A body that has not been entered, because the log's handler hangs with the line of the start, has no work in hand: the stop does
+// not wait for the end of the drain.
+func TestDrainBeforeTheBodyIsEntered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		m := newManager(t, slowLog("task started", func() { <-goOn }))
+		defer close(goOn)
+		var l drainLog
+		task := start(t, m, "a", drained(&l, 0, 0), taskmanager.WithDrain(4*time.Second))
+		time.Sleep(time.Second)
+		began := time.Now()
+		require.NoError(t, task.Stop(context.Background()))
+		took(t, 0, began)
+	})
+}
+
+// A context of the user's own type is asked on the goroutine of the caller, with no lock held: what it does is done to that.
+func TestDrainOfAContextOfTheUsersOwnType(t *testing.T) {
+	calls := map[string]func(ctx context.Context){
+		"Draining":    func(ctx context.Context) { taskmanager.Draining(ctx) },
+		"StopContext": func(ctx context.Context) { _, cancel := taskmanager.StopContext(ctx); cancel() },
+		"a value of StopContext's": func(ctx context.Context) {
+			stop, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
+			stop.Value("any")
+		},
+		"a child of StopContext's": func(ctx context.Context) {
+			stop, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
+			_, cancel = context.WithTimeout(stop, time.Second)
+			cancel()
+		},
+	}
+	acts := map[string]func(ctx context.Context){
+		"it hangs":  func(ctx context.Context) { time.Sleep(time.Second) },
+		"it panics": func(context.Context) { panic("why") },
+		"it exits":  func(context.Context) { runtime.Goexit() },
+		"it calls back": func(ctx context.Context) {
+			self, _ := taskmanager.FromContext(ctx)
+			_ = self.Stats()
+			taskmanager.Draining(ctx)
+			_, cancel := taskmanager.StopContext(ctx)
+			cancel()
+			_ = self.Stop(ctx)
+		},
+	}
+	for call, f := range calls {
+		for act, g := range acts {
+			t.Run(call+", "+act, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					task := start(t, m, "a", func(ctx context.Context) error {
+						f(actingContext{ctx, sync.OnceFunc(func() { g(ctx) })})
+						return nil
+					}, taskmanager.WithDrain(time.Second), once())
+					<-task.Done()
+					assert.NotEqual(t, taskmanager.StateStuck, task.State())
+				})
+			})
+		}
+	}
+}
+
+// An actingContext does something when it is asked for a value first.
+type actingContext struct {
+	context.Context
+	act func()
+}
+
+func (c actingContext) Value(key any) any {
+	c.act()
+	return c.Context.Value(key)
 }

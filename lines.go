@@ -92,7 +92,7 @@ func (d *driver) logStart() {
 	}()
 	select {
 	case <-logged:
-	case <-d.run.Done():
+	case <-d.run.draining(): // who is asked to return does not wait for the log
 	}
 }
 

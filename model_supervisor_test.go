@@ -20,6 +20,7 @@ type modelOptions struct {
 	readiness   time.Duration
 	watchdog    time.Duration
 	stopTimeout time.Duration
+	drain       time.Duration // less than the stop timeout; that of a group changes nothing
 	cooldown    time.Duration
 	dependsOn   []string // those of boundTo included
 	boundTo     []string
@@ -37,7 +38,7 @@ func (o modelOptions) String() string {
 	for _, part := range []struct {
 		name string
 		d    time.Duration
-	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}, {"cooldown", o.cooldown}} {
+	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}, {"drain", o.drain}, {"cooldown", o.cooldown}} {
 		if part.d > 0 {
 			fmt.Fprintf(&b, ", %s %v", part.name, part.d)
 		}
@@ -77,6 +78,9 @@ func (o modelOptions) options() []taskmanager.TaskOption {
 	}
 	if o.cooldown > 0 {
 		opts = append(opts, taskmanager.WithCooldown(o.cooldown))
+	}
+	if o.drain > 0 {
+		opts = append(opts, taskmanager.WithDrain(o.drain))
 	}
 	if o.critical {
 		opts = append(opts, taskmanager.WithCritical())
@@ -159,6 +163,7 @@ type modelTask struct {
 	entering  bool        // its body does
 	late      errorSet    // why the run was canceled
 	lateSince time.Duration
+	drainedBy time.Duration // when the context of a run ends that drains; otherwise never
 	lostSince time.Duration // when the run has lost what it is bound to
 	readyBy   time.Duration
 	beatBy    time.Duration
@@ -219,7 +224,7 @@ func newModel(history int) *model {
 }
 
 func (m *model) newTask(name string, o modelOptions) *modelTask {
-	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, lastErrAt: never, lostSince: never, gaveUpSince: never}
+	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, drainedBy: never, lastErrAt: never, lostSince: never, gaveUpSince: never}
 }
 
 // causeOf is what the body of the task finds in its context.
@@ -785,7 +790,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 	if t.state == taskmanager.StateRunning && (err != 0 || t.o.policy == taskmanager.RestartAlways || m.request(t) > askedToFail) {
 		m.isLost(t)
 	}
-	t.executing, t.readyBy, t.beatBy = false, never, never
+	t.executing, t.readyBy, t.beatBy, t.drainedBy = false, never, never, never
 	if t.state == taskmanager.StateStuck {
 		m.back(t.name)
 	}
@@ -807,20 +812,20 @@ func (m *model) returns(t *modelTask, err errorSet) {
 	if !err.isOnly(t.causeOf(asked)) {
 		e.Err = err
 	}
+	if asked > askedToFail {
+		m.endContext(t, t.causeOf(asked)) // if it drains
+	}
 	switch {
 	case asked.stops():
-		m.endContext(t, t.causeOf(asked))
 		m.end(t, taskmanager.StateStopped, e)
 		return
 	case (asked == askedByLoss || asked == askedToRestart) && err&isTimeout == 0:
-		m.endContext(t, t.causeOf(asked))
 		e.Err |= t.causeOf(asked)
 		e.Cause = t.causeOf(asked)
 		m.emit(t, e)
 		m.await(t)
 		return
 	case asked == askedToPause && err&isTimeout == 0:
-		m.endContext(t, isPaused)
 		m.pauses(t, e)
 		return
 	}
@@ -1061,15 +1066,32 @@ func (m *model) begin(s *modelStop) {
 		m.await(t)
 		return
 	}
-	if t.state == taskmanager.StateRunning {
+	first := t.state == taskmanager.StateRunning
+	if first {
 		t.state = taskmanager.StateStopping
 		m.isLost(t)
+	}
+	if t.drains(s, first) {
+		return
 	}
 	if t.asked == askedToFail {
 		m.endContext(t, t.late)
 	} else {
 		m.endContext(t, t.causeOf(t.asked))
 	}
+}
+
+// drains reports whether a run of which something is asked, for the first time or again, goes on with its work in hand.
+func (t *modelTask) drains(s *modelStop, first bool) bool {
+	by := t.model.now + t.o.drain*s.timeout/t.o.stopTimeout // 1.1e9 times 4.1e9 at most
+	switch {
+	case t.drainedBy != never:
+		t.drainedBy = min(t.drainedBy, by)
+	case first && !t.o.isGroup() && s.request >= askedToRestart && by > t.model.now:
+		t.drainedBy = by
+		t.entering = false // who is asked to return needs not wait for the log
+	}
+	return t.drainedBy != never
 }
 
 // isLate cancels a run.
@@ -1229,6 +1251,10 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 			f(t.readyBy, func() { m.isLate(t, isNotReady) })
 			f(t.beatBy, func() { m.isLate(t, isWatchdog) })
 		}
+		f(t.drainedBy, func() {
+			t.drainedBy = never
+			m.endContext(t, t.causeOf(t.asked))
+		})
 		if t.group != nil {
 			t.group.alarms(f)
 		}
@@ -1328,6 +1354,14 @@ func (m *model) view(name string) (taskView, bool) {
 	}
 	if t.entering {
 		v.Executing, v.Causes = 0, v.Causes[:len(v.Causes)-1] // the body has not got its context
+	}
+	for _, cause := range v.Causes {
+		if cause != 0 {
+			v.Draining++
+		}
+	}
+	if t.drainedBy != never {
+		v.Draining++
 	}
 	if t.state == taskmanager.StateBackoff || t.cooling {
 		v.Next = t.nextRun

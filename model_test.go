@@ -96,6 +96,7 @@ const (
 	seenLostLate = "a run that has lost what it is bound to is stuck"
 	seenEntering = "a body waits for the log"
 	seenKept     = "reports wait, though their reporter has failed three times"
+	seenDrain    = "a body finishes what it has in hand"
 	seenRun      = "Run returns because "
 	runGone      = "a critical task is gone"
 	runDone      = "its context is done"
@@ -106,7 +107,7 @@ const (
 // rareSights are what must have been seen after about so many examples.
 var rareSights = map[string]int{
 	seenEntering: 500, seenKept: 500, seenRun + runGone: 500, seenRun + runDone: 500, seenRun + runShut: 500, seenRun + runParent: 500,
-	seenHeld: 500, seenLost: 500, seenLostLate: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
+	seenHeld: 500, seenDrain: 500, seenLost: 500, seenLostLate: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
 }
 
 // The names of the tasks in the scripts.
@@ -230,6 +231,7 @@ func drawOptions(rt *rapid.T, unit time.Duration) modelOptions {
 		readiness:   rapid.SampledFrom([]time.Duration{0, 2*time.Second + 17*unit}).Draw(rt, "readiness"),
 		watchdog:    rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 31*unit}).Draw(rt, "watchdog"),
 		stopTimeout: 2*time.Second + 53*unit,
+		drain:       rapid.SampledFrom([]time.Duration{0, 0, time.Second + 29*unit}).Draw(rt, "drain"),
 		cooldown:    rapid.SampledFrom([]time.Duration{0, 0, 5*time.Second + 229*unit}).Draw(rt, "cooldown"),
 		critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
 		deaf:        rapid.Bool().Draw(rt, "deaf"),
@@ -675,6 +677,7 @@ type taskView struct {
 	Err                                     errorSet
 	ErrRestarts                             int
 	Causes                                  []errorSet // of the contexts of all runs
+	Draining                                int        // of how many of them Draining is closed
 }
 
 type eventView struct {
@@ -718,6 +721,9 @@ func (w *world) compareTasks(seen map[string]int, model *model, m *taskmanager.M
 		t := model.tasks[name]
 		require.Equal(w.t, lines(want), lines(w.view(t, m, task)), "task %s", name)
 		states[want.State]++
+		if t.drainedBy != never {
+			seen[seenDrain]++
+		}
 		seen[want.State.String()]++
 		if t.lostSince != never && want.State == taskmanager.StateStuck {
 			seen[seenLostLate]++
@@ -816,6 +822,9 @@ func (w *world) view(model *modelTask, m *taskmanager.Manager, t *taskmanager.Ta
 	v.Executing = w.executing[model.name]
 	for _, ctx := range w.contexts[model.name] {
 		v.Causes = append(v.Causes, errorsIn(context.Cause(ctx)))
+		if hasClosed(taskmanager.Draining(ctx)) {
+			v.Draining++
+		}
 	}
 	return v
 }
