@@ -97,7 +97,7 @@ type rareFields struct {
 	// logContext is that of lines about the latest run, to whose context middleware has added something; otherwise nil, and so when the
 	// next run begins, and when the task has ended.
 	logContext context.Context
-	warnedOf    map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
+	warnedOf   map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
