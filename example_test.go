@@ -1110,6 +1110,69 @@ func ExampleManagerStats_String() {
 	// billing: 2 tasks (1 failed, 1 completed), 2 runs, 1 failure, 0 panics
 }
 
+func ExampleManager_Totals() {
+	m, _ := taskmanager.New()
+	for i := range 3 {
+		_, _ = m.StartTask(fmt.Sprint("worker-", i), untilStopped)
+	}
+	broken, _ := m.StartTask("broken", func(context.Context) error { return errors.New("no such table") },
+		taskmanager.WithRestart(taskmanager.RestartNever))
+	<-broken.Done()
+	_ = m.StopAll(context.Background())
+
+	totals := m.Totals() // without a snapshot of each task
+	fmt.Println(totals.Stopped, "stopped,", totals.Failed, "failed,", totals.Failures, "failure")
+	// Output: 3 stopped, 1 failed, 1 failure
+}
+
+// A body's own lines bear the same attributes as the Manager's, so that all lines of a task are found by them.
+func ExampleLogger() {
+	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "uptime" { // not the same each time
+			return slog.Attr{}
+		}
+		return a
+	}
+	handler := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime})
+	m, _ := taskmanager.New(taskmanager.WithName("billing"), taskmanager.WithLogger(slog.New(handler)))
+
+	task, _ := m.StartTask("sync", func(ctx context.Context) error {
+		log := taskmanager.Logger(ctx)
+		log.Info("table copied", "rows", 12)
+		return nil
+	})
+	<-task.Done()
+	_ = m.Shutdown(context.Background()) // waits for the log
+	// Output:
+	// level=INFO msg="table copied" manager=billing task=sync run=1 rows=12
+	// level=INFO msg="task completed" manager=billing task=sync run=1
+}
+
+// Middleware is called around each run: here it measures, and adds a value to the context, as one that begins a span does.
+func ExampleWithMiddleware() {
+	type requestID struct{}
+	measured := func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+		return func(ctx context.Context) (err error) {
+			task, _ := taskmanager.FromContext(ctx)
+			run, _ := taskmanager.RunFromContext(ctx)
+			defer func() { fmt.Printf("%s has ended: %v\n", task.Name(), err) }() // also after a panic
+			return next(context.WithValue(ctx, requestID{}, fmt.Sprintf("%s-%d", task.Name(), run)))
+		}
+	}
+	m, _ := taskmanager.New(taskmanager.WithMiddleware(measured)) // around all tasks of this Manager
+
+	task, _ := m.StartTask("sync", func(ctx context.Context) error {
+		fmt.Println("request", ctx.Value(requestID{}))
+		return errors.New("database is down")
+	}, taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(time.Millisecond, time.Millisecond))
+	<-task.Done()
+	// Output:
+	// request sync-1
+	// sync has ended: database is down
+	// request sync-2
+	// sync has ended: database is down
+}
+
 func ExampleWithLogger() {
 	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == "uptime" { // not the same each time

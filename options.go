@@ -331,7 +331,9 @@ func WithLogLimit(limit rate.Limit, burst int) Option {
 // who restarts a task by hand. Durations in lines are rounded, and stacks are []string, a call each:
 // a handler that wants to print them one below the other finds them so. The lines
 // of a task are written in the order of its events, one at a time, by its own goroutine or one that
-// has nothing else to do: the handler of a slow logger delays the next run of the task that it logs
+// has nothing else to do, with the values of the context that the body was given (see [WithMiddleware]; of a start, those of
+// [WithContext]; of several events in one line, those of the latest). By that context nobody is taken for the task, and it never ends.
+// The handler of a slow logger delays the next run of the task that it logs
 // for, and nobody else, and who waits for the task does not wait for the handler. The default is
 // [slog.Default], looked up at each line; in a [Group], the logger of the Manager around it.
 func WithLogger(l *slog.Logger) Option {

@@ -121,6 +121,7 @@ type place struct {
 // A userCode is one scene of the tests of user code in the way.
 type userCode struct {
 	trap    trap
+	release chan struct{} // of what hangs, where a test has one
 	m       *taskmanager.Manager
 	task    *taskmanager.Task
 	events  <-chan taskmanager.Event
@@ -1175,4 +1176,152 @@ func TestUserCodeNeverRunsUnderALock_Promise4(t *testing.T) {
 	}
 	_ = p.manager.Shutdown(t.Context())
 	<-subject.Done()
+}
+
+// Middleware is chained by the caller of StartTask, before there is a task: it holds up that caller alone, and whatever it does leaves
+// nothing behind.
+func TestUserCodeInMiddlewareThatIsChained(t *testing.T) {
+	for name, test := range map[string]struct {
+		act     func(u *userCode)
+		returns time.Duration // when StartTask does; 0: never
+		err     error         // of StartTask
+	}{
+		"returns late":        {act: func(*userCode) { time.Sleep(time.Minute) }, returns: time.Minute},
+		"hangs":               {act: func(u *userCode) { <-u.release }},
+		"panics":              {act: func(*userCode) { panic("middleware") }, returns: 1, err: new(taskmanager.OptionError)},
+		"calls Goexit":        {act: func(*userCode) { runtime.Goexit() }},
+		"stops another":       {act: func(u *userCode) { _ = u.m.StopTask(context.Background(), "other") }, returns: 1},
+		"restarts another":    {act: func(u *userCode) { _ = u.m.RestartTask(context.Background(), "other") }, returns: 1},
+		"starts another task": {act: func(u *userCode) { _, _ = u.m.StartTask("third", untilStopped) }, returns: 1},
+		"starts the task":     {act: func(u *userCode) { _, _ = u.m.StartTask("a", u.body(untilStopped)) }, returns: 1, err: taskmanager.ErrTaskRunning},
+		"shuts down":          {act: func(u *userCode) { _ = u.m.Shutdown(context.Background()) }, returns: 1, err: taskmanager.ErrManagerClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := &userCode{release: make(chan struct{})}
+				u.manager(t, "")
+				began := time.Now()
+				var returned atomic.Int64
+				go func() {
+					_, err := u.m.StartTask("a", u.body(untilStopped), taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+						test.act(u)
+						return next
+					}))
+					var refused *taskmanager.OptionError
+					if _, ok := test.err.(*taskmanager.OptionError); ok { //nolint:errorlint // of the test
+						assert.ErrorAs(t, err, &refused)
+					} else {
+						assert.ErrorIs(t, err, test.err)
+					}
+					returned.Store(int64(max(1, time.Since(began))))
+				}()
+				synctest.Wait()
+				if test.returns != 1 {
+					assert.False(t, u.m.IsRunning("a"), "nothing is there that might be left behind")
+					free := start(t, u.m, "a", untilStopped)
+					require.NoError(t, free.Stop(t.Context()), "the name is free")
+				}
+				time.Sleep(time.Hour)
+				assert.Equal(t, test.returns, time.Duration(returned.Load()))
+				synctest.Wait()
+				began = time.Now()
+				require.NoError(t, u.m.Shutdown(context.Background()))
+				took(t, 0, began)
+				assert.LessOrEqual(t, u.most.Load(), int64(1))
+				if returned.Load() == 0 && name == "hangs" {
+					test.err = taskmanager.ErrManagerClosed // by now
+				}
+				close(u.release)
+			})
+		})
+	}
+}
+
+// Middleware that stands in the way before or after the body is a body that does so: a stop returns by its deadline, the name stays
+// taken for as long, and the next run comes after it.
+func TestUserCodeInMiddlewareAroundARun(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for title, test := range map[string]struct {
+			act   func(ctx context.Context, u *userCode)
+			state taskmanager.State // of the task then
+			fails uint64
+			stuck bool
+		}{
+			"is late": {act: func(context.Context, *userCode) { time.Sleep(2 * userCodeTimeout) }, state: taskmanager.StateRunning, stuck: true},
+			"hangs":   {act: func(_ context.Context, u *userCode) { <-u.release }, state: taskmanager.StateRunning, stuck: true},
+			"panics":  {act: func(context.Context, *userCode) { panic("middleware") }, state: taskmanager.StateBackoff, fails: 1},
+			"exits":   {act: func(context.Context, *userCode) { runtime.Goexit() }, state: taskmanager.StateBackoff, fails: 1},
+			"stops the task": {
+				act:   func(ctx context.Context, u *userCode) { assert.NoError(t, u.m.StopTask(ctx, "a")) },
+				state: taskmanager.StateStopped,
+			},
+			"restarts the task": {
+				act:   func(ctx context.Context, u *userCode) { assert.NoError(t, u.m.RestartTask(ctx, "a")) },
+				state: taskmanager.StateRunning,
+			},
+			"shuts down": {
+				act:   func(ctx context.Context, u *userCode) { assert.NoError(t, u.m.Shutdown(ctx)) },
+				state: taskmanager.StateStopped,
+			},
+		} {
+			t.Run(fmt.Sprintf("%s, after: %v", title, after), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					before := goroutines()
+					u := &userCode{release: make(chan struct{})}
+					u.manager(t, "")
+					asked := make(chan struct{})
+					u.start(t, func(ctx context.Context) error {
+						if after {
+							return nil
+						}
+						return untilStopped(ctx)
+					}, taskmanager.WithRestart(taskmanager.RestartAlways), taskmanager.WithBackoff(time.Hour, time.Hour),
+						taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+							return func(ctx context.Context) (err error) {
+								act := func() {
+									if u.trap.set.CompareAndSwap(true, false) {
+										close(asked)
+										test.act(withValue(ctx), u)
+									}
+								}
+								if !after {
+									act()
+								} else {
+									defer func() {
+										act()
+										if run, _ := taskmanager.RunFromContext(ctx); run > 1 {
+											err = untilStopped(ctx)
+										}
+									}()
+								}
+								return next(ctx)
+							}
+						}))
+					<-asked
+					synctest.Wait()
+					assert.Equal(t, test.state, u.task.State())
+					assert.Equal(t, test.fails, u.task.Stats().Failures)
+					began := time.Now()
+					switch err := u.task.Stop(context.Background()); {
+					case test.stuck:
+						asStuck(t, err, "a", userCodeTimeout)
+						_, err := u.m.StartTask("a", u.body(untilStopped))
+						require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
+						took(t, userCodeTimeout, began)
+					case test.state.Ended():
+						require.ErrorIs(t, err, taskmanager.ErrTaskNotRunning)
+					default:
+						require.NoError(t, err)
+						took(t, 0, began)
+					}
+					close(u.release)
+					require.NoError(t, u.task.Wait(t.Context()))
+					require.NoError(t, u.m.Shutdown(context.Background()))
+					assert.LessOrEqual(t, u.most.Load(), int64(1), "bodies at once")
+					time.Sleep(2 * userCodeTimeout)
+					assert.LessOrEqual(t, goroutines(), before+1, "goroutines, with the subscription's")
+				})
+			})
+		}
+	}
 }
