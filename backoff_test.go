@@ -526,3 +526,56 @@ func TestBackoffRetryAfterIsOverridden(t *testing.T) {
 		assert.Equal(t, 3*time.Second, failed[0].Delay)
 	})
 }
+
+// An awkwardRetry does something before it says when to try again.
+type awkwardRetry struct{ before func() }
+
+func (awkwardRetry) Error() string { return "awkward" }
+
+func (e awkwardRetry) RetryAfter() time.Duration { e.before(); return 7 * time.Second }
+
+// One that panics or ends the goroutine says nothing, and the backoff is asked all the same; one that is slow is waited for, which the
+// delay includes; one that hangs is overridden by whoever asks for the next run.
+func TestBackoffRetryAfterOfAnErrorThatIsAwkward(t *testing.T) {
+	for way, c := range map[string]struct {
+		do    func(release <-chan struct{})
+		delay time.Duration // 0: none before somebody asks
+	}{
+		"panics": {func(<-chan struct{}) { panic("not now") }, 2 * time.Second},
+		"exits":  {func(<-chan struct{}) { runtime.Goexit() }, 2 * time.Second},
+		"slow":   {func(<-chan struct{}) { time.Sleep(3 * time.Second) }, 7 * time.Second},
+		"hangs":  {func(release <-chan struct{}) { <-release }, 0},
+	} {
+		for _, own := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, own backoff: %v", way, own), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t, taskmanager.WithBackoffJitter(0))
+					opt := taskmanager.WithBackoff(2*time.Second, time.Minute)
+					if !own {
+						opt = taskmanager.WithBackOffPolicy(func() backoff.BackOff { return policyFunc(func() time.Duration { return 2 * time.Second }) })
+					}
+					release := make(chan struct{})
+					defer close(release)
+					runs := 0
+					task := start(t, m, "a", func(ctx context.Context) error {
+						if runs++; runs > 1 {
+							return untilStopped(ctx)
+						}
+						return awkwardRetry{func() { c.do(release) }}
+					}, opt)
+					if c.delay == 0 {
+						time.Sleep(time.Hour)
+						require.Equal(t, taskmanager.StateBackoff, settled(task))
+						require.NoError(t, task.Restart(t.Context()))
+					} else {
+						time.Sleep(c.delay - 1)
+						require.Equal(t, taskmanager.StateBackoff, settled(task))
+						time.Sleep(1)
+					}
+					require.Equal(t, taskmanager.StateRunning, settled(task))
+					assert.EqualValues(t, 1, task.Stats().Failures)
+				})
+			})
+		}
+	}
+}
