@@ -170,6 +170,8 @@ func (t *Task) foreseeLocked(n *decision) {
 	switch permanent := v.final && !v.stops; {
 	case !final && !v.limit:
 		n.outlook = willRestart
+	case !permanent && c.restart != RestartNever && v.err == nil && t.passFailedLocked():
+		n.outlook = willGiveUpPass
 	case c.cooldown > 0 && !permanent:
 		n.outlook = willCool
 	default:
@@ -215,16 +217,26 @@ func (t *Task) decideLocked(n *decision) {
 	n.more = t.linesWaitLocked()
 }
 
-// planRestartLocked notes when the next run will be, and that it counts.
-func (t *Task) planRestartLocked(n *decision) {
+// planRestartLocked notes when the next run will be, and that it counts, unless the one before has given up a pass.
+func (t *Task) planRestartLocked(n *decision, givesUpPass bool) {
 	p, c := t.record, t.config()
-	p.unsure = nil // by now it is known, or nobody will ever know
-	p.delay = n.verdict.delay
-	if c.policy == nil {
-		p.delay = t.ownDelayLocked()
+	p.unsure = nil   // by now it is known, or nobody will ever know
+	if givesUpPass { // the next run begins at once, to wait for its tick
+		p.delay = 0
+	} else {
+		p.delay = n.verdict.delay
+		if c.policy == nil {
+			p.delay = t.ownDelayLocked()
+		}
+		p.restarts.Add(p.judgedAt, c.windowCapacity())
+	}
+	if passes := t.passesLocked(); passes != nil {
+		passes.planRun(givesUpPass)
+		if passes.triggered {
+			p.delay = 0
+		}
 	}
 	p.delay = max(p.delay, n.verdict.atLeast)
-	p.restarts.Add(p.judgedAt, c.windowCapacity())
 	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }
 
@@ -253,7 +265,7 @@ func (t *Task) pauseLocked() {
 	}
 }
 
-// giveUpLocked returns why the task is given up, and notes it, unless it will begin afresh.
+// giveUpLocked returns why the task is given up, and notes it, unless it will begin afresh; or why a pass is.
 func (t *Task) giveUpLocked(n *decision, was phase) *GiveUpError {
 	p, v := t.record, &n.verdict
 	gaveUp := &GiveUpError{Task: t.name, Err: n.end.err, Reason: t.giveUpReason(n, was)}
@@ -318,6 +330,9 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if n.hand != nil && (in == askedRestart && do&publishResumed == 0 || in == askedReplace || in == revived) {
 		t.leaveHandLineLocked(n, was)
 	}
+	if p := t.passesLocked(); p != nil && in == askedRestart {
+		p.next = beginAfresh
+	}
 	if was.executes() && !next.phase.executes() {
 		t.endRunLocked(n)
 	}
@@ -338,7 +353,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 	}
 	switch {
 	case next.phase == inBackoff:
-		t.planRestartLocked(n)
+		t.planRestartLocked(n, do&publishPassGaveUp != 0)
 	case next.phase == cooling:
 		t.coolLocked(n)
 	case was == cooling && !next.phase.ended():
@@ -357,7 +372,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 		n.endStop, n.stopCause = d.endStop, context.DeadlineExceeded
 	}
 	n.isLost = n.isLost || do&loseBound != 0
-	if do&(endLife|adopt|resolveAll|resolveRestarts|cancelRun|beginDrain|wakeDriver) != 0 {
+	if do&(endLife|adopt|resolveAll|resolveRestarts|triggerPass|cancelRun|beginDrain|wakeDriver) != 0 {
 		t.applyRestLocked(n, do)
 	}
 }
@@ -375,6 +390,10 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 		t.resolveLocked(restartRequest)
 	case do&resolveAll != 0:
 		t.resolveLocked(t.machine.pending) // why it has stopped, or none
+	}
+	if do&triggerPass != 0 {
+		n.joined = true
+		t.triggerPassLocked()
 	}
 	d := t.lazy.drain()
 	if do&beginDrain != 0 && d != nil && d.endAsked != nil {
@@ -410,7 +429,8 @@ func (t *Task) beginRunLocked(n *decision) {
 	r.lowNumber = uint32(t.runNumberLocked()) //nolint:gosec // its lower half
 	if x := t.lazy; x != nil {
 		n.undoomed = x.doomed != nil
-		x.status, x.watched, x.nextPassAt, x.inPasses, x.group, x.doomed, x.hurry = "", nil, 0, false, nil, nil, false
+		x.status, x.watched, x.group, x.doomed, x.hurry = "", nil, nil, nil, false
+		x.passes.beginRun()
 		x.dropLogContext()
 	}
 	if t.config().critical {
@@ -502,8 +522,9 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		return
 	}
 	var gaveUp *GiveUpError
-	if do == publishGaveUp {
+	if do&(publishGaveUp|publishPassGaveUp) != 0 {
 		gaveUp = t.giveUpLocked(n, was)
+		gaveUp.Pass = do == publishPassGaveUp
 	}
 	o := n.occurrence()
 	o.now, o.run = n.now, t.runNumberLocked()
@@ -539,6 +560,11 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		if t.machine.phase == cooling {
 			o.delay = p.delay
 		}
+	case publishPassGaveUp:
+		p := t.record
+		o.kind, o.now, o.run, o.uptime = EventPassGaveUp, p.judgedAt, p.judged.run, p.judged.uptime
+		o.err, o.restarts, o.delay = gaveUp, p.restarts.Len(), t.passesLocked().untilNext(p.judgedAt)
+		p.beginLimitAnew()
 	case publishDone:
 		o.kind = EventCompleted
 	}
@@ -698,6 +724,9 @@ func (t *Task) renewLocked(delays backoff.BackOff) {
 		t.lazy = nil
 		if len(x.lines) > 0 {
 			t.lazy = &lazyFields{lines: x.lines}
+		}
+		if x.passes != nil {
+			t.lazyLocked().passes = new(passes)
 		}
 	}
 }

@@ -53,6 +53,9 @@ func ReplaceTask(ctx context.Context, name string, body TaskFunc, opts ...TaskOp
 	return Default().ReplaceTask(ctx, name, body, opts...)
 }
 
+// TriggerTask calls [Manager.TriggerTask] on the default Manager.
+func TriggerTask(name string) error { return Default().TriggerTask(name) }
+
 // PauseTask calls [Manager.PauseTask] on the default Manager.
 func PauseTask(ctx context.Context, name string) error { return Default().PauseTask(ctx, name) }
 

@@ -37,6 +37,9 @@ var (
 	// [WithContext]. After the last, Run returns it if no task is left that it could wait for.
 	ErrManagerClosed = errors.New("taskmanager: manager is closed")
 
+	// ErrNoPasses is returned by TriggerTask for a task that has not begun to make passes, by [Every] or [OnSchedule].
+	ErrNoPasses = errors.New("taskmanager: task makes no passes")
+
 	// ErrTooManyRestarts is what a [*GiveUpError] is if the task used up its restarts.
 	ErrTooManyRestarts = errors.New("taskmanager: too many restarts")
 
@@ -90,6 +93,10 @@ var (
 	// ErrNotReady is the cause if the body has not called Ready in time (see [WithReadiness]). The
 	// run fails then, with an [*OverdueError], with the same exception.
 	ErrNotReady = errors.New("taskmanager: not ready in time")
+
+	// ErrPassTimeout is the cause in the context of a pass that takes too long (see [WithPassTimeout]). The error of such
+	// a pass wraps it.
+	ErrPassTimeout = errors.New("taskmanager: pass has timed out")
 )
 
 // An OptionError says which option or argument was refused, and why. Nothing has been changed by
@@ -191,10 +198,11 @@ const (
 	GaveUpPolicy GiveUpReason = "policy"
 )
 
-// A GiveUpError is why a task has failed for good. It is ErrTooManyRestarts if the limit of
+// A GiveUpError is why a task has failed for good, or a pass of it has. It is ErrTooManyRestarts if the limit of
 // restarts is the reason, and unwraps to the last failure.
 type GiveUpError struct {
 	Task     string
+	Pass     bool // a pass was given up, and not the task: see EventPassGaveUp
 	Reason   GiveUpReason
 	Restarts int           // within Window, before this failure; 0 if the limit is not the reason
 	Window   time.Duration // 0 if the limit is not the reason
@@ -203,7 +211,11 @@ type GiveUpError struct {
 
 func (e *GiveUpError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "taskmanager: gave up task %q", e.Task)
+	what := "task"
+	if e.Pass {
+		what = "a pass of task"
+	}
+	fmt.Fprintf(&b, "taskmanager: gave up %s %q", what, e.Task)
 	if e.Window > 0 {
 		restarts := "restarts"
 		if e.Restarts == 1 {

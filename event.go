@@ -14,15 +14,16 @@ type EventKind int
 
 // The kinds of events, with the level at which each is logged.
 const (
-	EventStarted   EventKind = iota // debug: a run begins
-	EventReady                      // debug: a run has announced that it is ready
-	EventFailed                     // warn: a run failed, and will be restarted, unless the task is stopped before
-	EventGaveUp                     // error: a run failed, and there will be no other, or none before a cooldown is over
-	EventCompleted                  // info: a run returned nil
-	EventStopped                    // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted, ErrReplaced or ErrDependencyLost
-	EventStuck                      // error: the task was asked to stop, and its body has not returned by the deadline
-	EventPaused                     // info, or as [EventKind.Level] says: the task was paused by hand
-	EventResumed                    // info: the task was paused, or had a cooldown, and goes on by hand
+	EventStarted    EventKind = iota // debug: a run begins
+	EventReady                       // debug: a run has announced that it is ready
+	EventFailed                      // warn: a run failed, and will be restarted, unless the task is stopped before
+	EventGaveUp                      // error: a run failed, and there will be no other, or none before a cooldown is over
+	EventCompleted                   // info: a run returned nil
+	EventStopped                     // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted, ErrReplaced or ErrDependencyLost
+	EventStuck                       // error: the task was asked to stop, and its body has not returned by the deadline
+	EventPaused                      // info, or as [EventKind.Level] says: the task was paused by hand
+	EventResumed                     // info: the task was paused, or had a cooldown, and goes on by hand
+	EventPassGaveUp                  // error: a pass of [Every] or [OnSchedule] failed and is not tried again; the task goes on with the next one
 
 	// EventRecovered is logged as info: a run of a task of which an EventFailed or EventGaveUp was published is healthy by now. It has
 	// lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]). A task that is
@@ -35,16 +36,17 @@ var eventKinds = [...]struct {
 	message string // of the log line
 	level   slog.Level
 }{
-	EventStarted:   {"started", "task started", slog.LevelDebug},
-	EventReady:     {"ready", "task ready", slog.LevelDebug},
-	EventFailed:    {"failed", "task failed, will restart", slog.LevelWarn},
-	EventGaveUp:    {"gave up", "task failed for good, gave up", slog.LevelError},
-	EventCompleted: {"completed", "task completed", slog.LevelInfo},
-	EventStopped:   {"stopped", "task stopped", slog.LevelInfo},
-	EventStuck:     {"stuck", "task stuck, its body does not return", slog.LevelError},
-	EventPaused:    {"paused", "task paused", slog.LevelInfo},
-	EventResumed:   {"resumed", "task resumed", slog.LevelInfo},
-	EventRecovered: {"recovered", "task recovered", slog.LevelInfo},
+	EventStarted:    {"started", "task started", slog.LevelDebug},
+	EventReady:      {"ready", "task ready", slog.LevelDebug},
+	EventFailed:     {"failed", "task failed, will restart", slog.LevelWarn},
+	EventGaveUp:     {"gave up", "task failed for good, gave up", slog.LevelError},
+	EventCompleted:  {"completed", "task completed", slog.LevelInfo},
+	EventStopped:    {"stopped", "task stopped", slog.LevelInfo},
+	EventStuck:      {"stuck", "task stuck, its body does not return", slog.LevelError},
+	EventPaused:     {"paused", "task paused", slog.LevelInfo},
+	EventResumed:    {"resumed", "task resumed", slog.LevelInfo},
+	EventPassGaveUp: {"pass gave up", "pass failed for good, task goes on", slog.LevelError},
+	EventRecovered:  {"recovered", "task recovered", slog.LevelInfo},
 }
 
 func (k EventKind) valid() bool { return k >= 0 && int(k) < len(eventKinds) }
@@ -81,9 +83,9 @@ type Event struct {
 	Task        string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
 	Kind        EventKind
 	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted, ErrReplaced or ErrDependencyLost
+	Err         error         // failed, gave up and pass gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted, ErrReplaced or ErrDependencyLost
 	Cause       error         // stopped, paused: why: ErrPaused, ErrStopped, ErrShutdown, ErrRestarted and ErrReplaced (wrapped, if that has timed out), ErrDependencyLost (wrapped), or the cause of the parent context
-	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one; of several tasks, that of the latest
+	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one; pass gave up: until the next pass, 0 if none is known; of several tasks, that of the latest
 	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
 	MaxRestarts int           // that are allowed within Window; or Unlimited
 	Window      time.Duration
@@ -197,6 +199,9 @@ func (l *logLine) attrs() []slog.Attr {
 			slog.String("restarts", fmt.Sprintf("%d of %s", e.Restarts, limitText(e.MaxRestarts))),
 			slog.Duration("window", e.Window))
 	}
+	if e.Kind == EventPassGaveUp && e.TaskCount == 0 && e.Delay > 0 {
+		attrs = append(attrs, slog.Duration("next_pass_in", roundDuration(e.Delay)))
+	}
 	if e.DependentCount > 0 {
 		attrs = append(attrs, slog.String("dependents", e.dependentsText()))
 	}
@@ -208,9 +213,9 @@ func (l *logLine) attrs() []slog.Attr {
 	return attrs
 }
 
-// gaveUp returns the Err of an EventGaveUp, and the last failure; otherwise nil.
+// gaveUp returns the Err of an EventGaveUp or EventPassGaveUp, and the last failure; otherwise nil.
 func (e *Event) gaveUp() (*GiveUpError, error) {
-	if gaveUp, ok := e.Err.(*GiveUpError); ok && e.Kind == EventGaveUp { //nolint:errorlint // the event's own
+	if gaveUp, ok := e.Err.(*GiveUpError); ok && (e.Kind == EventGaveUp || e.Kind == EventPassGaveUp) { //nolint:errorlint // the event's own
 		return gaveUp, gaveUp.Err
 	}
 	return nil, nil

@@ -21,8 +21,8 @@ func TestEventKind(t *testing.T) {
 		names = append(names, k.String())
 		levels = append(levels, k.Level().String())
 	}
-	assert.Equal(t, []string{"started", "ready", "failed", "gave up", "completed", "stopped", "stuck", "paused", "resumed", "recovered"}, names)
-	assert.Equal(t, []string{"DEBUG", "DEBUG", "WARN", "ERROR", "INFO", "INFO", "ERROR", "INFO", "INFO", "INFO"}, levels)
+	assert.Equal(t, []string{"started", "ready", "failed", "gave up", "completed", "stopped", "stuck", "paused", "resumed", "pass gave up", "recovered"}, names)
+	assert.Equal(t, []string{"DEBUG", "DEBUG", "WARN", "ERROR", "INFO", "INFO", "ERROR", "INFO", "INFO", "ERROR", "INFO"}, levels)
 	for _, k := range []taskmanager.EventKind{-1, taskmanager.EventRecovered + 1} {
 		assert.Equal(t, "unknown", k.String())
 		assert.Equal(t, "INFO", k.Level().String())

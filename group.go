@@ -43,7 +43,7 @@ import (
 func Group(start func(m *Manager) error, opts ...Option) TaskFunc {
 	return func(ctx context.Context) error {
 		if start == nil {
-			return permanentOptionError("start", nil, "must not be nil")
+			return permanent(&OptionError{Option: "start", Value: nil, Reason: "must not be nil"})
 		}
 		ctx, release := untilDraining(ctx) // what its tasks have in hand is their own affair
 		defer release()

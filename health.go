@@ -59,7 +59,8 @@ const (
 	HealthCrashLoop HealthReason = "crash loop"
 	// HealthTaskFailing is for a task that is in backoff; and, once it has failed twice in a row, also
 	// for one that runs again, until it is healthy: see [TaskStats.ConsecutiveFailures]. So one that
-	// fails every 30 s is failing all the time, and a single failure is over with the next run.
+	// fails every 30 s is failing all the time, and a single failure is over with the next run. One that makes
+	// passes is failing from when one was given up (see [EventPassGaveUp]) until one succeeds.
 	HealthTaskFailing HealthReason = "failing"
 	// HealthNotReady is for a task that is not ready, or waits for one that isn't. A task without
 	// WithReadiness, WithDependsOn and WithCritical is asked by HealthOf alone.
@@ -329,7 +330,7 @@ func (t *Task) examine(now time.Time) finding {
 	case f.State == StateStopping:
 	case crashLoop(restarts, c.maxRestarts):
 		f.Reason = HealthCrashLoop
-	case failures >= 1 && f.State == StateBackoff, failures >= 2 && f.State == StateRunning:
+	case failures >= 1 && (f.State == StateBackoff || t.passesLocked().wasGivenUp()), failures >= 2 && f.State == StateRunning:
 		f.Reason = HealthTaskFailing
 	case c.isAskedWhetherReady() && !t.readyLocked():
 		f.Reason = HealthNotReady

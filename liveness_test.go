@@ -590,7 +590,7 @@ func TestWatchdogOfTheLongestDuration(t *testing.T) {
 // The wait for the next pass is no hang; a pass that takes too long is one.
 func TestWatchdogBetweenPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		m := newManager(t, taskmanager.WithRestart(taskmanager.RestartNever))
 		passes := 0
 		began := time.Now()
 		task := start(t, m, "a", taskmanager.Every(time.Hour, func(ctx context.Context) error {

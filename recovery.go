@@ -35,7 +35,7 @@ func (t *Task) hasFailedLocked() bool {
 // by those, and one of which something is asked, or that is late, is not judged any more.
 func (t *Task) canRecoverLocked() bool {
 	x := t.lazy
-	return t.machine.phase == running && (x == nil || !x.inPasses) &&
+	return t.machine.phase == running && (x == nil || !x.passes.ofThisRun()) &&
 		(t.config().readiness == 0 || x != nil && x.watched != nil && x.watched.ready)
 }
 
@@ -105,18 +105,6 @@ func (t *Task) checkHealth() {
 	t.awaitHealthLocked(now)
 	t.mu.Unlock()
 	t.drainLog() // on a goroutine that has nothing else to do
-}
-
-// passSucceeded notes that a pass of r has.
-func (r *run) passSucceeded() {
-	t := r.task
-	t.mu.Lock()
-	failed := t.run == r && t.hasFailedLocked()
-	t.recoverLocked(time.Now(), failed)
-	t.mu.Unlock()
-	if failed {
-		go t.drainLog() // its handler may hang, or call runtime.Goexit, and the body is not to
-	}
 }
 
 // publishRecoveredLocked publishes that the task has recovered, and from what.

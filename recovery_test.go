@@ -216,7 +216,7 @@ func TestRecoveryByAPass(t *testing.T) {
 		"0s failed run=1", "1s recovered run=2 failures=1 since 0s, after 0s")
 	daily := nextFunc(func(t time.Time) time.Time { return t.Truncate(24 * time.Hour).Add(24 * time.Hour) })
 	recovers(t, taskmanager.OnSchedule(daily, pass(true)), nil, wait(49*time.Hour),
-		"24h0m0s failed run=1", "48h0m0s recovered run=2 failures=1 since 24h0m0s, after 23h59m59s")
+		"24h0m0s failed run=1", "24h0m1s recovered run=2 failures=1 since 24h0m0s, after 0s")
 }
 
 // Recovered is one of a group, to those who listen around it; and so is the group itself.

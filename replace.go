@@ -263,4 +263,7 @@ func (t *Task) takeOverLocked(other *Task, n *decision, revived bool) {
 	if p := other.record; p != nil {
 		t.record.delays = p.delays
 	}
+	if p := other.passesLocked(); p != nil || t.lazy != nil {
+		t.lazyLocked().passes = p
+	}
 }

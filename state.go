@@ -128,6 +128,7 @@ const (
 	returnedAgain               // the body has ended in any other way: a failure, or nil where that is no end
 	returnedLeaves              // as returnedAgain, and said that something that it has started still executes
 	judgedRestart               // the run that was judged will be followed by another one
+	judgedNextPass              // likewise, but its pass will not be tried again: the next one is that of the next tick
 	judgedGiveUp                // no further run is allowed
 	judgedCooldown              // likewise, until the cooldown of the task is over
 	becameOverdue               // the body has missed a heartbeat, or its time to be ready
@@ -142,15 +143,17 @@ const (
 	overduePassed               // that of a run that was canceled, late or unbound: what was asked of it since has a deadline of its own
 	drainPassed                 // the time for work in hand, after which the context of the run ends
 	revived                     // a restart by hand of a task that has ended
+	triggered                   // a pass is asked for by hand, of a task that makes passes
 	inputs                      // how many there are
 )
 
 var inputNames = [inputs]string{
 	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
-	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
+	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedNextPass: "judgedNextPass", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
 	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", becameHealthy: "becameHealthy", askedRestart: "askedRestart", askedReplace: "askedReplace", askedPause: "askedPause",
 	askedStop: "askedStop", resumed: "resumed",
 	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed", revived: "revived",
+	triggered: "triggered",
 }
 
 func (in input) String() string { return inputNames[in] }
@@ -163,39 +166,41 @@ func (in input) asksToReturn() bool { return in >= askedRestart && in <= askedSt
 type effect uint32
 
 const (
-	refuse           effect = 1 << iota // tell whoever asked that the task can't do it
-	countFailure                        // note how the run has ended; a failure is counted
-	noLongerStuck                       // the body has returned after all
-	publishRunEnd                       // EventFailed, or EventCompleted of a run that will be repeated: of the run that was judged
-	publishStarted                      // EventStarted
-	publishRestart                      // EventStopped, of a run that will be followed by another one, be it of another body
-	publishStopped                      // EventStopped, of the task
-	publishPaused                       // EventPaused
-	publishResumed                      // EventResumed
-	publishGaveUp                       // EventGaveUp
-	publishDone                         // EventCompleted, of the task
-	publishStuck                        // EventStuck, as soon as it is known where the body is
-	publishRecovered                    // EventRecovered
-	endLife                             // the task has ended: those who wait for that hear of it, and its name is free
-	beginLife                           // the task begins anew
-	adopt                               // it does so with the body and the configuration that were asked for last; who waits for that hears of it
-	resolveRestarts                     // who waits for a restart hears that it has been done
-	resolveAll                          // who waits for anything hears what has become of the task
-	loseBound                           // those that are bound to the task hear that it is lost
-	cancelRun                           // end the context of the run
-	beginDrain                          // say that the run is to end, and let its context live on for a while
-	wakeDriver                          // the goroutine of the task has something to do
-	effects          = iota             // how many there are
+	refuse            effect = 1 << iota // tell whoever asked that the task can't do it
+	countFailure                         // note how the run has ended; a failure is counted
+	noLongerStuck                        // the body has returned after all
+	publishRunEnd                        // EventFailed, or EventCompleted of a run that will be repeated: of the run that was judged
+	publishStarted                       // EventStarted
+	publishRestart                       // EventStopped, of a run that will be followed by another one, be it of another body
+	publishStopped                       // EventStopped, of the task
+	publishPaused                        // EventPaused
+	publishResumed                       // EventResumed
+	publishGaveUp                        // EventGaveUp
+	publishPassGaveUp                    // EventPassGaveUp, of the run that was judged
+	publishDone                          // EventCompleted, of the task
+	publishStuck                         // EventStuck, as soon as it is known where the body is
+	publishRecovered                     // EventRecovered
+	endLife                              // the task has ended: those who wait for that hear of it, and its name is free
+	beginLife                            // the task begins anew
+	adopt                                // it does so with the body and the configuration that were asked for last; who waits for that hears of it
+	resolveRestarts                      // who waits for a restart hears that it has been done
+	resolveAll                           // who waits for anything hears what has become of the task
+	loseBound                            // those that are bound to the task hear that it is lost
+	triggerPass                          // a pass begins as soon as it can
+	cancelRun                            // end the context of the run
+	beginDrain                           // say that the run is to end, and let its context live on for a while
+	wakeDriver                           // the goroutine of the task has something to do
+	effects           = iota             // how many there are
 )
 
 // publishAny are all that publish an event.
 const publishAny = publishRunEnd | publishStarted | publishRestart | publishStopped | publishPaused | publishResumed |
-	publishGaveUp | publishDone | publishStuck | publishRecovered
+	publishGaveUp | publishPassGaveUp | publishDone | publishStuck | publishRecovered
 
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
-	"publishPaused", "publishResumed", "publishGaveUp", "publishDone", "publishStuck", "publishRecovered", "endLife", "beginLife", "adopt", "resolveRestarts",
-	"resolveAll", "loseBound", "cancelRun", "beginDrain", "wakeDriver",
+	"publishPaused", "publishResumed", "publishGaveUp", "publishPassGaveUp", "publishDone", "publishStuck", "publishRecovered", "endLife", "beginLife", "adopt", "resolveRestarts",
+	"resolveAll", "loseBound", "triggerPass", "cancelRun", "beginDrain", "wakeDriver",
 }
 
 func (e effect) String() string {
@@ -236,6 +241,7 @@ var table = transitions{
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, refuse),
+		triggered:    then(waiting, triggerPass),
 	},
 	running: {
 		returnedDone:   then(completed, publishDone, endLife, resolveAll),
@@ -249,6 +255,7 @@ var table = transitions{
 		askedPause:     then(pausing, loseBound, cancelRun),
 		askedStop:      then(stopping, loseBound, cancelRun),
 		resumed:        then(running, refuse),
+		triggered:      then(running, triggerPass),
 	},
 	overdue: {
 		returnedDone:   then(judging, countFailure, resolveAll),
@@ -260,6 +267,7 @@ var table = transitions{
 		askedStop:      then(stopping),
 		resumed:        then(overdue, refuse),
 		overduePassed:  then(overdueStuck, publishStuck),
+		triggered:      then(overdue, refuse),
 	},
 	unbinding: {
 		returnedDone:   then(waiting, publishRestart),
@@ -271,6 +279,7 @@ var table = transitions{
 		askedStop:      then(stopping),
 		resumed:        then(unbinding, refuse),
 		overduePassed:  then(unbindingStuck, publishStuck),
+		triggered:      then(unbinding, refuse),
 	},
 	restarting: {
 		returnedDone:   then(waiting, publishRestart),
@@ -284,6 +293,7 @@ var table = transitions{
 		deadlinePassed: then(stuck, publishStuck), // the restart has failed, and must not happen later
 		overduePassed:  then(restartingStuck, publishStuck),
 		drainPassed:    then(restarting, cancelRun),
+		triggered:      then(restarting, refuse),
 	},
 	replacing: {
 		returnedDone:   then(waiting, publishRestart, adopt),
@@ -297,6 +307,7 @@ var table = transitions{
 		deadlinePassed: then(stuck, publishStuck), // the replacement has failed, and must not happen later
 		overduePassed:  then(replacingStuck, publishStuck),
 		drainPassed:    then(replacing, cancelRun),
+		triggered:      then(replacing, refuse),
 	},
 	pausing: {
 		returnedDone:   then(paused, publishPaused, resolveAll),
@@ -310,6 +321,7 @@ var table = transitions{
 		deadlinePassed: then(pausingStuck, publishStuck),
 		overduePassed:  then(pausingStuck, publishStuck),
 		drainPassed:    then(pausing, cancelRun),
+		triggered:      then(pausing, refuse),
 	},
 	stopping: {
 		returnedDone:   then(stopped, publishStopped, endLife, resolveAll),
@@ -323,6 +335,7 @@ var table = transitions{
 		deadlinePassed: then(stuck, publishStuck),
 		overduePassed:  then(stuck, publishStuck),
 		drainPassed:    then(stopping, cancelRun),
+		triggered:      then(stopping, refuse),
 	},
 	overdueStuck: {
 		returnedDone:   then(judging, countFailure, noLongerStuck, resolveAll),
@@ -333,6 +346,7 @@ var table = transitions{
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(overdueStuck, refuse),
+		triggered:      then(overdueStuck, refuse),
 	},
 	unbindingStuck: {
 		returnedDone:   then(waiting, publishRestart, noLongerStuck),
@@ -343,6 +357,7 @@ var table = transitions{
 		askedPause:     then(pausingStuck),
 		askedStop:      then(stuck),
 		resumed:        then(unbindingStuck, refuse),
+		triggered:      then(unbindingStuck, refuse),
 	},
 	restartingStuck: {
 		returnedDone:   then(waiting, publishRestart, noLongerStuck),
@@ -354,6 +369,7 @@ var table = transitions{
 		askedStop:      then(stuck),
 		resumed:        then(restartingStuck, refuse),
 		deadlinePassed: then(stuck), // the restart has failed, and must not happen later
+		triggered:      then(restartingStuck, refuse),
 	},
 	replacingStuck: {
 		returnedDone:   then(waiting, publishRestart, noLongerStuck, adopt),
@@ -365,6 +381,7 @@ var table = transitions{
 		askedStop:      then(stuck),
 		resumed:        then(replacingStuck, refuse),
 		deadlinePassed: then(stuck),
+		triggered:      then(replacingStuck, refuse),
 	},
 	pausingStuck: {
 		returnedDone:   then(paused, publishPaused, noLongerStuck, resolveAll),
@@ -377,6 +394,7 @@ var table = transitions{
 		resumed:        then(pausingStuck, refuse),
 		deadlinePassed: then(pausingStuck),
 		overduePassed:  then(pausingStuck),
+		triggered:      then(pausingStuck, refuse),
 	},
 	stuck: {
 		returnedDone:   then(stopped, publishStopped, noLongerStuck, endLife, resolveAll),
@@ -389,9 +407,11 @@ var table = transitions{
 		resumed:        then(stuck, refuse),
 		deadlinePassed: then(stuck),
 		overduePassed:  then(stuck),
+		triggered:      then(stuck, refuse),
 	},
 	judging: {
 		judgedRestart:  then(inBackoff, publishRunEnd),
+		judgedNextPass: then(inBackoff, publishPassGaveUp),
 		judgedGiveUp:   then(failed, publishGaveUp, endLife, resolveAll),
 		judgedCooldown: then(cooling, publishGaveUp),
 		askedRestart:   then(waiting, publishRunEnd, wakeDriver),
@@ -399,6 +419,7 @@ var table = transitions{
 		askedPause:     then(paused, publishRunEnd, publishPaused, resolveAll, wakeDriver),
 		askedStop:      then(stopped, publishRunEnd, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:        then(judging, refuse),
+		triggered:      then(judging, triggerPass),
 	},
 	inBackoff: {
 		beginNow:     then(running, publishStarted),
@@ -408,6 +429,7 @@ var table = transitions{
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(inBackoff, refuse),
+		triggered:    then(waiting, triggerPass, wakeDriver),
 	},
 	cooling: {
 		beginNow:     then(running, publishStarted),
@@ -417,6 +439,7 @@ var table = transitions{
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, publishResumed, wakeDriver),
+		triggered:    then(cooling, refuse),
 	},
 	paused: {
 		askedRestart: then(waiting, publishResumed, wakeDriver),
@@ -424,6 +447,7 @@ var table = transitions{
 		askedPause:   then(paused, resolveAll),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, publishResumed, wakeDriver),
+		triggered:    then(paused, refuse),
 	},
 	completed: ended(completed),
 	failed:    ended(failed),
@@ -434,7 +458,7 @@ var table = transitions{
 func ended(p phase) [inputs]transition {
 	return [inputs]transition{
 		askedRestart: then(p, refuse), askedPause: then(p, refuse), askedStop: then(p, refuse), resumed: then(p, refuse),
-		askedReplace: then(waiting, beginLife, adopt), revived: then(waiting, beginLife),
+		askedReplace: then(waiting, beginLife, adopt), revived: then(waiting, beginLife), triggered: then(p, refuse),
 	}
 }
 
@@ -462,12 +486,13 @@ type outlook uint8
 const (
 	unjudged outlook = iota // user code is still to be asked
 	willRestart
+	willGiveUpPass
 	willGiveUp
 	willCool
 )
 
 // judgedBy is the input that brings what an outlook says.
-var judgedBy = [...]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp, willCool: judgedCooldown}
+var judgedBy = [...]input{willRestart: judgedRestart, willGiveUpPass: judgedNextPass, willGiveUp: judgedGiveUp, willCool: judgedCooldown}
 
 // step decides what becomes of a task in m about which in has become known. q is the request of an askedStop; of any
 // other input it is not looked at. If in leads to judging, and o says what follows, the two rows are one step: the task is

@@ -38,13 +38,13 @@ type TaskStats struct {
 	RunStartedAt time.Time     // of the run that executes now; zero if none does
 	Uptime       time.Duration // of the run that executes now; zero if none does
 	NextRunAt    time.Time     // in StateBackoff, and in StatePaused until a cooldown is over; once a policy of one's own has said; the fleet-wide limit may delay it further
-	NextPassAt   time.Time     // while the run waits for a pass of Every or OnSchedule; a century off at most
 	EndedAt      time.Time     // zero until the task has ended
 
 	LastError   error // the latest failure; nil if there was none
 	LastErrorAt time.Time
 
-	Group *ManagerStats // of the latest run of a Group; nil for any other task
+	Passes *PassStats    // of Every or OnSchedule; nil for a task that makes no passes
+	Group  *ManagerStats // of the latest run of a Group; nil for any other task
 }
 
 // Stats returns a snapshot of the task.
@@ -80,6 +80,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 	s.Runs = t.runs
 	if t.lazy != nil {
 		s.Status, group = t.lazy.status, t.lazy.group
+		s.Passes = t.lazy.passes.snapshot(t.run)
 	}
 	if s.State.Ended() {
 		s.EndedAt = time.Unix(0, t.endedAt)
@@ -90,9 +91,6 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 	if t.run != nil {
 		s.RunStartedAt = t.run.started.Round(0)
 		s.Uptime = max(0, now.Sub(t.run.started))
-		if t.lazy != nil && t.lazy.nextPassAt != 0 {
-			s.NextPassAt = time.Unix(0, t.lazy.nextPassAt)
-		}
 	}
 	if t.machine.phase == inBackoff || t.machine.phase == cooling {
 		s.NextRunAt = t.record.nextRunAt()
@@ -144,16 +142,16 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		RunStartedAt        time.Time `json:"run_started_at,omitzero"`
 		UptimeSeconds       float64   `json:"uptime_seconds,omitempty"`
 		NextRunAt           time.Time `json:"next_run_at,omitzero"`
-		NextPassAt          time.Time `json:"next_pass_at,omitzero"`
 		EndedAt             time.Time `json:"ended_at,omitzero"`
 		LastError           *string   `json:"last_error,omitempty"`
 		LastErrorAt         time.Time `json:"last_error_at,omitzero"`
 
-		Group *ManagerStats `json:"group,omitempty"`
+		Passes *PassStats    `json:"passes,omitempty"`
+		Group  *ManagerStats `json:"group,omitempty"`
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
 		s.MaxRestarts, s.RestartWindow.Seconds(), s.RestartPolicy,
-		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.NextPassAt, s.EndedAt, lastError, s.LastErrorAt, s.Group,
+		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.EndedAt, lastError, s.LastErrorAt, s.Passes, s.Group,
 	})
 }
 

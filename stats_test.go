@@ -591,7 +591,7 @@ func TestStatsConsecutiveFailures(t *testing.T) {
 			func() taskmanager.TaskFunc {
 				return taskmanager.Every(5*s, pass(errBoom, errBoom, nil, errBoom, nil, nil))
 			}, nil,
-			[]row{{0, 1, 0}, {1 * s, 2, 0}, {2 * s, 0, 0}, {7 * s, 1, 7 * s}, {8 * s, 0, 0}},
+			[]row{{0, 1, 0}, {1 * s, 2, 0}, {2 * s, 0, 0}, {5 * s, 1, 5 * s}, {6 * s, 0, 0}},
 		},
 		"a pass that fails, however long it took": {
 			func() taskmanager.TaskFunc {
@@ -615,7 +615,7 @@ func TestStatsConsecutiveFailures(t *testing.T) {
 			func() taskmanager.TaskFunc {
 				return taskmanager.OnSchedule(eachMinute{}, pass(errBoom, errBoom, nil, nil))
 			}, nil,
-			[]row{{60 * s, 1, 60 * s}, {119 * s, 1, 60 * s}, {120 * s, 2, 60 * s}, {179 * s, 2, 60 * s}, {180 * s, 0, 0}},
+			[]row{{60 * s, 1, 60 * s}, {61 * s, 2, 60 * s}, {62 * s, 0, 0}, {119 * s, 0, 0}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

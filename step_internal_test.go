@@ -85,7 +85,7 @@ func (w *world) moves(room int) (moves []move) {
 			moves = append(moves, move{in: in})
 		}
 	case w.counted:
-		moves = append(moves, move{in: judgedRestart}, move{in: judgedGiveUp}, move{in: judgedCooldown})
+		moves = append(moves, move{in: judgedRestart}, move{in: judgedNextPass}, move{in: judgedGiveUp}, move{in: judgedCooldown})
 	default:
 		moves = append(moves, move{in: beginNow}, move{in: holdNow})
 		if w.unsure {
@@ -96,7 +96,7 @@ func (w *world) moves(room int) (moves []move) {
 		moves = append(moves, move{in: becameHealthy})
 	}
 	moves = append(moves, move{in: becameOverdue}, move{in: becameOverdue, drains: true},
-		move{in: dependencyLost}, move{in: dependencyLost, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: askedStop, request: parentDoneRequest, alone: true})
+		move{in: dependencyLost}, move{in: dependencyLost, drains: true}, move{in: drainPassed}, move{in: revived}, move{in: resumed}, move{in: triggered}, move{in: askedStop, request: parentDoneRequest, alone: true})
 	if w.waiters() < room {
 		for _, drains := range []bool{false, true} {
 			moves = append(moves, move{in: askedRestart, request: restartRequest, drains: drains},
@@ -143,6 +143,8 @@ func (w *world) mustRefuse(mv move) bool {
 		return w.ending == 0 && (w.asked.stops() || w.toldStuck || w.executing && w.asked == pauseRequest)
 	case askedPause:
 		return w.ending != 0 || w.asked.stops()
+	case triggered:
+		return w.ending != 0 || w.asked != noRequest || w.cooling
 	case resumed:
 		return !w.paused() && !w.cooling
 	case askedStop:
@@ -227,7 +229,7 @@ func (w *world) hear(mv move) {
 		w.delayed, w.cooling, w.unsure = false, false, false // it has been asked, and nothing executes
 	case holdNow:
 		w.delayed, w.cooling = false, false
-	case judgedRestart:
+	case judgedRestart, judgedNextPass:
 		w.delayed, w.unsure = true, false // to judge it was to ask
 	case judgedGiveUp:
 		w.leaves = !w.counted
@@ -269,6 +271,8 @@ func (w *world) hear(mv move) {
 		w.removeWaiter(mv.request)
 	case resumed:
 		w.asked, w.cooling = noRequest, false
+	case triggered:
+		w.delayed = false
 	case revived:
 		*w = world{machine: w.machine, ending: w.ending, failed: w.ending == publishGaveUp}
 	}
@@ -299,6 +303,14 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 		case publishRunEnd:
 			if !w.counted || !w.open {
 				broken("promise 7: the end of a run is published that was not counted, or has been published")
+			}
+			if mv.in == judgedNextPass {
+				broken("promise 7: a pass is given up, and told as a failure that is followed by another try")
+			}
+			w.counted, w.open, w.failed = false, false, true
+		case publishPassGaveUp:
+			if mv.in != judgedNextPass || !w.counted || !w.open {
+				broken("promise 7: a pass is said to be given up, and is not, or has been said to be")
 			}
 			w.counted, w.open, w.failed = false, false, true
 		case publishStarted:
@@ -377,6 +389,10 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 			w.resolve(overdueRequest, restartRequest, mv, mv.in == askedRestart && before.state() == StateWaiting, broken)
 		case resolveAll:
 			w.resolve(overdueRequest, parentDoneRequest, mv, false, broken)
+		case triggerPass:
+			if mv.in != triggered {
+				broken("a pass begins that nobody has asked for")
+			}
 		case cancelRun:
 			if !w.executing || w.canceled {
 				broken("the context of a run is ended that is over, or has ended")
@@ -387,7 +403,7 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("a run begins to drain that has no time for that, or drains already")
 			}
 		case wakeDriver:
-			if before.executing || !mv.in.byHand() || before.paused() && w.paused() || do&beginLife != 0 {
+			if before.executing || !mv.in.byHand() && (mv.in != triggered || !before.delayed) || before.paused() && w.paused() || do&beginLife != 0 {
 				broken("promise 1: a driver is woken, or replaced, that is with the body, has brought the news itself, or has nothing to do")
 			}
 		}
@@ -466,6 +482,8 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		broken("that the task is paused is not published")
 	case (before.paused() || before.cooling && mv.in.byHand()) && !w.paused() && w.ending == 0 && do&(publishResumed|adopt) == 0:
 		broken("that the task is resumed is not published")
+	case mv.in == triggered && (do&triggerPass == 0 || before.delayed && do&wakeDriver == 0):
+		broken("no pass begins, though one is asked for")
 	case mv.in.byHand() && !before.executing && (!before.paused() || !w.paused()) && do&(wakeDriver|beginLife) == 0:
 		broken("the driver does not hear that something is asked of the task")
 	}
@@ -664,7 +682,7 @@ func TestStepWithAnOutlookIsTwoSteps(t *testing.T) {
 					q, drains := i/2, i%2 == 1
 					m := machine{p, pending, drains}
 					next, do, ok := table.step(m, in, q, unjudged, drains)
-					for o, by := range map[outlook]input{willRestart: judgedRestart, willGiveUp: judgedGiveUp, willCool: judgedCooldown} {
+					for o, by := range map[outlook]input{willRestart: judgedRestart, willGiveUpPass: judgedNextPass, willGiveUp: judgedGiveUp, willCool: judgedCooldown} {
 						wantNext, wantDo := next, do
 						if ok && next.phase == judging && do&refuse == 0 {
 							judged++
@@ -763,6 +781,9 @@ func (c change) harmless() string {
 		if c.in.byDriver() && c.in != returnedLeaves || c.in == overduePassed {
 			return "likewise, of the one that ends the run for a loss"
 		}
+	}
+	if c.in == triggered && (c.phase == running || c.phase == judging || c.phase == inBackoff) {
+		return "nobody waits for a task of which nothing is asked"
 	}
 	if c.phase == replacingStuck && c.in == askedPause && c.what == "with resolveRestarts" {
 		return "who waits for a restart there is the third beside those of the replacement and the pause, and there is room for two"

@@ -73,18 +73,17 @@ type Task struct {
 // lazyFields are what a task that just runs does without; nil until one of them is used. Guarded by
 // the task's mu.
 type lazyFields struct {
-	status     string       // of the latest run
-	watched    *watchedRun  // the latest run, if it is watched
-	nextPassAt int64        // in Unix nanoseconds, in a run that waits for its next pass; 0 if it doesn't
-	group      *Manager     // of the latest run, if it is a Group
-	doomed     error        // why the task will wait until somebody restarts another one; nil if it won't
-	end        *lifeEnd     // of this life; made when first asked for
-	lines      []occurrence // to be logged by whoever is with the log's handler, or comes there next
-	wake       chan struct{}
-	parked     bool // the driver waits for wake, and maybe for other things
-	clogged    bool // it waits, or will when its delay is over, because too many lines do
-	hurry      bool // somebody has asked for the next run: WithStartJitter does not hold it up
-	inPasses   bool // the latest run makes passes, by which it is judged whether it is healthy
+	status  string       // of the latest run
+	watched *watchedRun  // the latest run, if it is watched
+	passes  *passes      // of this life, if the body makes some
+	group   *Manager     // of the latest run, if it is a Group
+	doomed  error        // why the task will wait until somebody restarts another one; nil if it won't
+	end     *lifeEnd     // of this life; made when first asked for
+	lines   []occurrence // to be logged by whoever is with the log's handler, or comes there next
+	wake    chan struct{}
+	parked  bool // the driver waits for wake, and maybe for other things
+	clogged bool // it waits, or will when its delay is over, because too many lines do
+	hurry   bool // somebody has asked for the next run: WithStartJitter does not hold it up
 
 	ineffectiveCalls uint32 // of which the log has warned, as in run.flags
 	rare             *rareFields
@@ -180,6 +179,9 @@ func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task,
 	}
 	if config.readiness > 0 || config.watchdog > 0 {
 		t.body = watched(t.body)
+	}
+	if makesPasses(body) {
+		t.lazy = &lazyFields{passes: new(passes)} // so that it is known before its first run
 	}
 	if config.policy != nil {
 		// Made now, so that a bad one is refused instead of found out at the first failure.

@@ -96,7 +96,7 @@ func (o ours) settleIdle(how idleness, n int) error {
 	resting := func(s taskmanager.TaskStats) bool {
 		switch how {
 		case inEvery:
-			return s.State == taskmanager.StateRunning && !s.NextPassAt.IsZero()
+			return s.State == taskmanager.StateRunning && s.Passes != nil && !s.Passes.Next.IsZero()
 		case withStatus:
 			return s.State == taskmanager.StateRunning && s.Status != ""
 		default:

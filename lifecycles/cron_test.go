@@ -89,7 +89,7 @@ func TestCronScheduleInATask(t *testing.T) {
 		time.Sleep(36 * time.Hour)
 		synctest.Wait()
 		assert.Equal(t, 1, ran)
-		assert.Equal(t, time.Date(2000, 1, 3, 0, 0, 0, 0, time.UTC), task.Stats().NextPassAt.UTC())
+		assert.Equal(t, time.Date(2000, 1, 3, 0, 0, 0, 0, time.UTC), task.Stats().Passes.Next.UTC())
 		began := time.Now()
 		require.NoError(t, task.Stop(t.Context()))
 		assert.Zero(t, time.Since(began))

@@ -59,6 +59,9 @@ func (w *Window) Forget(now time.Time, span time.Duration) {
 // been added since, up to the limit.
 func (w *Window) Len() int { return w.n }
 
+// Clear forgets all events, and keeps the memory.
+func (w *Window) Clear() { w.first, w.n = 0, 0 }
+
 func (w *Window) dropOldest() {
 	w.first = (w.first + 1) % len(w.at)
 	w.n--

@@ -18,16 +18,17 @@ var kinds = map[taskmanager.EventKind]struct {
 	plural string // of what a merged report counts
 	color  int
 }{
-	taskmanager.EventStarted:   {"▶️", "started", "starts", 0x3498DB},
-	taskmanager.EventReady:     {"▶️", "ready", "runs that got ready", 0x3498DB},
-	taskmanager.EventFailed:    {"🔄", "failed, will restart", "failures", 0xF1A20A},
-	taskmanager.EventGaveUp:    {"🛑", "failed for good, gave up", "final failures", 0xE02B2B},
-	taskmanager.EventCompleted: {"✅", "completed", "completions", 0x2ECC71},
-	taskmanager.EventStopped:   {"⏹️", "stopped", "stops", 0x95A5A6},
-	taskmanager.EventStuck:     {"⏳", "stuck: asked to stop, still running", "stops that found it stuck", 0x9B59B6},
-	taskmanager.EventPaused:    {"⏸️", "paused", "pauses", 0x95A5A6},
-	taskmanager.EventResumed:   {"▶️", "resumed", "resumptions", 0x3498DB},
-	taskmanager.EventRecovered: {"💚", "recovered", "recoveries", 0x2ECC71},
+	taskmanager.EventStarted:    {"▶️", "started", "starts", 0x3498DB},
+	taskmanager.EventReady:      {"▶️", "ready", "runs that got ready", 0x3498DB},
+	taskmanager.EventFailed:     {"🔄", "failed, will restart", "failures", 0xF1A20A},
+	taskmanager.EventGaveUp:     {"🛑", "failed for good, gave up", "final failures", 0xE02B2B},
+	taskmanager.EventCompleted:  {"✅", "completed", "completions", 0x2ECC71},
+	taskmanager.EventStopped:    {"⏹️", "stopped", "stops", 0x95A5A6},
+	taskmanager.EventPassGaveUp: {"🟠", "failed in a pass for good, goes on with the next", "passes that failed for good", 0xE8590C},
+	taskmanager.EventStuck:      {"⏳", "stuck: asked to stop, still running", "stops that found it stuck", 0x9B59B6},
+	taskmanager.EventPaused:     {"⏸️", "paused", "pauses", 0x95A5A6},
+	taskmanager.EventResumed:    {"▶️", "resumed", "resumptions", 0x3498DB},
+	taskmanager.EventRecovered:  {"💚", "recovered", "recoveries", 0x2ECC71},
 }
 
 func known(k taskmanager.EventKind) bool {
@@ -171,12 +172,14 @@ func (r *renderer) fields(e *taskmanager.Event) (fields []Field) {
 		if e.Run > 0 {
 			add("Run", strconv.FormatUint(e.Run, 10))
 		}
-		if e.Window > 0 && (e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventGaveUp) {
+		if e.Window > 0 && (e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventGaveUp || e.Kind == taskmanager.EventPassGaveUp) {
 			add("Restarts", restarts(e))
 		}
 		switch {
 		case e.Kind == taskmanager.EventGaveUp && !cools(e):
 			add("Next attempt", "none")
+		case e.Kind == taskmanager.EventPassGaveUp && e.Delay > 0:
+			add("Next pass", nextAttempt(e))
 		case e.Kind == taskmanager.EventFailed && e.Delay == 0:
 			add("Next attempt", "at once")
 		case e.Kind == taskmanager.EventFailed, cools(e):

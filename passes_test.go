@@ -1,0 +1,880 @@
+package taskmanager_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// downFor returns a body that notes its passes and fails until d has passed.
+func (l *passLog) downFor(d time.Duration) taskmanager.TaskFunc {
+	return func(context.Context) error {
+		l.at = append(l.at, time.Since(l.made))
+		if time.Since(l.made) < d {
+			return errBoom
+		}
+		return nil
+	}
+}
+
+// ending returns a body whose passes end as the functions do, one after the other; further ones succeed.
+func (l *passLog) ending(ends ...func() error) taskmanager.TaskFunc {
+	return func(context.Context) error {
+		l.at = append(l.at, time.Since(l.made))
+		if n := len(l.at); n <= len(ends) {
+			return ends[n-1]()
+		}
+		return nil
+	}
+}
+
+func fails() error    { return errBoom }
+func succeeds() error { return nil }
+
+// lasts makes a function that takes d, and then ends as end does.
+func lasts(d time.Duration, end func() error) func() error {
+	return func() error { time.Sleep(d); return end() }
+}
+
+// counts are those of a task's passes: begun, failed, given up, skipped.
+func counts(t *taskmanager.Task) [4]uint64 {
+	s := t.Stats().Passes
+	return [4]uint64{s.Begun, s.Failed, s.GivenUp, s.Skipped}
+}
+
+// told are the events of a task about failures, with their time since the bubble began.
+func told(events <-chan taskmanager.Event) (lines []string) {
+	synctest.Wait()
+	begin := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for {
+		select {
+		case e := <-events:
+			if e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventGaveUp || e.Kind == taskmanager.EventPassGaveUp {
+				lines = append(lines, fmt.Sprintf("%v %v run=%d restarts=%d delay=%v", e.Time.Sub(begin), e.Kind, e.Run, e.Restarts, e.Delay))
+			}
+		default:
+			return lines
+		}
+	}
+}
+
+// A pass that has failed is tried again by the backoff, as often as the limit allows. Then it is given up, the task lives on, and the pass
+// of the next tick has a full limit.
+func TestPassesAreTriedAgain(t *testing.T) {
+	always := slices.Repeat([]func() error{fails}, 1000)
+	for name, test := range map[string]struct {
+		interval time.Duration
+		ends     []func() error
+		opts     []taskmanager.TaskOption // besides 2 restarts, a second each
+		lasts    time.Duration
+		want     []time.Duration
+		counts   [4]uint64
+		told     []string
+	}{
+		"the second try succeeds": {
+			10 * time.Second,
+			[]func() error{succeeds, fails}, nil, 25 * time.Second,
+			seconds(0, 10, 11, 20), [4]uint64{4, 1, 0, 0},
+			[]string{"10s failed run=1 restarts=1 delay=1s"},
+		},
+		"all tries fail": {
+			10 * time.Second,
+			always[:3], nil, 25 * time.Second,
+			seconds(0, 1, 2, 10, 20), [4]uint64{5, 3, 1, 0},
+			[]string{"0s failed run=1 restarts=1 delay=1s", "1s failed run=2 restarts=2 delay=1s", "2s pass gave up run=3 restarts=2 delay=8s"},
+		},
+		"all tries of each pass fail": {
+			10 * time.Second,
+			always, nil, 25 * time.Second,
+			seconds(0, 1, 2, 10, 11, 12, 20, 21, 22), [4]uint64{9, 9, 3, 0},
+			[]string{
+				"0s failed run=1 restarts=1 delay=1s", "1s failed run=2 restarts=2 delay=1s", "2s pass gave up run=3 restarts=2 delay=8s",
+				"10s failed run=4 restarts=1 delay=1s", "11s failed run=5 restarts=2 delay=1s", "12s pass gave up run=6 restarts=2 delay=8s",
+				"20s failed run=7 restarts=1 delay=1s", "21s failed run=8 restarts=2 delay=1s", "22s pass gave up run=9 restarts=2 delay=8s",
+			},
+		},
+		"an interval shorter than the backoff": {
+			400 * time.Millisecond,
+			[]func() error{succeeds, fails, fails}, nil, 3 * time.Second,
+			seconds(0, 0.4, 1.4, 2.4, 2.8), [4]uint64{5, 2, 0, 5}, // the ticks at 0.8, 1.2, 1.6, 2.0 and, as the pass is tried at it, 2.4
+			[]string{"400ms failed run=1 restarts=1 delay=1s", "1.4s failed run=2 restarts=2 delay=1s"},
+		},
+		"a limit of none": {
+			10 * time.Second,
+			always[:1], []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0)}, 15 * time.Second,
+			seconds(0, 10), [4]uint64{2, 1, 1, 0},
+			[]string{"0s pass gave up run=1 restarts=0 delay=10s"},
+		},
+		"unlimited": {
+			10 * time.Second,
+			always[:12], []taskmanager.TaskOption{taskmanager.WithMaxRestarts(taskmanager.Unlimited)}, 25 * time.Second,
+			seconds(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20), [4]uint64{14, 12, 0, 1}, nil,
+		},
+		"never": {
+			10 * time.Second,
+			always, []taskmanager.TaskOption{once()}, 15 * time.Second,
+			seconds(0), [4]uint64{1, 1, 0, 0},
+			[]string{"0s gave up run=1 restarts=0 delay=0s"},
+		},
+		"a permanent error": {
+			10 * time.Second,
+			[]func() error{fails, func() error { return backoff.Permanent(errBoom) }}, nil, 15 * time.Second,
+			seconds(0, 1), [4]uint64{2, 2, 0, 0},
+			[]string{"0s failed run=1 restarts=1 delay=1s", "1s gave up run=2 restarts=1 delay=0s"},
+		},
+		"a success has the limit begin anew": {
+			2 * time.Second,
+			[]func() error{fails, fails, succeeds, fails, fails, succeeds}, nil, 6500 * time.Millisecond,
+			seconds(0, 1, 2, 4, 5, 6), [4]uint64{6, 4, 0, 2},
+			[]string{
+				"0s failed run=1 restarts=1 delay=1s", "1s failed run=2 restarts=2 delay=1s",
+				"4s failed run=3 restarts=1 delay=1s", "5s failed run=4 restarts=2 delay=1s",
+			},
+		},
+		"panics and exits": {
+			10 * time.Second,
+			[]func() error{func() error { panic("pass") }, func() error { runtime.Goexit(); return nil }, func() error { panic("pass") }}, nil, 15 * time.Second,
+			seconds(0, 1, 2, 10), [4]uint64{4, 3, 1, 0},
+			[]string{"0s failed run=1 restarts=1 delay=1s", "1s failed run=2 restarts=2 delay=1s", "2s pass gave up run=3 restarts=2 delay=8s"},
+		},
+		"a pass longer than three intervals": {
+			10 * time.Second,
+			[]func() error{lasts(35*time.Second, succeeds)}, nil, 45 * time.Second,
+			seconds(0, 40), [4]uint64{2, 0, 0, 3}, nil,
+		},
+		"that fails": {
+			10 * time.Second,
+			[]func() error{lasts(35*time.Second, fails)}, nil, 45 * time.Second,
+			seconds(0, 36, 40), [4]uint64{3, 1, 0, 3},
+			[]string{"35s failed run=1 restarts=1 delay=1s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact(taskmanager.WithMaxRestarts(2))...)
+				events := m.Subscribe(t.Context())
+				passes := newPassLog()
+				task := start(t, m, "a", taskmanager.Every(test.interval, passes.ending(test.ends...)), test.opts...)
+				time.Sleep(test.lasts)
+				synctest.Wait()
+				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.counts, counts(task))
+				if test.told != nil {
+					assert.Equal(t, test.told, told(events))
+				}
+				assert.EqualValues(t, test.counts[1], task.Stats().Failures, "each is a failure of the task")
+			})
+		})
+	}
+}
+
+// What a poller and a nightly pass do when what they ask is gone for a minute, with the default options but exact delays.
+func TestPassesOutliveAnOutage(t *testing.T) {
+	for name, test := range map[string]struct {
+		body func(taskmanager.TaskFunc) taskmanager.TaskFunc
+		want []time.Duration
+	}{
+		// 2, 3, 4.5, 6.75 and 10.125 s of backoff: given up after 26.375 s.
+		"each minute": {
+			func(pass taskmanager.TaskFunc) taskmanager.TaskFunc { return taskmanager.Every(time.Minute, pass) },
+			seconds(0, 2, 5, 9.5, 16.25, 26.375, 60, 120),
+		},
+		"each second": {
+			func(pass taskmanager.TaskFunc) taskmanager.TaskFunc { return taskmanager.Every(20*time.Second, pass) },
+			seconds(0, 2, 5, 9.5, 16.25, 26.375, 40, 42, 45, 49.5, 56.25, 66.375, 80, 100, 120),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithBackoffJitter(0))
+				passes := newPassLog()
+				task := start(t, m, "a", test.body(passes.downFor(time.Minute)))
+				time.Sleep(2*time.Minute + time.Millisecond)
+				synctest.Wait()
+				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, taskmanager.StateRunning, task.State())
+				assert.Zero(t, task.Stats().ConsecutiveFailures)
+			})
+		})
+	}
+}
+
+// A nightly pass that fails is tried again in that night, and the next one is that of the next night.
+func TestPassesOfASchedule(t *testing.T) {
+	const day = 24 * 60 * 60
+	always := slices.Repeat([]func() error{fails}, 3)
+	for name, test := range map[string]struct {
+		schedule func() nextFunc
+		ends     []func() error
+		want     []time.Duration
+		counts   [4]uint64
+		told     []string
+	}{
+		"the second try succeeds": {
+			func() nextFunc { return each(24 * time.Hour) },
+			[]func() error{fails},
+			seconds(day, day+1, 2*day, 3*day), [4]uint64{4, 1, 0, 0},
+			[]string{"24h0m0s failed run=1 restarts=1 delay=1s"},
+		},
+		"all tries fail": {
+			func() nextFunc { return each(24 * time.Hour) },
+			always,
+			seconds(day, day+1, day+2, 2*day, 3*day), [4]uint64{5, 3, 1, 0},
+			[]string{"24h0m0s failed run=1 restarts=1 delay=1s", "24h0m1s failed run=2 restarts=2 delay=1s", "24h0m2s pass gave up run=3 restarts=2 delay=23h59m58s"},
+		},
+		"a distance is counted from the tick": {
+			func() nextFunc { return after(24 * time.Hour) },
+			always,
+			seconds(day, day+1, day+2, 2*day, 3*day), [4]uint64{5, 3, 1, 0},
+			[]string{"24h0m0s failed run=1 restarts=1 delay=1s", "24h0m1s failed run=2 restarts=2 delay=1s", "24h0m2s pass gave up run=3 restarts=2 delay=23h59m58s"},
+		},
+		"there is no other time": {
+			func() nextFunc { return at(24*time.Hour, 48*time.Hour) },
+			append([]func() error{succeeds}, always...),
+			seconds(day, 2*day, 2*day+1, 2*day+2), [4]uint64{4, 3, 1, 0},
+			[]string{"48h0m0s failed run=1 restarts=1 delay=1s", "48h0m1s failed run=2 restarts=2 delay=1s", "48h0m2s pass gave up run=3 restarts=2 delay=0s"},
+		},
+		"a time comes while it is tried again": {
+			func() nextFunc { return at(24*time.Hour, 24*time.Hour+1500*time.Millisecond, 48*time.Hour) },
+			[]func() error{fails, fails},
+			seconds(day, day+1, day+2, 2*day), [4]uint64{4, 2, 0, 1},
+			[]string{"24h0m0s failed run=1 restarts=1 delay=1s", "24h0m1s failed run=2 restarts=2 delay=1s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact(taskmanager.WithMaxRestarts(2))...)
+				events := m.Subscribe(t.Context())
+				passes := newPassLog()
+				task := start(t, m, "a", taskmanager.OnSchedule(test.schedule(), passes.ending(test.ends...)))
+				time.Sleep(3*24*time.Hour + time.Millisecond)
+				synctest.Wait()
+				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.counts, counts(task))
+				assert.Equal(t, test.told, told(events))
+			})
+		})
+	}
+}
+
+// What a pass was given up for: in the event, in the log, in the statistics, and to health, until one succeeds.
+func TestPassesGivenUpAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelInfo)
+		reports := newInbox(nil)
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(1), taskmanager.WithLogger(slog.New(lines)), taskmanager.WithReporter(reports))...)
+		events := m.Subscribe(t.Context())
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.Every(time.Minute, passes.ending(fails, fails)))
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+
+		var gaveUp taskmanager.Event
+		for gaveUp.Kind != taskmanager.EventPassGaveUp {
+			gaveUp = <-events
+		}
+		var err *taskmanager.GiveUpError
+		require.ErrorAs(t, gaveUp.Err, &err)
+		assert.Equal(t, &taskmanager.GiveUpError{Task: "a", Pass: true, Reason: taskmanager.GaveUpLimit, Restarts: 1, Window: time.Minute, Err: errBoom}, err)
+		require.ErrorIs(t, gaveUp.Err, taskmanager.ErrTooManyRestarts)
+		require.EqualError(t, gaveUp.Err, `taskmanager: gave up a pass of task "a" after 1 restart within 1m0s: boom`)
+		assert.Equal(t, 59*time.Second, gaveUp.Delay)
+		assert.Equal(t, []string{
+			`ERROR pass failed for good, task goes on | task=a run=2 reason=limit error=boom restarts=1 of 1 window=1m0s next_pass_in=59s`,
+		}, lines.about("for good"))
+		assert.Equal(t, []string{"0s a failed run=1 repeats=0", "1s a pass gave up run=2 repeats=0"}, reports.got())
+
+		s := task.Stats()
+		assert.Equal(t, taskmanager.StateRunning, s.State)
+		require.NoError(t, task.Err())
+		assert.Equal(t, errBoom, s.LastError)
+		assert.Equal(t, 2, s.ConsecutiveFailures)
+		assert.Zero(t, s.RestartsInWindow, "the next pass has a full limit")
+		assert.Equal(t, time.Minute, s.Passes.Next.Sub(passes.made))
+		h := m.Health()
+		require.Len(t, h.Problems, 1)
+		assert.Equal(t, taskmanager.HealthTaskFailing, h.Problems[0].Reason)
+
+		time.Sleep(31 * time.Second)
+		assert.Equal(t, taskmanager.Health{Ready: true}, m.Health(), "a pass has succeeded")
+		assert.Equal(t, time.Minute, task.Stats().Passes.LastSuccess.Sub(passes.made))
+	})
+}
+
+// One failure is enough for health, where it was the last of its pass.
+func TestPassesGivenUpAtOnceAreAProblem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(0))...)
+		start(t, m, "a", taskmanager.Every(time.Minute, newPassLog().ending(fails)))
+		time.Sleep(30 * time.Second)
+		h := m.Health()
+		require.Len(t, h.Problems, 1)
+		assert.Equal(t, taskmanager.HealthTaskFailing, h.Problems[0].Reason)
+		time.Sleep(time.Minute)
+		assert.Empty(t, m.Health().Problems)
+	})
+}
+
+// A policy that says Stop ends the tries of a pass; one that is broken ends the task.
+func TestPassesWithAPolicy(t *testing.T) {
+	for name, test := range map[string]struct {
+		policy backoff.BackOff
+		want   []time.Duration
+		told   []string
+	}{
+		"Stop": {
+			&script{delays: []time.Duration{time.Second, backoff.Stop, 2 * time.Second, backoff.Stop}},
+			seconds(0, 1, 60, 62, 120),
+			[]string{"0s failed run=1 restarts=1 delay=1s", "1s pass gave up run=2 restarts=1 delay=59s", "1m0s failed run=3 restarts=1 delay=2s", "1m2s pass gave up run=4 restarts=1 delay=58s"},
+		},
+		"a negative delay": {
+			&script{delays: []time.Duration{time.Second, -2}},
+			seconds(0, 1),
+			[]string{"0s failed run=1 restarts=1 delay=1s", "1s gave up run=2 restarts=1 delay=0s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				events := m.Subscribe(t.Context())
+				passes := newPassLog()
+				start(t, m, "a", taskmanager.Every(time.Minute, passes.ending(fails, fails, fails, fails)),
+					taskmanager.WithBackOffPolicy(func() backoff.BackOff { return test.policy }))
+				time.Sleep(2*time.Minute + time.Second)
+				assert.Equal(t, test.told, told(events))
+				assert.Equal(t, test.want, passes.at)
+			})
+		})
+	}
+}
+
+// Ticks that are skipped are logged once in a row.
+func TestPassesSkippedAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := newLines(slog.LevelInfo)
+		m := newManager(t, exact(taskmanager.WithLogger(slog.New(lines)))...)
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.Every(10*time.Second, passes.lasting(seconds(35, 15, 1, 15, 1, 1, 25)...)))
+		time.Sleep(195 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, seconds(0, 40, 60, 70, 90, 100, 110, 140, 150, 160, 170, 180, 190), passes.at)
+		assert.Equal(t, []string{
+			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=3 took=35s",
+			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=1 took=15s",
+			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=2 took=25s",
+		}, lines.about("skipped"))
+		assert.EqualValues(t, 3+1+1+2, task.Stats().Passes.Skipped)
+	})
+}
+
+// However many times of a schedule come in a pass, it is not asked for ever.
+func TestPassesSkippedOfAScheduleAreCountedUpTo1000(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		calls := 0
+		schedule := nextFunc(func(u time.Time) time.Time { calls++; return each(time.Millisecond)(u) })
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.OnSchedule(schedule, passes.lasting(time.Hour, time.Minute)))
+		time.Sleep(time.Hour + 1500*time.Microsecond)
+		synctest.Wait()
+		assert.EqualValues(t, 1000, task.Stats().Passes.Skipped)
+		assert.Less(t, calls, 1010)
+		require.NoError(t, task.Stop(t.Context()))
+	})
+}
+
+// A pass that is triggered moves no tick.
+func TestTrigger(t *testing.T) {
+	for name, test := range map[string]struct {
+		body   func(pass taskmanager.TaskFunc) taskmanager.TaskFunc
+		takes  time.Duration // each pass
+		at     []time.Duration
+		want   []time.Duration
+		counts [4]uint64
+	}{
+		"in a wait":              {nil, 0, seconds(13), seconds(0, 10, 13, 20, 30), [4]uint64{5, 0, 0, 0}},
+		"in a wait, twice":       {nil, 0, seconds(13, 14), seconds(0, 10, 13, 14, 20, 30), [4]uint64{6, 0, 0, 0}},
+		"in a pass":              {nil, 2 * time.Second, seconds(11), seconds(0, 10, 12, 20, 30), [4]uint64{5, 0, 0, 0}},
+		"in a pass, twice":       {nil, 4 * time.Second, seconds(11, 12), seconds(0, 10, 14, 20, 30), [4]uint64{5, 0, 0, 0}},
+		"over a tick":            {nil, 4 * time.Second, seconds(17), seconds(0, 10, 17, 30), [4]uint64{4, 0, 0, 1}},
+		"of a schedule":          {scheduled, 0, seconds(3, 13), seconds(3, 10, 13, 20, 30), [4]uint64{5, 0, 0, 0}},
+		"of one, in a pass":      {scheduled, 2 * time.Second, seconds(11), seconds(10, 12, 20, 30), [4]uint64{4, 0, 0, 0}},
+		"of one, over a tick":    {scheduled, 4 * time.Second, seconds(17), seconds(10, 17, 30), [4]uint64{3, 0, 0, 1}},
+		"of one, over two ticks": {scheduled, 14 * time.Second, seconds(9), seconds(9, 30), [4]uint64{2, 0, 0, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if test.body == nil {
+					test.body = everyTen
+				}
+				m := newManager(t)
+				passes := newPassLog()
+				task := start(t, m, "a", test.body(passes.lasting(slices.Repeat([]time.Duration{test.takes}, 10)...)))
+				for _, at := range test.at {
+					time.Sleep(time.Until(passes.made.Add(at)))
+					require.NoError(t, m.TriggerTask("a"))
+				}
+				time.Sleep(time.Until(passes.made.Add(35 * time.Second)))
+				synctest.Wait()
+				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.counts, counts(task))
+				_ = m.StopAll(t.Context())
+			})
+		})
+	}
+}
+
+func everyTen(pass taskmanager.TaskFunc) taskmanager.TaskFunc {
+	return taskmanager.Every(10*time.Second, pass)
+}
+
+func scheduled(pass taskmanager.TaskFunc) taskmanager.TaskFunc {
+	return taskmanager.OnSchedule(each(10*time.Second), pass)
+}
+
+// In backoff the pass that has failed is tried again now, and a failing one that is triggered is tried again at once.
+func TestTriggerInBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour), taskmanager.WithBackoffJitter(0))
+		passes := newPassLog()
+		var task *taskmanager.Task
+		task = start(t, m, "a", everyTen(passes.ending(fails, succeeds, func() error {
+			assert.NoError(t, task.Trigger())
+			return errBoom
+		})))
+		time.Sleep(13 * time.Second)
+		assert.Equal(t, taskmanager.StateBackoff, task.State())
+		require.NoError(t, task.Trigger())
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		time.Sleep(12 * time.Second)
+		assert.Equal(t, seconds(0, 13, 20, 20), passes.at)
+		assert.Equal(t, [4]uint64{4, 2, 0, 1}, counts(task))
+		assert.EqualValues(t, 3, task.Stats().Runs)
+	})
+}
+
+// A pass that was given up can be triggered, too: now, and not at its tick.
+func TestTriggerAPassThatWasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		passes := newPassLog()
+		task := start(t, m, "a", scheduled(passes.ending(fails)))
+		time.Sleep(13 * time.Second)
+		require.NoError(t, taskmanager.TaskFunc(func(context.Context) error { return task.Trigger() })(t.Context()))
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, seconds(10, 13, 20), passes.at)
+	})
+}
+
+// Before the first run it is known that a task makes passes, if its body is all that does.
+func TestTriggerBeforeTheFirstRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		passes := newPassLog()
+		task := start(t, m, "a", scheduled(passes.lasting()), taskmanager.WithDependsOn("b"), taskmanager.WithWatchdog(time.Minute))
+		time.Sleep(3 * time.Second)
+		require.NoError(t, task.Trigger())
+		time.Sleep(2 * time.Second)
+		start(t, m, "b", untilStopped)
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, seconds(5, 10), passes.at)
+		require.NoError(t, task.Stop(t.Context()))
+		require.NoError(t, task.Restart(t.Context()))
+		require.NoError(t, task.Trigger(), "in the next life")
+		synctest.Wait()
+		assert.Equal(t, seconds(5, 10, 15), passes.at)
+		assert.Equal(t, [4]uint64{1, 0, 0, 0}, counts(task), "which counts anew")
+	})
+}
+
+func TestTriggerIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		hang := func(context.Context) error { time.Sleep(time.Hour); return nil }
+		refused := func(name string, want error, text string) {
+			t.Helper()
+			err := m.TriggerTask(name)
+			require.ErrorIs(t, err, want)
+			assert.EqualError(t, err, text)
+		}
+		refused("nobody", taskmanager.ErrTaskNotFound, `taskmanager: task not found: "nobody"`)
+		start(t, m, "plain", untilStopped)
+		refused("plain", taskmanager.ErrNoPasses, `taskmanager: task makes no passes: "plain"`)
+		ended := start(t, m, "ended", everyTen(func(context.Context) error { return backoff.Permanent(errBoom) }))
+		<-ended.Done()
+		refused("ended", taskmanager.ErrTaskNotRunning, `taskmanager: task is not running: "ended"`)
+		stopping := start(t, m, "stopping", everyTen(hang))
+		synctest.Wait()
+		go func() { _ = stopping.Stop(context.Background()) }()
+		synctest.Wait()
+		refused("stopping", taskmanager.ErrTaskNotRunning, `taskmanager: task is not running: "stopping" is stopping`)
+		time.Sleep(10 * time.Second)
+		refused("stopping", taskmanager.ErrTaskNotRunning, `taskmanager: task is not running: "stopping" is stuck`)
+		paused := start(t, m, "paused", everyTen(untilStopped))
+		synctest.Wait()
+		require.NoError(t, paused.Pause(t.Context()))
+		refused("paused", taskmanager.ErrTaskNotRunning, `taskmanager: task is not running: "paused" is paused`)
+		require.Error(t, (*taskmanager.Manager)(nil).TriggerTask("a"))
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestPassesWithJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		const tasks = 500
+		logs := make([]*passLog, tasks)
+		for i := range logs {
+			logs[i] = newPassLog()
+			start(t, m, fmt.Sprint(i), taskmanager.Every(time.Minute, logs[i].ending(succeeds, fails), taskmanager.WithPassJitter(30*time.Second)))
+		}
+		time.Sleep(3*time.Minute - 1)
+		synctest.Wait()
+		moments := make(map[time.Duration]int)
+		for _, l := range logs {
+			require.Len(t, l.at, 4)
+			for i, tick := range []time.Duration{0, time.Minute, 2 * time.Minute} {
+				at := l.at[i]
+				if i == 2 {
+					assert.Equal(t, l.at[1]+time.Second, l.at[2], "what is tried again is not delayed")
+					at = l.at[3]
+				}
+				late := at - tick
+				assert.GreaterOrEqual(t, late, time.Duration(0))
+				assert.Less(t, late, 30*time.Second)
+				moments[late.Truncate(time.Second)]++
+			}
+		}
+		for s := range 30 {
+			assert.InDelta(t, 3*tasks/30, moments[time.Duration(s)*time.Second], 35, "in the second %d", s)
+		}
+		require.NoError(t, m.StopAll(t.Context()))
+	})
+}
+
+func TestPassesBeginLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.Every(10*time.Second, passes.ending(fails), taskmanager.WithFirstPass(3*time.Second)))
+		time.Sleep(time.Second)
+		assert.Equal(t, 3*time.Second, nextPass(task).Sub(passes.made))
+		time.Sleep(24 * time.Second)
+		require.NoError(t, task.Restart(t.Context()))
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, seconds(3, 4, 13, 23, 28), passes.at)
+	})
+}
+
+func TestPassesWithATimeout(t *testing.T) {
+	other := errors.New("half of it is done")
+	for name, test := range map[string]struct {
+		end  func(ctx context.Context) error
+		want string // the failure; "" for none
+	}{
+		"its error":           {func(ctx context.Context) error { return ctx.Err() }, "taskmanager: pass has timed out"},
+		"its cause":           {context.Cause, "taskmanager: pass has timed out"},
+		"an error of its own": {func(context.Context) error { return other }, "taskmanager: pass has timed out\nhalf of it is done"},
+		"nil":                 {func(context.Context) error { return nil }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact()...)
+				passes := newPassLog()
+				before := goroutines()
+				task := start(t, m, "a", taskmanager.Every(10*time.Second, func(ctx context.Context) error {
+					passes.at = append(passes.at, time.Since(passes.made))
+					deadline, ok := ctx.Deadline()
+					assert.True(t, ok)
+					assert.Equal(t, 3*time.Second, time.Until(deadline))
+					if len(passes.at) > 1 {
+						return nil
+					}
+					<-ctx.Done()
+					assert.Equal(t, before+1, goroutines(), "the context needs none")
+					assert.Equal(t, taskmanager.ErrPassTimeout, context.Cause(ctx))
+					return test.end(ctx)
+				}, taskmanager.WithPassTimeout(3*time.Second)))
+				time.Sleep(15 * time.Second)
+				s := task.Stats()
+				if test.want == "" {
+					assert.Equal(t, seconds(0, 10), passes.at)
+					require.NoError(t, s.LastError)
+					return
+				}
+				assert.Equal(t, seconds(0, 4, 10), passes.at)
+				require.EqualError(t, s.LastError, test.want)
+				require.ErrorIs(t, s.LastError, taskmanager.ErrPassTimeout)
+			})
+		})
+	}
+	// A stop is no timeout.
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", taskmanager.Every(time.Minute, func(ctx context.Context) error {
+			<-ctx.Done()
+			assert.Equal(t, taskmanager.ErrStopped, context.Cause(ctx))
+			return ctx.Err()
+		}, taskmanager.WithPassTimeout(time.Minute)))
+		time.Sleep(time.Second)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Zero(t, task.Stats().Passes.Failed)
+	})
+}
+
+func TestPassOptionsAreChecked(t *testing.T) {
+	every := func(opts ...taskmanager.PassOption) taskmanager.TaskFunc {
+		return taskmanager.Every(time.Minute, untilStopped, opts...)
+	}
+	for want, body := range map[string]taskmanager.TaskFunc{
+		"taskmanager: WithPassJitter(-1ns): must not be negative":                 every(taskmanager.WithPassJitter(-1)),
+		"taskmanager: WithPassJitter(1m1s): must not be longer than the interval": every(taskmanager.WithPassJitter(61 * time.Second)),
+		"taskmanager: WithFirstPass(-1s): must not be negative":                   every(taskmanager.WithFirstPass(-time.Second)),
+		"taskmanager: WithPassTimeout(0s): must be positive":                      every(taskmanager.WithPassTimeout(0)),
+		"taskmanager: opts[1] <nil>: must not be nil":                             every(taskmanager.WithPassTimeout(1), nil),
+		"taskmanager: WithFirstPass(1s): is for Every alone":                      taskmanager.OnSchedule(each(time.Second), untilStopped, taskmanager.WithFirstPass(time.Second)),
+		"taskmanager: interval 0s: must be positive":                              taskmanager.Every(0, nil, taskmanager.WithPassJitter(-1)),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", body)
+			err := task.Wait(t.Context())
+			var refused *taskmanager.OptionError
+			require.ErrorAs(t, err, &refused)
+			require.EqualError(t, err, `taskmanager: gave up task "a": `+want)
+			assert.EqualValues(t, 1, task.Stats().Runs)
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "a", every(taskmanager.WithPassJitter(time.Minute), taskmanager.WithFirstPass(0)))
+		start(t, m, "b", taskmanager.OnSchedule(each(time.Second), untilStopped, taskmanager.WithPassJitter(time.Hour)))
+		time.Sleep(time.Hour)
+		assert.Zero(t, m.Stats().Failures)
+	})
+}
+
+// What is cut short by a stop or a restart by hand has not failed, whatever it returns; nor does it count as a success, unless it says so.
+func TestPassesCutShortHaveNotFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		passes := newPassLog()
+		task := start(t, m, "a", everyTen(func(ctx context.Context) error {
+			passes.at = append(passes.at, time.Since(passes.made))
+			<-ctx.Done()
+			return errBoom
+		}))
+		time.Sleep(3 * time.Second)
+		require.NoError(t, task.Restart(t.Context()))
+		time.Sleep(3 * time.Second)
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, seconds(0, 3), passes.at)
+		assert.Equal(t, [4]uint64{2, 0, 0, 0}, counts(task))
+		assert.Zero(t, task.Stats().Passes.LastSuccess)
+		assert.Equal(t, 3*time.Second, task.Stats().Passes.LastDuration)
+	})
+}
+
+// A restart by hand begins afresh, in backoff, too.
+func TestPassesRestartedByHandInBackoff(t *testing.T) {
+	for name, test := range map[string]struct {
+		body func(taskmanager.TaskFunc) taskmanager.TaskFunc
+		want []time.Duration
+	}{
+		"Every":      {everyTen, seconds(0, 13, 23, 33)},
+		"OnSchedule": {scheduled, seconds(10, 20, 30)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour))
+				passes := newPassLog()
+				task := start(t, m, "a", test.body(passes.ending(fails)))
+				time.Sleep(13 * time.Second)
+				require.NoError(t, task.Restart(t.Context()))
+				time.Sleep(21 * time.Second)
+				assert.Equal(t, test.want, passes.at)
+			})
+		})
+	}
+}
+
+// A failure that is not one of a pass is the task's, and uses up its limit.
+func TestPassesAndFailuresOutside(t *testing.T) {
+	for name, body := range map[string]taskmanager.TaskFunc{
+		"before them": func(ctx context.Context) error {
+			if err := boom(ctx); err != nil {
+				return err
+			}
+			return everyTen(succeed)(ctx)
+		},
+		"Next exits": taskmanager.OnSchedule(nextFunc(func(time.Time) time.Time { runtime.Goexit(); return time.Time{} }), succeed),
+		"after them": func(ctx context.Context) error {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			_ = everyTen(succeed)(short)
+			return errBoom
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact(taskmanager.WithMaxRestarts(2))...)
+				task := start(t, m, "a", body)
+				time.Sleep(time.Minute)
+				assert.Equal(t, taskmanager.StateFailed.String(), map[bool]string{true: task.State().String(), false: "failed"}[name != "after them"])
+				if p := task.Stats().Passes; p != nil {
+					assert.Zero(t, p.Failed)
+					assert.Zero(t, p.GivenUp)
+				}
+			})
+		})
+	}
+}
+
+func succeed(context.Context) error { return nil }
+
+// Who wraps the passes of a body may wrap their error: it is that of a pass all the same. A run that fails before it gets to them goes on
+// with the pass that has failed.
+func TestPassesWithinABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(3))...)
+		passes := newPassLog()
+		ticks := scheduled(passes.ending(succeeds, fails))
+		connects := 0
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if connects++; connects == 2 {
+				return errors.New("can't connect")
+			}
+			if err := ticks(ctx); err != nil {
+				return fmt.Errorf("pass: %w", err)
+			}
+			return nil
+		})
+		time.Sleep(35 * time.Second)
+		assert.Equal(t, seconds(10, 20, 22, 30), passes.at)
+		assert.EqualValues(t, 2, task.Stats().Failures)
+		assert.Equal(t, [4]uint64{4, 1, 0, 0}, counts(task))
+	})
+}
+
+// A pass that its watchdog ends has failed, also if it returns nil then; its heartbeat begins with it.
+func TestPassesUnderAWatchdog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(1), taskmanager.WithWatchdog(5*time.Second))...)
+		passes := newPassLog()
+		pass := 0
+		task := start(t, m, "a", taskmanager.Every(time.Minute, func(ctx context.Context) error {
+			passes.at = append(passes.at, time.Since(passes.made))
+			if pass++; pass <= 2 {
+				<-ctx.Done()
+			} else {
+				time.Sleep(5*time.Second - 1)
+			}
+			return nil
+		}))
+		time.Sleep(13 * time.Second)
+		assert.Equal(t, [4]uint64{2, 2, 1, 0}, counts(task))
+		require.NoError(t, task.Trigger())
+		time.Sleep(2 * time.Minute)
+		assert.Equal(t, seconds(0, 6, 13, 60, 120), passes.at)
+		assert.Equal(t, [4]uint64{5, 2, 1, 0}, counts(task))
+	})
+}
+
+// A run that waits for a pass is not late to be ready: its time begins with the first pass.
+func TestPassesAndReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(0))...)
+		pass := 0
+		task := start(t, m, "a", taskmanager.Every(time.Minute, func(ctx context.Context) error {
+			switch pass++; pass {
+			case 1:
+				return errBoom
+			case 2:
+				taskmanager.Ready(ctx)
+			}
+			return nil
+		}), taskmanager.WithReadiness(10*time.Second))
+		time.Sleep(time.Hour)
+		s := task.Stats()
+		assert.True(t, s.Ready)
+		assert.EqualValues(t, 1, s.Failures)
+
+		late := start(t, m, "b", scheduled(untilStopped), taskmanager.WithReadiness(10*time.Second))
+		time.Sleep(20*time.Second - 1)
+		assert.Zero(t, late.Stats().Failures)
+		time.Sleep(2)
+		assert.EqualValues(t, 1, late.Stats().Failures)
+	})
+}
+
+// With a drain no pass begins once the task is asked to stop, and that which is under way can end.
+func TestPassesWithADrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		passes := newPassLog()
+		drain := taskmanager.WithDrain(4 * time.Second)
+		waits := start(t, m, "waits", everyTen(passes.lasting()), drain)
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, waits.Stop(t.Context()))
+		took(t, 0, began)
+		works := start(t, m, "works", everyTen(func(ctx context.Context) error {
+			time.Sleep(3 * time.Second)
+			return ctx.Err()
+		}), drain)
+		time.Sleep(time.Second)
+		require.NoError(t, works.Stop(t.Context()))
+		took(t, 3*time.Second, began)
+		assert.Equal(t, [4]uint64{1, 0, 0, 0}, counts(works))
+		assert.NotZero(t, works.Stats().Passes.LastSuccess)
+	})
+}
+
+// A pause keeps the pass that has failed, and a resumed task makes it.
+func TestPassesPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		passes := newPassLog()
+		task := start(t, m, "a", scheduled(passes.ending(fails)))
+		time.Sleep(10*time.Second + time.Millisecond)
+		require.NoError(t, task.Pause(t.Context()))
+		time.Sleep(5*time.Second - time.Millisecond)
+		require.NoError(t, task.Resume())
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, seconds(10, 15, 20), passes.at)
+	})
+}
+
+func TestPassStatsJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", everyTen(newPassLog().lasting(1500*time.Millisecond, 0)))
+		time.Sleep(12 * time.Second)
+		text, err := json.Marshal(task.Stats())
+		require.NoError(t, err)
+		local := func(d time.Duration) string { return bubbleTime(d) }
+		assert.Contains(t, string(text), `"passes":{"begun":2,"failed":0,"given_up":0,"skipped":0,"last_start":"`+local(10*time.Second)+
+			`","last_duration_seconds":0,"last_success":"`+local(10*time.Second)+`","next":"`+local(20*time.Second)+`"}`)
+		var back map[string]any
+		require.NoError(t, json.Unmarshal(text, &back))
+		plain := start(t, m, "plain", untilStopped)
+		text, err = json.Marshal(plain.Stats())
+		require.NoError(t, err)
+		assert.False(t, strings.Contains(string(text), "passes"))
+	})
+}
