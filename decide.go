@@ -519,6 +519,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		return
 	}
 	if do == publishStarted && n.quiet && !t.config().manager.bus.wants(EventStarted) {
+		t.keepStartLocked(n.now)
 		return
 	}
 	var gaveUp *GiveUpError
@@ -614,6 +615,7 @@ func (t *Task) reserveStuckLocked(n *decision) {
 
 // tellLocked hands an event to the subscribers and the reporters, and notes it for the log.
 func (t *Task) tellLocked(n *decision, o *occurrence) {
+	t.keepLocked(o)
 	b := t.config().manager.bus
 	if b.wants(o.kind) {
 		t.deliverLocked(o)
@@ -717,7 +719,7 @@ func (t *Task) renewLocked(delays backoff.BackOff) {
 	p := &record{delays: delays, earlierLives: t.totalsLocked()}
 	p.failures, p.panics = p.earlierLives.failures, p.earlierLives.panics
 	if old := t.record; old != nil {
-		p.recovery = old.recovery
+		p.recovery, p.history = old.recovery, old.history
 	}
 	t.record = p
 	if x := t.lazy; x != nil {

@@ -1254,3 +1254,27 @@ func ExampleTaskFunc() {
 	// consumed two
 	// the queue has gone away
 }
+
+// What has become of a task that has failed, from its first failure on.
+func ExampleTask_History() {
+	m, _ := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+	runs := 0
+	task, _ := m.StartTask("import", func(context.Context) error {
+		if runs++; runs < 3 {
+			return errors.New("connection refused")
+		}
+		return nil
+	}, taskmanager.WithBackoff(time.Millisecond, time.Millisecond))
+	_ = task.Wait(context.Background())
+	for _, e := range task.History() {
+		fmt.Println(e.Kind, e.Run, e.Failures)
+	}
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// failed 1 0
+	// started 2 0
+	// failed 2 0
+	// started 3 0
+	// recovered 3 2
+	// completed 3 0
+}

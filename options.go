@@ -155,6 +155,15 @@ func WithHealthyAfter(d time.Duration) TaskOption {
 	})
 }
 
+// WithEventHistory sets how many of its latest events a task that has failed keeps for [Task.History], at most 1,000. 16 take less than
+// 1,100 bytes, beside the errors. 0 keeps none. The default is 16.
+func WithEventHistory(n int) TaskOption {
+	return taskOption("WithEventHistory", n, func(c *taskConfig) string {
+		c.eventHistory = n
+		return reasonUnless(n >= 0 && n <= mostEventHistory, "must be between 0 and 1000")
+	})
+}
+
 // WithStopTimeout sets how long a stop waits for the body to return if its context has no earlier
 // deadline. The default is 5 seconds.
 func WithStopTimeout(d time.Duration) TaskOption {
@@ -427,8 +436,9 @@ type taskConfig struct {
 	critical     bool
 	isGroup      bool          // the body was made by Group
 	cooldown     time.Duration // 0: none
-	unreachable  bool          // the limit, by any number of failures; set when the options have been applied
-	version      string        // of the Spec by which Reconcile has started it
+	eventHistory int
+	unreachable  bool   // the limit, by any number of failures; set when the options have been applied
+	version      string // of the Spec by which Reconcile has started it
 }
 
 // config is the configuration of a Manager.
@@ -457,7 +467,7 @@ func newConfig() config {
 	return config{
 		task: taskConfig{
 			restart:     RestartOnFailure,
-			maxRestarts: 5,
+			maxRestarts: 5, eventHistory: 16,
 			window:      60 * time.Second,
 			initial:     2 * time.Second,
 			longest:     60 * time.Second,

@@ -127,6 +127,7 @@ type record struct {
 	inARow       uint32 // failures, in this life, since a run was healthy
 	failingSince int64  // when the first of them happened, in Unix nanoseconds
 	recovery     *recovery
+	history      *eventRing // in all lives; nil before the first failure
 
 	overdue     *OverdueError // why the run was canceled, until it has returned
 	loss        *lossError    // likewise, of one that is bound to a task that was lost

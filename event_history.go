@@ -1,0 +1,138 @@
+package taskmanager
+
+import (
+	"math"
+	"time"
+)
+
+// mostEventHistory bounds WithEventHistory.
+const mostEventHistory = 1000
+
+// History returns the latest events of the task, the oldest first, from its first failure on: a task that has never failed, nor was
+// stuck, has none. From then on each of its events is there, in all lives of the Task, be it logged or not, until
+// as many later ones have happened as [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are
+// not kept; MaxRestarts and Window are as they are now. The slice is the caller's.
+func (t *Task) History() []Event {
+	t.mu.Lock()
+	var kept []pastEvent
+	if p := t.record; p != nil && p.history != nil && t.config().eventHistory > 0 {
+		kept = p.history.all()
+	}
+	t.mu.Unlock()
+	if len(kept) == 0 {
+		return nil
+	}
+	events := make([]Event, len(kept))
+	for i := range kept {
+		o := kept[i].occurrence()
+		events[i] = t.event(&o)
+	}
+	return events
+}
+
+// A pastEvent is what is kept of an event: no more than it takes to make it anew.
+type pastEvent struct {
+	at       int64 // in Unix nanoseconds
+	err      error // with beside: a *causedError
+	delay    time.Duration
+	uptime   time.Duration
+	run      uint64
+	restarts int32
+	kind     uint8
+	cause    uint8 // in pastCauses
+}
+
+// pastCauses are those that most events have, if any; beside is the place of others, which are kept with the error.
+var pastCauses = [...]error{nil, ErrStopped, ErrShutdown, ErrRestarted, errRestartTimedOut, ErrPaused, ErrReplaced}
+
+const beside = uint8(len(pastCauses))
+
+// A causedError is not shown to anybody.
+type causedError struct{ cause, error error }
+
+func (e *causedError) Error() string { return e.cause.Error() }
+
+func newPastEvent(o *occurrence) pastEvent {
+	e := pastEvent{
+		at: o.now.UnixNano(), err: o.err, delay: o.delay, uptime: o.uptime, run: o.run,
+		restarts: int32(min(o.restarts, math.MaxInt32)), kind: uint8(o.kind),
+	}
+	for pastCauses[e.cause] != o.cause { //nolint:errorlint // the cause itself
+		if e.cause++; e.cause == beside {
+			e.err = &causedError{o.cause, o.err}
+			break
+		}
+	}
+	return e
+}
+
+func (e *pastEvent) occurrence() occurrence {
+	o := occurrence{
+		kind: EventKind(e.kind), now: time.Unix(0, e.at), run: e.run, err: e.err, delay: e.delay, uptime: e.uptime, restarts: int(e.restarts),
+	}
+	if e.cause == beside {
+		both := e.err.(*causedError) //nolint:errorlint // the event's own
+		o.cause, o.err = both.cause, both.error
+	} else {
+		o.cause = pastCauses[e.cause]
+	}
+	return o
+}
+
+// An eventRing keeps the latest events. It grows by doubling, up to its limit. The zero value is empty.
+type eventRing struct {
+	at    []pastEvent // the oldest at first
+	first int
+	n     int
+}
+
+// add adds an event, and drops those beyond limit, which may be another one than before.
+func (r *eventRing) add(e *pastEvent, limit int) {
+	for ; r.n >= limit; r.n-- {
+		r.at[r.first] = pastEvent{}
+		r.first = (r.first + 1) % len(r.at)
+	}
+	if r.n == len(r.at) {
+		kept := r.all()
+		r.at, r.first = make([]pastEvent, min(max(4, 2*len(r.at)), limit)), 0
+		copy(r.at, kept)
+	}
+	r.at[(r.first+r.n)%len(r.at)] = *e
+	r.n++
+}
+
+// all returns a copy of the events, the oldest first.
+func (r *eventRing) all() []pastEvent {
+	all := make([]pastEvent, r.n)
+	for i := range all {
+		all[i] = r.at[(r.first+i)%len(r.at)]
+	}
+	return all
+}
+
+// keepLocked keeps an event for History.
+//
+//go:noinline
+func (t *Task) keepLocked(o *occurrence) {
+	p, limit := t.record, t.config().eventHistory
+	if p == nil || limit == 0 {
+		return
+	}
+	if p.history == nil {
+		if !o.kind.isReported() {
+			return
+		}
+		p.history = &eventRing{}
+	}
+	e := newPastEvent(o)
+	p.history.add(&e, limit)
+}
+
+// keepStartLocked keeps that a run has begun, of which nobody else is to hear.
+//
+//go:noinline
+func (t *Task) keepStartLocked(now time.Time) {
+	if p := t.record; p != nil && p.history != nil {
+		t.keepLocked(&occurrence{kind: EventStarted, now: now, run: t.runNumberLocked()})
+	}
+}

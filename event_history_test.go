@@ -1,0 +1,132 @@
+package taskmanager_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// From the first failure on it has what a subscriber gets, in all lives, of each kind, whether or not anybody else wants it.
+func TestEventHistoryIsWhatSubscribersGet(t *testing.T) {
+	for _, quiet := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			errWhy := errors.New("why")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			m := newManager(t, taskmanager.WithContext(ctx))
+			var events <-chan taskmanager.Event
+			if !quiet {
+				events = m.Subscribe(t.Context())
+			}
+			task := start(t, m, "a", runsOf(boom, untilStopped, boom, boom, func(ctx context.Context) error {
+				<-ctx.Done()
+				return errBoom
+			}), taskmanager.WithMaxRestarts(1), taskmanager.WithEventHistory(1000))
+			time.Sleep(5 * time.Minute)
+			require.NoError(t, task.Restart(t.Context()))
+			time.Sleep(time.Hour)
+			require.Equal(t, taskmanager.StateFailed, task.State())
+			require.NoError(t, task.Restart(t.Context()))
+			synctest.Wait()
+			require.NoError(t, task.Pause(t.Context()))
+			require.NoError(t, task.Resume())
+			synctest.Wait()
+			require.NoError(t, task.Stop(t.Context()))
+			require.NoError(t, task.Restart(t.Context()))
+			synctest.Wait()
+			cancel(errWhy)
+			synctest.Wait()
+			history := task.History()
+			for i := range history {
+				history[i].Time = history[i].Time.UTC()
+			}
+			kinds := make([]string, len(history))
+			for i, e := range history {
+				kinds[i] = e.Kind.String()
+			}
+			assert.Equal(t, []string{
+				"failed", "started", "recovered", "stopped", "started", "failed", "started", "gave up", "started", "paused", "resumed", "started", "stopped", "started", "stopped",
+			}, kinds)
+			last := history[len(history)-1]
+			require.ErrorIs(t, last.Cause, errWhy)
+			require.ErrorIs(t, last.Err, errBoom)
+			if quiet {
+				return
+			}
+			told := received(events)[1:] // without the start before the first failure
+			for i := range told {
+				told[i].Time = told[i].Time.Round(0).UTC()
+			}
+			assert.Equal(t, lines(told...), lines(history...))
+			history[0].Kind = taskmanager.EventStuck
+			assert.NotEqual(t, taskmanager.EventStuck, task.History()[0].Kind, "the slice is the caller's")
+		})
+	}
+}
+
+func TestEventHistoryOfATaskThatHasNotFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", untilStopped)
+		require.NoError(t, task.Restart(t.Context()))
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Nil(t, task.History())
+	})
+}
+
+// The latest are kept, as many as were asked for.
+func TestEventHistoryKeepsTheLatest(t *testing.T) {
+	for n, want := range map[int]int{0: 0, 1: 1, 3: 3, 16: 16, 1000: 199} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			task := start(t, m, "a", boom, append(everyTime(time.Second, 100), taskmanager.WithBackoffJitter(0), taskmanager.WithEventHistory(n))...)
+			time.Sleep(time.Hour)
+			history := task.History()
+			require.Len(t, history, want)
+			if n < 2 {
+				return
+			}
+			for i, e := range history[:want-1] {
+				run := 100 - (want-1-i)/2
+				assert.Equal(t, fmt.Sprint(run, []string{" started", " failed"}[(want-i)%2]), fmt.Sprint(e.Run, " ", e.Kind))
+			}
+			assert.Equal(t, taskmanager.EventGaveUp, history[want-1].Kind)
+		})
+	}
+}
+
+func TestEventHistoryRefuses(t *testing.T) {
+	m := newManager(t)
+	for _, n := range []int{-1, 1001} {
+		_, err := m.StartTask("a", untilStopped, taskmanager.WithEventHistory(n))
+		var refused *taskmanager.OptionError
+		require.ErrorAs(t, err, &refused)
+		assert.EqualError(t, err, fmt.Sprintf("taskmanager: WithEventHistory(%d): must be between 0 and 1000", n))
+	}
+}
+
+// Of a replaced body it is that of the one before, too; and as long as the new options say.
+func TestEventHistoryOfAReplacedTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		task := start(t, m, "a", boom)
+		synctest.Wait()
+		_, err := m.ReplaceTask(t.Context(), "a", untilStopped, taskmanager.WithEventHistory(2))
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventFailed, taskmanager.EventStarted}, kinds(task.History(), "a"))
+		require.NoError(t, task.Restart(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStopped, taskmanager.EventStarted}, kinds(task.History(), "a"))
+		_, err = m.ReplaceTask(t.Context(), "a", untilStopped, taskmanager.WithEventHistory(0))
+		require.NoError(t, err)
+		assert.Nil(t, task.History())
+	})
+}
