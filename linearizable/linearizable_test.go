@@ -29,19 +29,28 @@ type history []porcupine.Operation
 
 // add adds a call that took effect between its call and its return, by a clock that all share.
 func (h *history) add(goroutine int, in input, out output, call, ret int64) {
+	if out.performed != "" {
+		in.call = out.performed
+	}
 	*h = append(*h, porcupine.Operation{ClientId: goroutine, Input: in, Output: out, Call: call, Return: ret})
-	second := ""
+	second := seconds[in.call]
 	switch {
-	case in.call == "stop" && out.err == nil:
-		second = "gone"
-	case in.call == "restart" && out.err == nil:
-		second = "again"
-	case in.call == "restart" && errors.Is(out.err, taskmanager.ErrStopped):
-		second = "overtaken"
+	case second == "" || out.err == nil:
+	case errors.Is(out.err, taskmanager.ErrStopped) && in.call != "stop":
+		second = "stopped"
+	case errors.Is(out.err, taskmanager.ErrPaused):
+		second = "paused"
+	default:
+		second = ""
 	}
 	if second != "" {
-		h.add(goroutine, input{second, in.number}, output{}, call, ret)
+		h.add(goroutine, input{call: second, number: in.number}, output{}, call, ret)
 	}
+}
+
+// seconds are the second moments of the calls that have two, where they succeed.
+var seconds = map[string]string{
+	"stop": "gone", "unwanted": "gone", "restart": "again", "pause": "rests", "replace": "replaced", "reconcile": "replaced",
 }
 
 func (h history) String() string {
@@ -69,7 +78,15 @@ func (h history) addOverlaps(counts map[string]int) {
 }
 
 // contended are the pairs of calls that must have met.
-var contended = []string{"restart, restart", "restart, start", "restart, stop", "start, start", "start, stop", "stop, stop"}
+var contended = func() (pairs []string) {
+	calls := []string{"pause", "reconcile", "replace", "restart", "resume", "start", "stop"}
+	for i, call := range calls {
+		for _, other := range calls[i:] {
+			pairs = append(pairs, call+", "+other)
+		}
+	}
+	return pairs
+}()
 
 // A body runs until it is told to return, which takes it a while.
 type body struct {
@@ -93,24 +110,57 @@ func (b *body) run(ctx context.Context) error {
 }
 
 // perform makes the call.
-func (b *body) perform(m *taskmanager.Manager, name, call string) (out output) {
-	switch call {
+func (b *body) perform(m *taskmanager.Manager, name string, in input) (out output) {
+	switch in.call {
 	case "start":
 		out.task, out.err = m.StartTask(name, b.run)
 	case "stop":
 		out.err = m.StopTask(context.Background(), name)
 	case "restart":
 		out.err = m.RestartTask(context.Background(), name)
+	case "pause":
+		out.err = m.PauseTask(context.Background(), name)
+	case "resume":
+		out.err = m.ResumeTask(name)
+	case "replace":
+		out.task, out.err = m.ReplaceTask(context.Background(), name, b.run, taskmanager.WithMaxRestarts(byHand+in.config))
+	case "reconcile":
+		return b.reconcile(m, name, in.config)
 	case "running":
 		out.running = m.IsRunning(name)
 	case "lookup":
 		// A task that was found before and after is found in between.
 		for task, again := m.Lookup(name); again; {
 			stats := task.Stats()
-			out = output{task: task, state: stats.State, runs: stats.Runs}
+			out = output{task: task, state: stats.State, runs: stats.Runs, config: stats.MaxRestarts - byHand}
 			task, _ = m.Lookup(name)
 			again = task != out.task
 		}
+	}
+	return out
+}
+
+// byHand is the limit of restarts of a task that was started by hand. By those of others it is seen what has replaced it.
+const byHand = 5
+
+// reconcile makes the call that wants a task of that configuration, or none if it is 0.
+func (b *body) reconcile(m *taskmanager.Manager, name string, config int) (out output) {
+	c, err := m.Reconcile(context.Background(), name, func(yield func(taskmanager.Spec) bool) {
+		if config > 0 {
+			yield(taskmanager.Spec{
+				Name: name, Body: b.run, Version: fmt.Sprint(config),
+				Options: []taskmanager.TaskOption{taskmanager.WithMaxRestarts(byHand + config)},
+			})
+		}
+	})
+	out.err = err
+	switch {
+	case c.Unchanged > 0:
+		out.performed = "equal"
+	case len(c.Stopped) > 0:
+		out.performed = "unwanted"
+	case config == 0:
+		out.performed = "absent"
 	}
 	return out
 }
@@ -122,8 +172,9 @@ func (b *body) check(t *testing.T, h history) {
 	require.True(t, porcupine.CheckOperations(model(), h), "%v", h)
 }
 
-// From real threads: StartTask, StopTask, RestartTask, IsRunning, and Lookup with Stats of one name each take effect at one moment
-// between their call and their return; a StopTask has waited until the task was gone, and a RestartTask until one more run began.
+// From real threads: StartTask, StopTask, RestartTask, PauseTask, ResumeTask, ReplaceTask, Reconcile, IsRunning, and Lookup with Stats
+// of one name each take effect at one moment between their call and their return; a StopTask has waited until the task was gone, a
+// RestartTask until one more run began, and so have PauseTask and ReplaceTask until it was paused, and had the other body.
 func TestOneNameIsLinearizable(t *testing.T) {
 	const histories, most, goroutines, each, least = 4000, 40_000, 4, 6, 100
 	results, overlaps := make(map[string]int), make(map[string]int)
@@ -149,9 +200,10 @@ func TestOneNameIsLinearizable(t *testing.T) {
 				random := rand.New(rand.NewPCG(uint64(n), uint64(g)))
 				<-ready
 				for i := range each {
-					in := input{[...]string{"start", "start", "stop", "stop", "restart", "running", "lookup"}[random.IntN(7)], uint(g*each + i)}
+					in := input{call: calls[random.IntN(len(calls))], number: uint(g*each + i)}
+					in.choose(random)
 					call := clock.Add(1)
-					out := b.perform(m, "a", in.call)
+					out := b.perform(m, "a", in)
 					all[g].add(g, in, out, call, clock.Add(1))
 					if random.IntN(2) == 0 {
 						runtime.Gosched() // on one core nobody else would get there before this goroutine has made its last call
@@ -171,11 +223,27 @@ func TestOneNameIsLinearizable(t *testing.T) {
 		h.addOverlaps(overlaps)
 	}
 	for _, result := range []string{
-		"startfalse", "starttrue", "stopfalse", "stoptrue", "restartfalse", "restarttrue", "againfalse", "overtakenfalse",
+		"startfalse", "starttrue", "stopfalse", "stoptrue", "restartfalse", "restarttrue", "againfalse", "stoppedfalse", "pausedfalse",
+		"pausefalse", "pausetrue", "restsfalse", "resumefalse", "resumetrue", "replacefalse", "replacetrue", "replacedfalse",
+		"reconcilefalse", "reconciletrue", "equalfalse", "unwantedfalse", "absentfalse",
 	} {
 		assert.NotZero(t, results[result], result)
 	}
 	assert.True(t, met(), "%v", overlaps)
+}
+
+var calls = []string{
+	"start", "start", "stop", "stop", "restart", "pause", "resume", "resume", "replace", "reconcile", "reconcile", "running", "lookup", "lookup",
+}
+
+// choose sets what a ReplaceTask or a Reconcile is to bring. What one of the latter has brought, another one may find.
+func (in *input) choose(random *rand.Rand) {
+	switch in.call {
+	case "replace":
+		in.config = 10 + int(in.number)
+	case "reconcile":
+		in.config = random.IntN(3)
+	}
 }
 
 // yielding are the options of a Manager whose user code lets others run wherever it is called. On one core, it is there that calls
@@ -234,7 +302,7 @@ func TestOneNameIsLinearizableUnderContention(t *testing.T) {
 	}
 	for n := 0; n < most && !met(); n++ {
 		var (
-			name  = fmt.Sprint(n)
+			name  = fmt.Sprint(n, ".") // which no other one begins with
 			b     = body{while: n % 4}
 			clock atomic.Int64
 			h     history
@@ -248,15 +316,16 @@ func TestOneNameIsLinearizableUnderContention(t *testing.T) {
 				all    [goroutines]history
 			)
 			for g := range goroutines {
-				in := input{"start", uint(g*rounds + round)}
+				in := input{call: "start", number: uint(g*rounds + round)}
 				if round > 0 {
-					in.call = [...]string{"start", "stop", "restart"}[random.IntN(3)]
+					in.call = [...]string{"start", "stop", "restart", "pause", "resume", "replace", "reconcile"}[random.IntN(7)]
+					in.choose(random)
 				}
 				wg.Go(func() {
 					<-ready
 					call := clock.Add(1)
 					begun.Add(1)
-					out := b.perform(m, name, in.call)
+					out := b.perform(m, name, in)
 					all[g].add(g, in, out, call, clock.Add(1))
 				})
 			}
@@ -268,7 +337,7 @@ func TestOneNameIsLinearizableUnderContention(t *testing.T) {
 			}
 			wg.Wait()
 			call := clock.Add(1)
-			found := b.perform(m, name, "lookup")
+			found := b.perform(m, name, input{call: "lookup"})
 			h = append(h, slices.Concat(all[:]...)...)
 			h.add(goroutines, input{call: "lookup"}, found, call, clock.Add(1))
 		}
@@ -300,6 +369,16 @@ func TestModelTellsGoodHistoriesFromBadOnes(t *testing.T) {
 		third                     = output{task: a, state: taskmanager.StateRunning, runs: 3}
 		asked                     = output{task: a, state: taskmanager.StateStopping, runs: 1}
 		over                      = output{task: a, state: taskmanager.StateStopped, runs: 1}
+
+		pause, resume      = input{call: "pause", number: 5}, input{call: "resume"}
+		replace, again     = input{call: "replace", number: 6, config: 1}, input{call: "replace", number: 7, config: 2}
+		wanted, unwanted   = input{call: "reconcile", number: 8, config: 1}, input{call: "reconcile", number: 9}
+		byPause, notPaused = output{err: taskmanager.ErrPaused}, output{err: taskmanager.ErrTaskNotPaused}
+		resting            = output{task: a, state: taskmanager.StatePaused, runs: 1}
+		replaced           = output{task: a, state: taskmanager.StateRunning, runs: 1, config: 1}
+		replacedAgain      = output{task: a, state: taskmanager.StateRunning, runs: 1, config: 2}
+		equal, gone        = output{performed: "equal"}, output{performed: "unwanted"}
+		absent             = output{performed: "absent"}
 	)
 	type call struct {
 		in        input
@@ -356,6 +435,52 @@ func TestModelTellsGoodHistoriesFromBadOnes(t *testing.T) {
 		"two restarts, a run each":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 8}, {secondRestart, ok, 6, 7}, {lookup, third, 9, 10}}, true},
 		"two in order share a run":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 6}, {secondRestart, ok, 7, 8}, {lookup, second, 9, 10}}, false},
 		"revived with the old count":     {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {stop, ok, 5, 6}, {restart, ok, 7, 8}, {lookup, second, 9, 10}}, false},
+
+		"paused in order": {[]call{
+			{pause, notFound, 1, 2},
+			{resume, notFound, 3, 4},
+			{start, started, 5, 6},
+			{lookup, first, 7, 8},
+			{resume, notPaused, 9, 10},
+			{pause, ok, 11, 12},
+			{lookup, resting, 13, 14},
+			{resume, ok, 15, 16},
+			{lookup, second, 17, 18},
+			{stop, ok, 19, 20},
+			{pause, notRunning, 21, 22},
+		}, true},
+		"paused, and running":             {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {pause, ok, 5, 6}, {lookup, first, 7, 8}}, false},
+		"resumed, and paused":             {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {pause, ok, 5, 6}, {resume, ok, 7, 8}, {lookup, resting, 9, 10}}, false},
+		"resumed by nobody":               {[]call{{start, started, 1, 2}, {pause, ok, 3, 4}, {lookup, first, 5, 6}}, false},
+		"resumed twice":                   {[]call{{start, started, 1, 2}, {pause, ok, 3, 4}, {resume, ok, 5, 6}, {resume, ok, 7, 8}}, false},
+		"a pause before the restart":      {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, byPause, 5, 8}, {pause, ok, 6, 7}}, true},
+		"a pause by nobody":               {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, byPause, 5, 6}}, false},
+		"replaced in its second run":      {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {restart, ok, 5, 6}, {replace, started, 7, 8}, {lookup, replaced, 9, 10}}, true},
+		"replaced, with the old count":    {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, started, 5, 6}, {lookup, second, 7, 8}}, false},
+		"replaced, with the old body":     {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, started, 5, 6}, {lookup, first, 7, 8}}, false},
+		"replaced, by another task":       {[]call{{start, started, 1, 2}, {replace, output{task: b}, 3, 4}}, false},
+		"replaced, and free between":      {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, started, 5, 8}, {isRunning, ok, 6, 7}}, false},
+		"the latest counts":               {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, started, 5, 6}, {again, started, 7, 8}, {lookup, replaced, 9, 10}}, false},
+		"either of two at once":           {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, started, 5, 8}, {again, started, 6, 7}, {lookup, replaced, 9, 10}}, true},
+		"or the other one":                {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, started, 5, 8}, {again, started, 6, 7}, {lookup, replacedAgain, 9, 10}}, true},
+		"replaced though overtaken":       {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, byStop, 5, 8}, {stop, ok, 6, 7}}, true},
+		"replacement overtaken by nobody": {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {replace, byStop, 5, 6}}, false},
+		"reconciled": {[]call{
+			{unwanted, absent, 1, 2},
+			{wanted, ok, 3, 4},
+			{lookup, replaced, 5, 6},
+			{wanted, equal, 7, 8},
+			{lookup, replaced, 9, 10},
+			{unwanted, gone, 11, 12},
+			{isRunning, ok, 13, 14},
+			{unwanted, absent, 15, 16},
+		}, true},
+		"equal, and another body":    {[]call{{start, started, 1, 2}, {wanted, equal, 3, 4}}, false},
+		"equal, and stopped":         {[]call{{wanted, ok, 1, 2}, {stop, ok, 3, 4}, {wanted, equal, 5, 6}}, false},
+		"absent, and alive":          {[]call{{start, started, 1, 2}, {unwanted, absent, 3, 4}}, false},
+		"unwanted, and alive":        {[]call{{start, started, 1, 2}, {unwanted, gone, 3, 4}, {isRunning, yes, 5, 6}}, false},
+		"unwanted, and never there":  {[]call{{unwanted, gone, 1, 2}}, false},
+		"reconciled by another task": {[]call{{start, started, 1, 2}, {wanted, ok, 3, 4}, {lookup, output{task: b, state: taskmanager.StateRunning, runs: 1, config: 1}, 5, 6}}, false},
 	} {
 		var h history
 		for _, c := range c.calls {
