@@ -25,7 +25,7 @@ import (
 
 // What the Go code of the pages may import without saying so.
 var pageImports = []string{
-	"bufio", "cmp", "context", "errors", "fmt", "log", "log/slog", "math/rand/v2", "net", "net/http", "net/http/httptest", "os", "os/signal", "strings", "sync", "syscall",
+	"bufio", "cmp", "context", "errors", "fmt", "log", "log/slog", "maps", "math/rand/v2", "net", "net/http", "net/http/httptest", "os", "os/signal", "slices", "strings", "sync", "syscall",
 	"testing", "testing/synctest", "time",
 
 	"github.com/go-taskmanager/taskmanager",

@@ -32,8 +32,8 @@ var (
 	// ErrTaskNotPaused is returned when a task is to be resumed that is not paused, or not yet.
 	ErrTaskNotPaused = errors.New("taskmanager: task is not paused")
 
-	// ErrManagerClosed is returned by StartTask, Task.Restart, Run, and RestartTask of a name that is
-	// known, after Shutdown, when Run ends, or after the end of the context that was given to
+	// ErrManagerClosed is returned by StartTask, ReplaceTask, Reconcile, Task.Restart, Run, and
+	// RestartTask of a name that is known, after Shutdown, when Run ends, or after the end of the context that was given to
 	// [WithContext]. After the last, Run returns it if no task is left that it could wait for.
 	ErrManagerClosed = errors.New("taskmanager: manager is closed")
 

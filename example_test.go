@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -434,6 +437,119 @@ func ExampleWithCooldown() {
 	// run 3 started <nil>
 }
 
+// Several tasks of a service are stopped together: first those that depend on others.
+func ExampleManager_StopTasks() {
+	m, _ := taskmanager.New()
+	worker := func(ctx context.Context) error {
+		<-ctx.Done()
+		task, _ := taskmanager.FromContext(ctx)
+		fmt.Println(task.Name(), "stops")
+		return nil
+	}
+	_, _ = m.StartTask("database", worker)
+	consumer, _ := m.StartTask("consumer", worker, taskmanager.WithDependsOn("database"))
+	_, _ = m.StartTask("metrics", func(ctx context.Context) error { <-ctx.Done(); return nil })
+	_ = consumer.WaitReady(context.Background())
+
+	fmt.Println(m.StopTasks(context.Background(), "database", "consumer", "databse"))
+	fmt.Println("metrics:", m.IsRunning("metrics"))
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// consumer stops
+	// database stops
+	// taskmanager: task not found: "databse"
+	// metrics: true
+}
+
+// A task goes on with another body. Its name is never free, and the handle stays good.
+func ExampleManager_ReplaceTask() {
+	m, _ := taskmanager.New()
+	poll := func(url string) taskmanager.TaskFunc {
+		return func(ctx context.Context) error {
+			taskmanager.SetStatus(ctx, "polls %s", url)
+			<-ctx.Done()
+			return nil
+		}
+	}
+	ctx := context.Background()
+	task, _ := m.StartTask("poller", poll("https://old.example"))
+	_ = task.WaitReady(ctx)
+
+	same, err := m.ReplaceTask(ctx, "poller", poll("https://new.example"), taskmanager.WithStopTimeout(10*time.Second))
+	fmt.Println(same == task, err)
+	for task.Stats().Status == "" { // its run is about to begin
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(task.State(), task.Stats().Status)
+	fmt.Println(m.StopTask(ctx, "poller"))
+	// Output:
+	// true <nil>
+	// running polls https://new.example
+	// <nil>
+}
+
+// The tasks of a service follow its configuration. Whenever that has been read anew, Reconcile starts, replaces and stops what has
+// changed, and leaves the others alone.
+func ExampleManager_Reconcile() {
+	type feed struct {
+		Name, URL string
+		Interval  time.Duration
+	}
+	specs := func(feeds []feed) iter.Seq[taskmanager.Spec] {
+		return func(yield func(taskmanager.Spec) bool) {
+			for _, f := range feeds {
+				body := taskmanager.Every(f.Interval, func(context.Context) error { return nil }) // fetches f.URL
+				// All that the body and the options are made from is the version.
+				if !yield(taskmanager.Spec{Name: "feed/" + f.Name, Body: body, Version: fmt.Sprintf("%+v", f)}) {
+					return
+				}
+			}
+		}
+	}
+	m, _ := taskmanager.New()
+	_, _ = m.StartTask("web server", func(ctx context.Context) error { <-ctx.Done(); return nil })
+	for _, config := range [][]feed{
+		{{"go", "https://go.dev/blog/feed.atom", time.Hour}, {"lwn", "https://lwn.net/headlines/rss", time.Hour}},
+		{{"go", "https://go.dev/blog/feed.atom", time.Hour}, {"lwn", "https://lwn.net/headlines/rss", time.Minute}},
+		{{"go", "https://go.dev/blog/feed.atom", time.Hour}, {"xkcd", "https://xkcd.com/atom.xml", time.Hour}, {Name: "lwn\n"}},
+	} {
+		changes, err := m.Reconcile(context.Background(), "feed/", specs(config))
+		fmt.Printf("%+v %v\n", changes, err)
+	}
+	fmt.Println("web server:", m.IsRunning("web server"))
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// {Started:[feed/go feed/lwn] Replaced:[] Stopped:[] Unchanged:0} <nil>
+	// {Started:[] Replaced:[feed/lwn] Stopped:[] Unchanged:1} <nil>
+	// {Started:[feed/xkcd] Replaced:[] Stopped:[feed/lwn] Unchanged:1} taskmanager: name "feed/lwn\n": must not contain control characters: "feed/lwn\n"
+	// web server: true
+}
+
+// What was given up while a database was down runs again when it is back.
+func ExampleManager_RestartFailed() {
+	m, _ := taskmanager.New(taskmanager.WithRestart(taskmanager.RestartNever))
+	var isBack atomic.Bool
+	sync := func(ctx context.Context) error {
+		if !isBack.Load() {
+			return errors.New("database is down")
+		}
+		<-ctx.Done()
+		return nil
+	}
+	users, _ := m.StartTask("users", sync)
+	orders, _ := m.StartTask("orders", sync)
+	<-users.Done()
+	<-orders.Done()
+
+	isBack.Store(true)
+	fmt.Println(m.RestartFailed(context.Background()))
+	fmt.Println(m.IsRunning("users"), m.IsRunning("orders"))
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// 2 <nil>
+	// true true
+}
+
 func ExampleManager_Stats() {
 	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0))
 	task, _ := m.StartTask("sync", func(context.Context) error { return errors.New("database is down") },
@@ -462,6 +578,30 @@ func ExampleManager_Stats() {
 	//   "consecutive_failures": 3,
 	//   "last_error": "database is down"
 	// }
+}
+
+// Which tasks are failing, and why? Those with the most failures in a row come first; one that was given up keeps its row.
+func ExampleManager_Stats_failing() {
+	m, _ := taskmanager.New(taskmanager.WithBackoff(0, 0))
+	fails := func(text string) taskmanager.TaskFunc {
+		return func(context.Context) error { return errors.New(text) }
+	}
+	mail, _ := m.StartTask("mail", fails("connection refused"), taskmanager.WithMaxRestarts(4))
+	feed, _ := m.StartTask("feed", fails("not found"), taskmanager.WithMaxRestarts(2))
+	_, _ = m.StartTask("web server", func(ctx context.Context) error { <-ctx.Done(); return nil })
+	<-mail.Done()
+	<-feed.Done()
+
+	failing := slices.Collect(maps.Values(m.Stats().Tasks))
+	failing = slices.DeleteFunc(failing, func(s taskmanager.TaskStats) bool { return s.ConsecutiveFailures == 0 })
+	slices.SortFunc(failing, func(a, b taskmanager.TaskStats) int { return b.ConsecutiveFailures - a.ConsecutiveFailures })
+	for _, s := range failing {
+		fmt.Println(s.Name, s.State, s.ConsecutiveFailures, s.LastError)
+	}
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// mail failed 5 connection refused
+	// feed failed 3 not found
 }
 
 func ExampleManager_Subscribe() {

@@ -36,7 +36,8 @@ type TaskFunc func(ctx context.Context) error
 // A Task is a named body under supervision, through all of its runs. Its methods may be called from
 // any goroutine, and by its own body.
 //
-// A Task stays valid after it has ended. Once its name has been forgotten (see [WithHistory]) or
+// A Task stays valid after it has ended, and when another body takes over its name by
+// [Manager.ReplaceTask] or [Manager.Reconcile]. Once its name has been forgotten (see [WithHistory]) or
 // has been started anew, the old Task is history: it can be asked, and not restarted.
 type Task struct {
 	name   string
@@ -234,7 +235,8 @@ func (t *Task) Name() string { return t.name }
 func (t *Task) State() State { return State(t.state.Load()) }
 
 // Done returns a channel that is closed when the task has ended: completed, failed or stopped.
-// After a restart by hand of an ended task, Done returns another channel, for its next end.
+// After a restart by hand of an ended task, Done returns another channel, for its next end; and so it
+// does after the task was replaced, by which the life of the former body has ended.
 func (t *Task) Done() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -32,7 +32,8 @@
 // The functions of this package use a default [Manager]. One made by [New] has options of its own.
 //
 // [Every] and [OnSchedule] make a body of what is to be called again and again, so that poller
-// could do without its ticker and its loop.
+// could do without its ticker and its loop. [Manager.Reconcile] makes a set of tasks follow a
+// configuration.
 //
 // # Restarts
 //
@@ -48,7 +49,7 @@
 //
 // A stop cancels the context of the body, and waits for it to return: until the deadline of the
 // context that StopTask was given, at most for [WithStopTimeout]. [context.Cause] tells the body
-// why: [ErrStopped], [ErrShutdown], [ErrRestarted], [ErrPaused], or the cause of the parent context; and
+// why: [ErrStopped], [ErrShutdown], [ErrRestarted], [ErrReplaced], [ErrPaused], or the cause of the parent context; and
 // [ErrWatchdog] or [ErrNotReady] if the run was late, or [ErrDependencyLost]. With [WithDrain] the context
 // lives on for a while, and [Draining] says that no new work is to be taken.
 //
