@@ -87,26 +87,33 @@ func TestDrainTime(t *testing.T) {
 	}
 }
 
-// A timer that fires when its run is over says nothing of the next one.
+// A timer is stopped when its run is over; and one that fires just then says nothing of the next one, which drains by now.
 func TestDrainThatPassesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := quiet()
 		task, err := m.StartTask("a", func(ctx context.Context) error {
 			<-Draining(ctx)
+			time.Sleep(time.Second)
 			return nil
-		}, WithDrain(time.Second))
+		}, WithDrain(2*time.Second))
 		require.NoError(t, err)
 		synctest.Wait()
 		old := task.run
-		old.endDrain()
-		assert.NoError(t, old.Err(), "it does not drain")
-		require.NoError(t, task.Restart(context.Background()))
+		go func() { _ = task.Restart(context.Background()) }()
 		synctest.Wait()
-		old.endDrain()
-		assert.NoError(t, task.run.Err())
+		task.mu.Lock()
+		timer := task.lazy.drain().timer
+		task.mu.Unlock()
+		time.Sleep(1500 * time.Millisecond)
+		assert.False(t, timer.Stop(), "it has been stopped")
 		_, ok := old.drainsUntil()
 		assert.False(t, ok)
-		require.NoError(t, task.Stop(context.Background()))
+		go func() { _ = task.Stop(context.Background()) }()
+		synctest.Wait()
+		next := task.run
+		old.endDrain()
+		assert.NoError(t, next.Err())
+		<-task.Done()
 	})
 }
 
