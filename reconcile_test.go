@@ -525,3 +525,22 @@ func TestReconcileTakesLittleTime(t *testing.T) {
 	}
 	assert.Fail(t, "it takes too long", "started %v, unchanged %v, started by hand %v", least[0], least[1], least[2])
 }
+
+// One that is replaced by its own call waits for the others all the same.
+func TestReconcileFromABodyThatIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "p/b", slowToStop(time.Second))
+		synctest.Wait()
+		done := make(chan changes, 1)
+		began := time.Now()
+		start(t, m, "p/a", func(ctx context.Context) error {
+			c, err := m.Reconcile(ctx, "p/", versions("p/a:2", "p/b:2"))
+			assert.NoError(t, err)
+			done <- c
+			return nil
+		})
+		assert.Equal(t, changes{Replaced: []string{"p/a", "p/b"}}, <-done)
+		took(t, time.Second, began)
+	})
+}

@@ -918,3 +918,22 @@ func TestRestartFailed(t *testing.T) {
 		require.EqualError(t, err, "taskmanager: Manager was not made by New")
 	})
 }
+
+// A critical task that was gone is not, once it is replaced, whatever the other body waits for.
+func TestReplaceTaskThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "gone", boom, once())
+		task := start(t, m, "a", untilStopped, dependsOn("gone"), critical)
+		synctest.Wait()
+		require.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		_, err := m.ReplaceTask(t.Context(), "a", untilStopped, dependsOn("nobody"))
+		require.NoError(t, err)
+		assert.Equal(t, taskmanager.StateWaiting, settled(task))
+		assert.Equal(t, taskmanager.HealthDegraded, m.Health().State)
+		r, cancel := goRun(t, m)
+		r.lives(t)
+		cancel()
+		require.NoError(t, r.err(t, 0))
+	})
+}
