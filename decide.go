@@ -281,7 +281,9 @@ func (t *Task) giveUpLocked(n *decision, was phase) *GiveUpError {
 	if t.machine.phase == failed {
 		p.gaveUp = gaveUp
 	}
-	t.carryFailuresLocked(n)
+	if p := t.machine.phase; p == failed || p == cooling {
+		t.carryFailuresLocked(n)
+	}
 	return gaveUp
 }
 

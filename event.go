@@ -25,7 +25,7 @@ const (
 	EventResumed                     // info: the task was paused, or had a cooldown, and goes on by hand
 	EventPassGaveUp                  // error: a pass of [Every] or [OnSchedule] failed and is not tried again; the task goes on with the next one
 
-	// EventRecovered is logged as info: a run of a task of which an EventFailed or EventGaveUp was published is healthy by now. It has
+	// EventRecovered is logged as info: a run of a task of which an EventFailed, EventGaveUp or EventPassGaveUp was published is healthy by now. It has
 	// lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]). A task that is
 	// stopped before that is not told to have recovered, nor is one that is started anew under the name.
 	EventRecovered

@@ -146,8 +146,8 @@ func WithCooldown(d time.Duration) TaskOption {
 	})
 }
 
-// WithHealthyAfter sets how long a run must last to reset the backoff, however it ends. The default
-// is the restart window.
+// WithHealthyAfter sets how long a run must last to reset the backoff, however it ends; and for the task to have recovered, see
+// [EventRecovered]. The default is the restart window.
 func WithHealthyAfter(d time.Duration) TaskOption {
 	return taskOption("WithHealthyAfter", d, func(c *taskConfig) string {
 		c.healthyAfter = d

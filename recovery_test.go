@@ -219,6 +219,18 @@ func TestRecoveryByAPass(t *testing.T) {
 		"24h0m0s failed run=1", "24h0m1s recovered run=2 failures=1 since 24h0m0s, after 0s")
 }
 
+// A pass that was given up is a failure like any other.
+func TestRecoveryAfterAPassThatWasGivenUp(t *testing.T) {
+	passes := 0
+	recovers(t, taskmanager.Every(time.Hour, func(context.Context) error {
+		if passes++; passes <= 3 {
+			return errBoom
+		}
+		return nil
+	}), []taskmanager.TaskOption{taskmanager.WithMaxRestarts(1)}, wait(3*time.Hour),
+		"0s failed run=1", "1s pass gave up run=2", "1h0m0s failed run=3", "1h0m1s recovered run=4 failures=3 since 0s, after 0s")
+}
+
 // Recovered is one of a group, to those who listen around it; and so is the group itself.
 func TestRecoveryInAGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,7 +29,7 @@ type TaskStats struct {
 	RestartPolicy RestartPolicy // see WithRestart
 
 	// Failures in a row, and when the first of them happened; zero if there are none. What ends them is a run that has lasted
-	// for WithHealthyAfter, and is ready, as soon as it has; a run that returns nil; and a pass of Every or OnSchedule that
+	// for WithHealthyAfter, and is ready, as soon as it has, if nothing was asked of it before; a run that returns nil; and a pass of Every or OnSchedule that
 	// succeeds, which alone does where there are passes. To be stopped or restarted by hand does not, unless the task had ended.
 	ConsecutiveFailures int
 	FailingSince        time.Time
