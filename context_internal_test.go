@@ -270,3 +270,17 @@ func TestContextFirstAskedWhileItEnds(t *testing.T) {
 	}
 	assert.EqualError(t, context.Cause(r), "why")
 }
+
+// Half of the number of a run is enough to know it, for longer than its context can be in use.
+func TestContextNumber(t *testing.T) {
+	task := taskOf(context.Background())
+	for latest, numbers := range map[uint64][]uint64{
+		1: {1}, 1<<32 - 1: {1, 1<<32 - 1}, 1 << 32: {1, 1<<32 - 1, 1 << 32}, 3<<32 + 5: {2<<32 + 6, 3<<32 - 1, 3 << 32, 3<<32 + 5},
+		5: {7}, // of an earlier life
+	} {
+		task.runs = latest
+		for _, number := range numbers {
+			assert.Equal(t, number, (&run{task: task, lowNumber: uint32(number)}).number()) //nolint:gosec // its lower half
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager"
 )
 
 // A counter is alone in its cache line.
@@ -118,5 +120,45 @@ func crashing(how string, crashes int) work {
 			<-done
 			return values{"p50": percentile(down, 50), "p99": percentile(down, 99)}, nil
 		}),
+	}
+}
+
+// addingMiddleware adds a value to the context of each run.
+func addingMiddleware(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+	type key struct{}
+	return func(ctx context.Context) error { return next(context.WithValue(ctx, key{}, "value")) }
+}
+
+// restartingWithin is restarting of one task around whose runs there is middleware that adds a value, beside one without.
+func restartingWithin(duration time.Duration) work {
+	return work{
+		name:  "restarts/middleware",
+		title: "Restarting a task with middleware",
+		about: fmt.Sprintf("Runs within %v of a body that returns an error, without a delay between them: plain, and with middleware that adds a value to the context.", duration),
+		needs: features,
+		measures: []measure{
+			{key: "plain", title: "for each restart, plain", unit: nanoseconds},
+			{key: "each", title: "for each restart, with middleware", unit: nanoseconds},
+		},
+		run: func(func() group) (values, error) {
+			v := values{}
+			for key, opts := range map[string][]taskmanager.Option{"plain": nil, "each": {taskmanager.WithMiddleware(addingMiddleware)}} {
+				var (
+					m    = newManager(opts...)
+					runs counter
+				)
+				if _, err := m.StartTask("task", func(context.Context) error { runs.n.Add(1); return errCrash }); err != nil {
+					return nil, err
+				}
+				time.Sleep(duration / 10) // the first runs warm up what is cached
+				before, begun := runs.n.Load(), time.Now()
+				time.Sleep(duration)
+				v[key] = float64(time.Since(begun)) / float64(runs.n.Load()-before)
+				if err := m.Shutdown(context.Background()); err != nil {
+					return nil, err
+				}
+			}
+			return v, nil
+		},
 	}
 }
