@@ -364,6 +364,7 @@ func TestRecoveryWhileTheReporterIsAway(t *testing.T) {
 				})), noReportLimit())
 				start(t, m, "a", failAfter(5*time.Minute-time.Second), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
 				time.Sleep(test.away + 31*time.Second)
+				synctest.Wait()
 				assert.Equal(t, test.want, got)
 			})
 		})
