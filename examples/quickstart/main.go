@@ -65,7 +65,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
 
 	m, err := taskmanager.New(
 		taskmanager.WithLogger(log),
-		taskmanager.WithMaxRestarts(4), // within a minute; an endpoint that fails once more is given up
+		taskmanager.WithMaxRestarts(4), // a poll that fails once more, within a minute, is left until the next one is due
 		taskmanager.WithBackoff(s.initialDelay, 10*time.Second),
 		taskmanager.WithStopTimeout(stopWithin),
 	)

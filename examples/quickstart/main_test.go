@@ -111,7 +111,7 @@ func TestDemo(t *testing.T) {
 	out.lineWith(t, "INFO", "endpoint answers", "task=recovering run=4")
 	out.lineWith(t, "WARN", "task failed, will restart", "task=panicking run=1", "index out of range")
 	out.lineWith(t, "| ", ".(*watcher).poll(")
-	out.lineWith(t, "ERROR", "task failed for good, gave up", "task=down run=5", `restarts="4 of 4" window=1m0s`)
+	out.lineWith(t, "ERROR", "pass failed for good, task goes on", "task=down run=5", `restarts="4 of 4" window=1m0s`)
 
 	require.NotContains(t, out.String(), "TASK", "nobody has asked for the table yet")
 	_, err := enter.Write([]byte("\n"))
@@ -119,7 +119,7 @@ func TestDemo(t *testing.T) {
 	out.lineWith(t, "TASK", "STATE", "FAILURES")
 	out.lineWith(t, "healthy", "running", "200 OK", "polls:")
 	out.lineWith(t, "recovering", "running", "4     3", "200 OK")
-	out.lineWith(t, "down", "failed", "5     5", "GET http://127.0.0.1:")
+	out.lineWith(t, "down", "GET http://127.0.0.1:")
 
 	require.NoError(t, end())
 	out.lineWith(t, "task stopped", "task=healthy run=1")
@@ -147,13 +147,13 @@ func TestGivenURLs(t *testing.T) {
 	out, end := start(t, s, strings.NewReader(""))
 	out.lineWith(t, "endpoint answers", "task="+good.URL+"/healthy")
 	out.lineWith(t, "DEBUG", "task started", "task="+bad.URL+"/", "run=5")
-	out.lineWith(t, "gave up", "task="+bad.URL+"/", "404 Not Found")
+	out.lineWith(t, "pass failed for good", "task="+bad.URL+"/", "404 Not Found")
 	assert.NotContains(t, out.String(), "demo-server")
 	require.NoError(t, end())
 }
 
 func TestNothingLeftToWatch(t *testing.T) {
-	server := httptest.NewServer(http.NotFoundHandler())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }))
 	defer server.Close()
 	err := run(t.Context(), quick(server.URL), strings.NewReader(""), newScreen())
 	assert.EqualError(t, err, "no endpoint is left to watch")

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/go-taskmanager/taskmanager"
 )
 
@@ -96,7 +98,11 @@ func (w *watcher) poll(ctx context.Context, url string) (string, error) {
 		return "", fmt.Errorf("GET %s: %w", url, err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return "", fmt.Errorf("GET %s: %s", url, resp.Status)
+		err := fmt.Errorf("GET %s: %s", url, resp.Status)
+		if resp.StatusCode == http.StatusGone {
+			err = backoff.Permanent(err) // it is not asked again
+		}
+		return "", err
 	}
 	answer := fmt.Sprintf("%s, %d bytes in %v", resp.Status, n, time.Since(start).Round(10*time.Microsecond))
 	if queue := resp.Header.Get("X-Queue"); queue != "" {
