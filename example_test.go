@@ -813,14 +813,14 @@ func ExampleGroup_restForOne() {
 	// Output: connections: 2 feeds: 3
 }
 
-// A body that is called every minute needs no ticker, and no loop. Here a minute is a millisecond.
+// A body that is called every minute needs no ticker, and no loop, and tries again what has failed. Here a minute is a millisecond.
 func ExampleEvery() {
 	m, _ := taskmanager.New(taskmanager.WithBackoff(time.Millisecond, time.Second))
 	polls, done := 0, make(chan struct{})
 	poll := func(context.Context) error {
 		switch polls++; polls {
 		case 2:
-			return errors.New("no answer") // a failure: poller is restarted, after a delay
+			return errors.New("no answer") // a failure: the pass is tried again, after a delay
 		case 4:
 			close(done)
 		}
@@ -831,9 +831,69 @@ func ExampleEvery() {
 	_ = task.Stop(context.Background())
 
 	s := task.Stats()
-	fmt.Println(s.Runs, "runs,", s.Failures, "failure:", s.LastError)
+	fmt.Println(s.Passes.Begun, "passes,", s.Passes.Failed, "failed:", s.LastError)
 	// Output:
-	// 2 runs, 1 failure: no answer
+	// 4 passes, 1 failed: no answer
+}
+
+// A pass that can't wait for its tick.
+func ExampleManager_TriggerTask() {
+	m, _ := taskmanager.New()
+	synced := make(chan struct{})
+	_, _ = m.StartTask("sync", taskmanager.Every(time.Hour, func(context.Context) error {
+		synced <- struct{}{}
+		return nil
+	}))
+	<-synced // at once
+	fmt.Println(m.TriggerTask("sync"))
+	<-synced // and not in an hour
+	fmt.Println("synced")
+	_ = m.Shutdown(context.Background())
+	// Output:
+	// <nil>
+	// synced
+}
+
+// A daily is a Schedule of one time of day, by the clock on the wall: once a day, also on those on which summer time begins or ends.
+// Where that time is left out, or comes twice, it is what time.Date makes of it.
+type daily struct {
+	hour, minute int
+	zone         *time.Location
+}
+
+func (d daily) Next(t time.Time) time.Time {
+	t = t.In(d.zone)
+	next := d.on(t)
+	if !next.After(t) {
+		next = d.on(t.AddDate(0, 0, 1))
+	}
+	return next
+}
+
+func (d daily) on(day time.Time) time.Time {
+	return time.Date(day.Year(), day.Month(), day.Day(), d.hour, d.minute, 0, 0, d.zone)
+}
+
+// A digest that is to come at nine in the morning, local time, comes then on the days of the change of the clocks, too: 24 hours after the
+// one before on most days, and 23 or 25 on those.
+func ExampleOnSchedule_daily() {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	at9 := daily{hour: 9, zone: berlin}
+	_ = taskmanager.OnSchedule(at9, func(context.Context) error { return nil }) // the body of a task
+
+	for _, eve := range []string{"2026-03-28", "2026-10-24"} { // the clocks change in the night after
+		day, _ := time.ParseInLocation(time.DateOnly, eve, berlin)
+		first := at9.Next(day)
+		second := at9.Next(first)
+		fmt.Println(second.Format(time.DateTime), "is", second.Sub(first), "after the one before")
+	}
+	// Output:
+	// 2026-03-29 09:00:00 is 23h0m0s after the one before
+	// 2026-10-25 09:00:00 is 25h0m0s after the one before
 }
 
 // spread is a Schedule of passes that don't all come at the same time in all processes that have it.

@@ -32,8 +32,9 @@
 // The functions of this package use a default [Manager]. One made by [New] has options of its own.
 //
 // [Every] and [OnSchedule] make a body of what is to be called again and again, so that poller
-// could do without its ticker and its loop. [Manager.Reconcile] makes a set of tasks follow a
-// configuration.
+// could do without its ticker and its loop. One call that fails is tried again by the backoff, and
+// given up when the limit is used up, and not the task. [Manager.Reconcile] makes a set of tasks
+// follow a configuration.
 //
 // # Restarts
 //

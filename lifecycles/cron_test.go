@@ -48,6 +48,9 @@ func TestCronSchedules(t *testing.T) {
 		"CRON_TZ=UTC @yearly":      {time.Hour, []string{"2001-01-01 00:00:00", "2002-01-01 00:00:00"}},
 		// By the clock on the wall: that of Berlin was set forward on the last Sunday of March.
 		"CRON_TZ=Europe/Berlin 0 8 25-27 3 *": {time.Hour, []string{"2000-03-25 07:00:00", "2000-03-26 06:00:00", "2000-03-27 06:00:00"}},
+		// What is left out that night has no pass, and what came twice in the one of October had two.
+		"CRON_TZ=Europe/Berlin 30 2 25-27 3 *":  {time.Minute, []string{"2000-03-25 01:30:00", "2000-03-27 00:30:00"}},
+		"CRON_TZ=Europe/Berlin 30 2 28-30 10 *": {time.Minute, []string{"2000-10-28 00:30:00", "2000-10-29 00:30:00", "2000-10-29 01:30:00", "2000-10-30 01:30:00"}},
 		// The distance is from pass to pass, whatever they take.
 		"@every 90s": {time.Minute, []string{"2000-01-01 00:01:30", "2000-01-01 00:03:00", "2000-01-01 00:04:30"}},
 	} {
