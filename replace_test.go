@@ -105,7 +105,7 @@ func TestReplaceTaskWhateverTheBodyReturns(t *testing.T) {
 				require.Len(t, stopped, 1)
 				require.ErrorIs(t, stopped[0].Err, taskmanager.ErrReplaced)
 				assert.Equal(t, taskmanager.ErrReplaced, stopped[0].Cause)
-				if end.is != nil && end.is != context.Canceled { // which says no more than the cause
+				if end.is != nil && end.is != context.Canceled { //nolint:errorlint // the value itself, which says no more than the cause
 					require.ErrorIs(t, stopped[0].Err, end.is)
 				}
 			})
@@ -431,6 +431,10 @@ func TestReplaceTaskThatIsLate(t *testing.T) {
 			_, err := m.ReplaceTask(t.Context(), "a", untilStopped)
 			replaced <- err
 		}()
+		synctest.Wait()
+		health := m.Health()
+		require.Len(t, health.Problems, 1)
+		assert.Equal(t, taskmanager.HealthHeartbeatOverdue, health.Problems[0].Reason)
 		time.Sleep(4 * time.Second)
 		assert.Equal(t, taskmanager.StateStuck, settled(task))
 		r.lives(t)
