@@ -878,3 +878,51 @@ func TestPassStatsJSON(t *testing.T) {
 		assert.False(t, strings.Contains(string(text), "passes"))
 	})
 }
+
+// When a pass has failed, its Schedule is asked for the next one. However that ends, the failure is that of the pass.
+func TestPassesWhoseScheduleIsAskedAfterAFailure(t *testing.T) {
+	var task *taskmanager.Task
+	for name, next := range map[string]func(){
+		"returns late": func() { time.Sleep(3 * time.Second) },
+		"panics":       func() { panic("Next") },
+		"exits":        runtime.Goexit,
+		"calls back": func() {
+			_ = task.Stats()
+			assert.NoError(t, task.Trigger())
+		},
+	} {
+		for how, end := range map[string]func() error{"an error": fails, "a panic": func() error { panic(errBoom) }} {
+			t.Run(name+" after "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					before := goroutines()
+					m := newManager(t, exact()...)
+					passes := newPassLog()
+					task = start(t, m, "a", taskmanager.OnSchedule(trapped(2, next), passes.ending(end)))
+					time.Sleep(70 * time.Second)
+					s := task.Stats()
+					require.ErrorIs(t, s.LastError, errBoom)
+					assert.EqualValues(t, 1, s.Failures)
+					assert.EqualValues(t, 2, s.Passes.Begun)
+					time.Sleep(time.Minute)
+					assert.Equal(t, 120*time.Second, passes.at[2])
+					require.NoError(t, m.Shutdown(t.Context()))
+					assert.Equal(t, before, goroutines(), "goroutines")
+				})
+			})
+		}
+	}
+	t.Run("hangs", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, exact()...)
+			hang := make(chan struct{})
+			task := start(t, m, "a", taskmanager.OnSchedule(trapped(2, func() { <-hang }), newPassLog().ending(fails)))
+			time.Sleep(70 * time.Second)
+			began := time.Now()
+			stuck := asStuck(t, task.Stop(t.Context()), "a", userCodeTimeout)
+			took(t, userCodeTimeout, began)
+			assert.Contains(t, string(stuck.Stack), "trappedSchedule.Next")
+			close(hang)
+			<-task.Done()
+		})
+	})
+}
