@@ -536,7 +536,7 @@ func TestReplaceTaskRefuses(t *testing.T) {
 			return err
 		}
 		for want, err := range map[string]error{
-			"taskmanager: ctx <nil>: must not be nil":                                        replace(nil, "a", untilStopped), //nolint:staticcheck // that is the case
+			"taskmanager: ctx <nil>: must not be nil":                                        replace(nil, "a", untilStopped),
 			`taskmanager: name "": must have 1 to 255 bytes, and has 0`:                      replace(ctx, "", untilStopped),
 			"taskmanager: body <nil>: must not be nil":                                       replace(ctx, "a", nil),
 			"taskmanager: opts[0] <nil>: must not be nil":                                    replace(ctx, "a", untilStopped, nil),
@@ -606,7 +606,8 @@ func TestReplaceTaskChangesDependencies(t *testing.T) {
 		start(t, m, "job", func(context.Context) error { return nil })
 		synctest.Wait()
 		assert.Equal(t, taskmanager.StateRunning, c.State())
-		assert.True(t, func() bool { _, ok := m.Lookup("job"); return ok }(), "it has completed, and is remembered for c")
+		_, ok = m.Lookup("job")
+		assert.True(t, ok, "it has completed, and is remembered for c")
 
 		_, err = m.ReplaceTask(t.Context(), "a", log.body(s), dependsOn("c"))
 		require.NoError(t, err, "c does not depend on a any more")
