@@ -22,8 +22,8 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 	ends := 0
 	for p := range phases {
 		for in := range inputs {
-			if in == revived || in == becameOverdue && p != running {
-				continue // the one begins a life, with the lock held; of the other the driver asks before
+			if in == revived || in == askedReplace || in == becameOverdue && p != running {
+				continue // of two the lock is held whatever follows; of the third the driver asks before
 			}
 			for name, v := range verdicts {
 				if in == judgedRestart && !v.known {
@@ -45,9 +45,15 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							if in == becameOverdue {
 								n.overdue = &overdueRun{&watchedRun{run: task.run}, &OverdueError{Err: ErrWatchdog}}
 							}
+							if pendingIn[p] == replaceRequest {
+								s := newStopOp(m, replaceRequest, time.Hour)
+								s.replacement = &replacement{task: configured(&Task{name: "a"}, task.config())}
+								task.waiters = &waiter{op: s}
+							}
 							task.lazyLocked().wake = make(chan struct{}, 1)
 							task.lazy.parked = true // nobody is replaced
 							foreseen := task.concernsManagerLocked(&n)
+							life := task.record
 							task.decideLocked(&n)
 							assert.Equal(t, task.machine.phase, n.phase, "where it says that the task is")
 							if v.known && p != judging {
@@ -57,7 +63,8 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							if ended {
 								ends++
 							}
-							concerns := ended || critical && len(m.criticalExits) == 0
+							replaced := task.record != life
+							concerns := ended || replaced || critical && len(m.criticalExits) == 0
 							if concerns || driven == 0 || !parentDone { // a driver of a task that is to stop may hold it in vain
 								assert.Equal(t, concerns, foreseen, "phase %v, input %v, %s, limit %d, driver %d, parent done %v, critical %v",
 									p, in, name, limit, driven, parentDone, critical)
