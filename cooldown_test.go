@@ -77,7 +77,8 @@ func TestCooldownAfter(t *testing.T) {
 		"no restart allowed": {boom, []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0)}, taskmanager.GaveUpLimit, true},
 		"a limit, without a failure": {
 			func(context.Context) error { return nil },
-			[]taskmanager.TaskOption{taskmanager.WithMaxRestarts(0), taskmanager.WithRestart(taskmanager.RestartAlways)}, taskmanager.GaveUpLimit, true,
+			[]taskmanager.TaskOption{taskmanager.WithMaxRestarts(0), taskmanager.WithRestart(taskmanager.RestartAlways)},
+			taskmanager.GaveUpLimit, true,
 		},
 		"a policy": {boom, []taskmanager.TaskOption{taskmanager.WithBackOffPolicy(func() backoff.BackOff {
 			policies++
@@ -93,7 +94,8 @@ func TestCooldownAfter(t *testing.T) {
 		"a permanent error, first failure":  {func(context.Context) error { return backoff.Permanent(errBoom) }, []taskmanager.TaskOption{once()}, taskmanager.GaveUpNever, false},
 		"a permanent error, by its methods": {func(context.Context) error { return wrapping{backoff.Permanent(errBoom)} }, []taskmanager.TaskOption{once()}, taskmanager.GaveUpNever, false},
 		"something left running": {
-			func(context.Context) error { return fmt.Errorf("below: %w", &taskmanager.StopTimeoutError{}) }, []taskmanager.TaskOption{once()},
+			func(context.Context) error { return fmt.Errorf("below: %w", &taskmanager.StopTimeoutError{}) },
+			[]taskmanager.TaskOption{once()},
 			taskmanager.GaveUpLeftRunning, false,
 		},
 	} {

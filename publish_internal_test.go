@@ -37,11 +37,12 @@ func TestBusWants(t *testing.T) {
 	}
 	assert.Empty(t, wanted(inner))
 	r := ReporterFunc(func(context.Context, Event) error { return nil })
+	reported := []EventKind{EventFailed, EventGaveUp, EventStuck, EventPassGaveUp, EventRecovered}
 	outer.setReporter(r)
-	assert.Equal(t, []EventKind{EventFailed, EventGaveUp, EventStuck}, wanted(inner))
+	assert.Equal(t, reported, wanted(inner))
 	outer.setReporter(nil)
 	inner.setReporter(r)
-	assert.Equal(t, []EventKind{EventFailed, EventGaveUp, EventStuck}, wanted(inner))
+	assert.Equal(t, reported, wanted(inner))
 	assert.Empty(t, wanted(outer))
 	outer.subscribe(t.Context())
 	assert.Len(t, wanted(inner), len(eventKinds))
