@@ -249,6 +249,7 @@ func TestDrainHasADeadline(t *testing.T) {
 		assert.Equal(t, 2*time.Second, left(ctx), "a second stop leaves less time")
 		<-ctx.Done()
 		assert.Equal(t, 2*time.Second, time.Since(began))
+		<-child.Done()
 		require.ErrorIs(t, context.Cause(child), taskmanager.ErrStopped)
 		<-task.Done()
 		_, ok = ctx.Deadline()

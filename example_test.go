@@ -575,6 +575,9 @@ func ExampleManager_Stats() {
 	//   "failures": 3,
 	//   "panics": 0,
 	//   "restarts_in_window": 2,
+	//   "max_restarts": 2,
+	//   "restart_window_seconds": 60,
+	//   "restart_policy": "on-failure",
 	//   "consecutive_failures": 3,
 	//   "last_error": "database is down"
 	// }
@@ -627,6 +630,7 @@ func ExampleManager_Subscribe() {
 	// job 1 started <nil>
 	// job 1 failed try again
 	// job 2 started <nil>
+	// job 2 recovered <nil>
 	// job 2 completed <nil>
 }
 

@@ -792,7 +792,7 @@ func TestSuperviseAsksAnErrorOnce(t *testing.T) {
 		})
 		time.Sleep(time.Minute)
 		require.EqualValues(t, 2, task.Stats().Runs)
-		assert.Equal(t, 2, asked, "whether it leaves something behind, and whether it is permanent")
+		assert.Equal(t, 3, asked, "whether it leaves something behind, whether it is permanent, and how long to wait")
 	})
 }
 

@@ -73,7 +73,7 @@ func TestTable(t *testing.T) {
 			"migrate    completed  1     0         0       -",
 			"old        stopped    1     0         0       -",
 			"billing: 11 tasks (1 failed, 1 stuck, 1 backoff, 1 waiting, 5 running, 1 completed, 1 stopped), 13 runs, 5 failures, 1 panic; " +
-				"reports: 7 delivered, 0 waiting, 0 lost",
+				"reports: 8 delivered, 0 waiting, 0 lost",
 		}, "\n")
 		stats := m.Stats()
 		assert.Equal(t, want, stats.String())

@@ -99,6 +99,8 @@ func lifeOf(t *testing.T, events []taskmanager.Event) (runs int) {
 		case taskmanager.EventReady, taskmanager.EventStuck:
 			require.True(t, running, "event %d: run %d is %v after its end", i, e.Run, e.Kind)
 			require.Equal(t, run, e.Run, "event %d: %v", i, e.Kind)
+		case taskmanager.EventRecovered:
+			require.Equal(t, run, e.Run, "event %d: %v", i, e.Kind)
 		default:
 			require.True(t, running, "event %d: run %d ends twice", i, e.Run)
 			require.Equal(t, run, e.Run, "event %d: %v", i, e.Kind)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"reflect"
 	"runtime"
@@ -291,6 +292,7 @@ func TestStartAnEndedNameIsAFreshTask(t *testing.T) {
 				now := time.Now()
 				assert.Equal(t, taskmanager.TaskStats{
 					Name: "a", State: taskmanager.StateRunning, Ready: true, Runs: 1, StartedAt: now.Round(0), RunStartedAt: now.Round(0),
+					MaxRestarts: 2, RestartWindow: time.Minute,
 				}, task.Stats())
 				require.NoError(t, task.Err())
 				found, _ := m.Lookup("a")
@@ -549,13 +551,14 @@ func TestManagerThatNewHasNotMade_Promise8(t *testing.T) {
 	for name, m := range map[string]*taskmanager.Manager{"zero": &zero, "nil": nil} {
 		t.Run(name, func(t *testing.T) {
 			arguments := map[reflect.Type]reflect.Value{
-				reflect.TypeFor[context.Context]():          reflect.ValueOf(t.Context()),
-				reflect.TypeFor[string]():                   reflect.ValueOf("a"),
-				reflect.TypeFor[taskmanager.TaskFunc]():     reflect.ValueOf(taskmanager.TaskFunc(untilStopped)),
-				reflect.TypeFor[taskmanager.Reporter]():     reflect.ValueOf(newInbox(nil)),
-				reflect.TypeFor[[]taskmanager.TaskOption](): reflect.ValueOf([]taskmanager.TaskOption(nil)),
-				reflect.TypeFor[[]os.Signal]():              reflect.ValueOf([]os.Signal(nil)),
-				reflect.TypeFor[[]string]():                 reflect.ValueOf([]string{"a"}),
+				reflect.TypeFor[context.Context]():            reflect.ValueOf(t.Context()),
+				reflect.TypeFor[string]():                     reflect.ValueOf("a"),
+				reflect.TypeFor[taskmanager.TaskFunc]():       reflect.ValueOf(taskmanager.TaskFunc(untilStopped)),
+				reflect.TypeFor[taskmanager.Reporter]():       reflect.ValueOf(newInbox(nil)),
+				reflect.TypeFor[[]taskmanager.TaskOption]():   reflect.ValueOf([]taskmanager.TaskOption(nil)),
+				reflect.TypeFor[[]os.Signal]():                reflect.ValueOf([]os.Signal(nil)),
+				reflect.TypeFor[[]string]():                   reflect.ValueOf([]string{"a"}),
+				reflect.TypeFor[iter.Seq[taskmanager.Spec]](): reflect.ValueOf(iter.Seq[taskmanager.Spec](func(func(taskmanager.Spec) bool) {})),
 			}
 			v, asked, refused := reflect.ValueOf(m), 0, 0
 			for i := range v.NumMethod() {
