@@ -472,7 +472,7 @@ func TestBackoffRetryAfter(t *testing.T) {
 						assert.Equal(t, time.Now().Add(delay).Round(0), task.Stats().NextRunAt)
 						time.Sleep(delay - 1)
 						require.Equal(t, taskmanager.StateBackoff, settled(task))
-						time.Sleep(1)
+						time.Sleep(time.Nanosecond)
 					}
 					require.Equal(t, taskmanager.StateRunning, settled(task))
 				})
@@ -570,7 +570,7 @@ func TestBackoffRetryAfterOfAnErrorThatIsAwkward(t *testing.T) {
 					} else {
 						time.Sleep(c.delay - 1)
 						require.Equal(t, taskmanager.StateBackoff, settled(task))
-						time.Sleep(1)
+						time.Sleep(time.Nanosecond)
 					}
 					require.Equal(t, taskmanager.StateRunning, settled(task))
 					assert.EqualValues(t, 1, task.Stats().Failures)

@@ -89,7 +89,7 @@ func TestBindTo(t *testing.T) {
 				if c.lost > 0 {
 					time.Sleep(c.lost - 1)
 					require.Equal(t, taskmanager.StateRunning, settled(consumer))
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				require.Equal(t, taskmanager.StateWaiting, settled(consumer))
 				require.Equal(t, c.state, db.State())
@@ -102,7 +102,7 @@ func TestBindTo(t *testing.T) {
 
 				time.Sleep(c.again - 1)
 				require.Equal(t, taskmanager.StateWaiting, settled(consumer))
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				require.Equal(t, taskmanager.StateRunning, settled(consumer))
 				stats := consumer.Stats()
 				assert.EqualValues(t, 2, stats.Runs)
@@ -258,7 +258,7 @@ func TestBindToOfABodyThatDoesNotReturn(t *testing.T) {
 		require.Equal(t, taskmanager.StateWaiting, settled(second), "it is lost to those that are bound to it at once")
 		time.Sleep(3*time.Second - 1)
 		require.Equal(t, taskmanager.StateStopping, settled(consumer))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, taskmanager.StateStuck, settled(consumer))
 		stuck := ofKind(taskmanager.EventStuck, pending(events))
 		require.Len(t, stuck, 1)
@@ -309,7 +309,7 @@ func TestBindToOfACriticalBodyThatDoesNotReturn(t *testing.T) {
 				time.Sleep(c.gone - 1)
 				synctest.Wait()
 				r.lives(t)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
 				require.ErrorIs(t, m.RestartTask(t.Context(), "db"), taskmanager.ErrManagerClosed, "Run ends")

@@ -289,21 +289,6 @@ func SetStatus(ctx context.Context, format string, args ...any) {
 	}
 }
 
-// updateRun calls update, with the mu locked, for the task whose body was given ctx. It does nothing for a run that is over, and for
-// any other context.
-func updateRun(ctx context.Context, update func(t *Task)) {
-	r := runOf(ctx)
-	if r == nil {
-		return
-	}
-	t := r.task
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.run == r {
-		update(t)
-	}
-}
-
 func runOf(ctx context.Context) *run {
 	if ctx == nil {
 		return nil

@@ -508,7 +508,7 @@ func TestDrainingWithoutADrain(t *testing.T) {
 }
 
 func TestDrainingOfOtherContexts(t *testing.T) {
-	assert.Nil(t, taskmanager.Draining(nil)) //nolint:staticcheck // that is what is tested
+	assert.Nil(t, taskmanager.Draining(noContext))
 	assert.Nil(t, taskmanager.Draining(context.Background()))
 	ctx, cancel := context.WithCancel(context.Background())
 	assert.Equal(t, ctx.Done(), taskmanager.Draining(ctx))
@@ -673,7 +673,7 @@ func TestStopContextOfARunThatIsLate(t *testing.T) {
 }
 
 func TestStopContextOfOtherContexts(t *testing.T) {
-	ctx, cancel := taskmanager.StopContext(nil) //nolint:staticcheck // that is what is tested
+	ctx, cancel := taskmanager.StopContext(noContext)
 	require.NoError(t, ctx.Err())
 	cancel()
 	require.ErrorIs(t, ctx.Err(), context.Canceled)

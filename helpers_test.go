@@ -672,3 +672,6 @@ func (e askedError) As(any) bool {
 	e.asked()
 	return false
 }
+
+// noContext is what is refused, or taken for the context of nobody.
+var noContext context.Context

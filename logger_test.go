@@ -72,7 +72,7 @@ func TestLoggerIsTheDefault(t *testing.T) {
 	former := slog.Default()
 	slog.SetDefault(slog.New(lines))
 	defer slog.SetDefault(former)
-	assert.Same(t, slog.Default(), taskmanager.Logger(nil)) //nolint:staticcheck // nil, too
+	assert.Same(t, slog.Default(), taskmanager.Logger(noContext))
 	assert.Same(t, slog.Default(), taskmanager.Logger(t.Context()))
 	m, err := taskmanager.New()
 	require.NoError(t, err)

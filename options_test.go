@@ -65,7 +65,6 @@ func refusedTaskOptions() []refusal[taskmanager.TaskOption] {
 
 func refusedManagerOptions() []refusal[taskmanager.Option] {
 	const limit = "needs a positive limit and a positive burst, or rate.Inf"
-	var noContext context.Context
 	long := strings.Repeat("é", 128)
 	refused := func(o taskmanager.Option, name string, value any, reason, text string) refusal[taskmanager.Option] {
 		return refusal[taskmanager.Option]{o, taskmanager.OptionError{Option: name, Value: value, Reason: reason}, "taskmanager: " + text + ": " + reason}

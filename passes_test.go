@@ -849,7 +849,7 @@ func TestPassesAndReadiness(t *testing.T) {
 		late := start(t, m, "b", scheduled(untilStopped), taskmanager.WithReadiness(10*time.Second))
 		time.Sleep(20*time.Second - 1)
 		assert.Zero(t, late.Stats().Failures)
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		assert.EqualValues(t, 1, late.Stats().Failures)
 	})
 }

@@ -554,7 +554,7 @@ func TestPauseOfAnUnknownTask(t *testing.T) {
 	require.ErrorIs(t, m.ResumeTask("a"), taskmanager.ErrTaskNotFound)
 	start(t, m, "a", untilStopped)
 	var refused *taskmanager.OptionError
-	require.ErrorAs(t, m.PauseTask(nil, "a"), &refused) //nolint:staticcheck // that is the point
+	require.ErrorAs(t, m.PauseTask(noContext, "a"), &refused)
 	require.EqualError(t, (*taskmanager.Manager)(nil).ResumeTask("a"), "taskmanager: Manager was not made by New")
 	require.Error(t, new(taskmanager.Manager).PauseTask(t.Context(), "a"))
 }

@@ -211,7 +211,7 @@ func TestReconcileRefuses(t *testing.T) {
 		task := start(t, m, "p/a", untilStopped)
 		ctx := t.Context()
 		for want, call := range map[string]func() (changes, error){
-			"taskmanager: ctx <nil>: must not be nil":                     func() (changes, error) { return m.Reconcile(nil, "p/", versions()) }, //nolint:staticcheck // that is the case
+			"taskmanager: ctx <nil>: must not be nil":                     func() (changes, error) { return m.Reconcile(noContext, "p/", versions()) },
 			"taskmanager: specs <nil>: must not be nil":                   func() (changes, error) { return m.Reconcile(ctx, "p/", nil) },
 			`taskmanager: prefix "": must have 1 to 255 bytes, and has 0`: func() (changes, error) { return m.Reconcile(ctx, "", versions()) },
 			`taskmanager: prefix "\xff": must be valid UTF-8`:             func() (changes, error) { return m.Reconcile(ctx, "\xff", versions()) },

@@ -841,7 +841,7 @@ func TestStopTasks(t *testing.T) {
 		assert.True(t, m.IsRunning("c"))
 
 		require.NoError(t, m.StopTasks(t.Context()))
-		require.Error(t, m.StopTasks(nil, "c")) //nolint:staticcheck // that is the case
+		require.Error(t, m.StopTasks(noContext, "c"))
 		assert.True(t, m.IsRunning("c"))
 		deaf := newDeafBody()
 		start(t, m, "deaf", deaf.run)
@@ -916,7 +916,7 @@ func TestRestartFailed(t *testing.T) {
 		stats := m.Stats()
 		assert.Equal(t, []int{103, 1, 1, 1, 1}, []int{stats.Running, stats.Paused, stats.Failed, stats.Completed, stats.Stopped})
 
-		_, err = m.RestartFailed(nil) //nolint:staticcheck // that is the case
+		_, err = m.RestartFailed(noContext)
 		require.Error(t, err)
 		require.NoError(t, m.Shutdown(t.Context()))
 		_, err = (*taskmanager.Manager)(nil).RestartFailed(t.Context())

@@ -317,7 +317,7 @@ func TestTaskWaitReady(t *testing.T) {
 					time.Sleep(c.when - 1)
 					synctest.Wait()
 					require.Empty(t, done)
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				err := returns(t, done)
 				if c.as != nil {
@@ -373,7 +373,7 @@ func TestTaskWaitReady(t *testing.T) {
 			took(t, time.Second, began)
 			require.Equal(t, errWhy, task.WaitReady(ctx))
 			var refused *taskmanager.OptionError
-			require.ErrorAs(t, task.WaitReady(nil), &refused) //nolint:staticcheck // that is refused
+			require.ErrorAs(t, task.WaitReady(noContext), &refused)
 			assert.Equal(t, "ctx", refused.Option)
 		})
 	})
