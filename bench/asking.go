@@ -14,7 +14,7 @@ func asking(n int, duration time.Duration) work {
 		name:  fmt.Sprintf("asking/%d", n),
 		title: fmt.Sprintf("Asking about %s", counted(n, "parked task")),
 		about: fmt.Sprintf("Whether a task is running, by name, one after the other, for %v: from one goroutine, and from one for each core at once (the time of one call then). "+
-			"Statistics: a snapshot of all tasks, for each of them. Totals: how many are in which state, by that snapshot.", duration),
+			"Statistics: a snapshot of all tasks, for each of them. Totals: how many are in which state, without a snapshot.", duration),
 		needs: finds,
 		measures: []measure{
 			{key: "alone", title: "is it running", unit: nanoseconds},
@@ -48,20 +48,31 @@ func asking(n int, duration time.Duration) work {
 				return nil, errors.New("a task is said to run that was never started")
 			}
 			if t, ok := g.(teller); ok {
-				var took []float64
-				for begun := time.Now(); time.Since(begun) < duration; {
-					snapshot := time.Now()
-					if told := t.stats(); told != n {
-						return nil, fmt.Errorf("statistics of %d tasks instead of %d", told, n)
-					}
-					took = append(took, float64(time.Since(snapshot)))
+				stats, err := askAll(t.stats, n, duration)
+				if err != nil {
+					return nil, err
 				}
-				v["totals"] = median(took)
-				v["stats"] = v["totals"] / float64(n)
+				v["stats"] = stats / float64(n)
+				if v["totals"], err = askAll(t.running, n, duration); err != nil {
+					return nil, err
+				}
 			}
 			return v, nil
 		}),
 	}
+}
+
+// askAll asks about all n tasks at once, again and again for that long. It returns how long one call took.
+func askAll(count func() int, n int, duration time.Duration) (nanoseconds float64, err error) {
+	var took []float64
+	for begun := time.Now(); time.Since(begun) < duration; {
+		call := time.Now()
+		if counted := count(); counted != n {
+			return 0, fmt.Errorf("statistics of %d tasks instead of %d", counted, n)
+		}
+		took = append(took, float64(time.Since(call)))
+	}
+	return median(took), nil
 }
 
 // ask asks from as many goroutines for that long. It returns how long one call took and how many

@@ -53,3 +53,5 @@ func (o ours) startOne(name string, body body) (stop func() error, err error) {
 func (o ours) isRunning(name string) bool { return o.manager.IsRunning(name) }
 
 func (o ours) stats() int { return len(o.manager.Stats().Tasks) }
+
+func (o ours) running() int { return o.manager.Totals().Running }

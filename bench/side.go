@@ -28,6 +28,8 @@ type (
 	teller interface {
 		// stats makes a snapshot of all tasks and returns of how many it tells.
 		stats() int
+		// running counts the tasks that run.
+		running() int
 	}
 	idler interface {
 		// startIdle is start of a task that enters c and is idle in that way.

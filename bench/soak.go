@@ -41,7 +41,7 @@ type soak struct {
 	inside   []atomic.Int32 // bodies that execute under each of names
 
 	healthyPulse                            pulse
-	crashes, operations, reports, snapshots atomic.Int64
+	crashes, operations, reports, recoveries, snapshots atomic.Int64
 	doubles                                 atomic.Int64 // bodies that met another one of their name
 
 	starts, stops histogram // of the visitor, in whose goroutine they are
@@ -71,6 +71,9 @@ func newSoak(duration time.Duration, healthy int) *soak {
 		taskmanager.WithBackoff(soakDelay, soakDelay),
 		taskmanager.WithReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
 			k.reports.Add(1 + int64(e.Repeats))
+			if e.Kind == taskmanager.EventRecovered {
+				k.recoveries.Add(1 + int64(e.Repeats))
+			}
 			return nil
 		})),
 		taskmanager.WithReportLimit(rate.Limit(100), 10),
@@ -274,8 +277,8 @@ func (k *soak) verdict() error {
 		return fmt.Errorf("%s: at least %d are needed to see whether something grows", counted(len(k.heaps), "sample"), soakFewest)
 	case stats.ReportsLost > 0:
 		return fmt.Errorf("%s lost, though the reporter takes all of them", counted(int(stats.ReportsLost), "report"))
-	case uint64(k.reports.Load()) != stats.Failures:
-		return fmt.Errorf("of %d failures, %d were reported", stats.Failures, k.reports.Load())
+	case uint64(k.reports.Load()-k.recoveries.Load()) != stats.Failures:
+		return fmt.Errorf("of %d failures, %d were reported", stats.Failures, k.reports.Load()-k.recoveries.Load())
 	case k.doubles.Load() > 0:
 		return fmt.Errorf("%d times two bodies of one name executed at once", k.doubles.Load())
 	case int(k.snapshots.Load()) != len(k.heaps):

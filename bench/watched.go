@@ -104,7 +104,9 @@ func reporting() (*taskmanager.Manager, func() error, error) {
 	var heard atomic.Int64
 	m := newManager(taskmanager.WithReportLimit(rate.Inf, 0),
 		taskmanager.WithReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
-			heard.Add(1 + int64(e.Repeats))
+			if e.Kind != taskmanager.EventRecovered {
+				heard.Add(1 + int64(e.Repeats))
+			}
 			return nil
 		})))
 	return m, func() error {
