@@ -178,7 +178,7 @@ func (m *model) of(name string) *model {
 // the way of the next one, in the eyes of this test: it knows bodies by their path.
 func (m *model) isUntold(s step) bool {
 	switch s.verb {
-	case "start":
+	case "start", "replace":
 		if s.task.isGroup() && m.logMood == "hangs early" {
 			return true // see hasGroups
 		}

@@ -127,8 +127,10 @@ const (
 	askedToFail
 	askedByLoss // of a task that it is bound to: its run ends, and the next one waits
 	askedToRestart
+	askedToReplace
 	askedToPause
 	askedToRestartInVain // the body has not returned in time: the task stops
+	askedToReplaceInVain // likewise
 	askedToStop
 	askedToStopAll
 	askedToShutDown
@@ -138,10 +140,22 @@ const (
 // stops reports whether the task is to stop for good.
 func (q modelRequest) stops() bool { return q > askedToPause }
 
+// inVain is what becomes of a request whose deadline has passed, if that is anything else.
+func (q modelRequest) inVain() modelRequest {
+	switch q {
+	case askedToRestart:
+		return askedToRestartInVain
+	case askedToReplace:
+		return askedToReplaceInVain
+	}
+	return askedNothing
+}
+
 // cause is what the body finds in its context.
 func (q modelRequest) cause() errorSet {
 	return [...]errorSet{
-		askedByLoss: isLost, askedToRestart: isRestarted, askedToPause: isPaused, askedToRestartInVain: isRestarted, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
+		askedByLoss: isLost, askedToRestart: isRestarted, askedToReplace: isReplaced, askedToPause: isPaused,
+		askedToRestartInVain: isRestarted, askedToReplaceInVain: isReplaced, askedToStop: isStopped, askedToStopAll: isStopped, askedToShutDown: isShutdown,
 	}[q]
 }
 
@@ -155,6 +169,10 @@ type modelTask struct {
 	cooling   bool // in StatePaused
 	ready     bool
 	group     *modelGroup
+
+	replaced   bool              // this life has begun by that
+	replacedIn taskmanager.State // which was that of the one before
+
 	doomed    bool        // waits for one that was given up
 	doomedBy  errorSet    // why that was
 	hanging   bool        // the log's handler hangs with a line of the task
@@ -189,7 +207,7 @@ type modelTask struct {
 // A modelCall is a call of the Manager that may wait for several tasks.
 type modelCall struct {
 	stops   []*modelStop
-	wants   modelRequest // that a task be restarted, or paused; askedNothing: any other call
+	wants   modelRequest // that a task be restarted, replaced or paused; askedNothing: any other call
 	quit    string       // Run: why it ends
 	outcome *outcomeOfCall
 }
@@ -212,6 +230,8 @@ type modelStop struct {
 	over     bool
 	stuck    bool         // at its deadline
 	followed modelRequest // otherwise, what the task has done
+	by       modelOptions // of the replacement
+	refused  errorSet     // why those were not adopted
 	below    errorSet     // what its body has said of something that still runs
 	named    []string     // which names it by that
 }
@@ -376,7 +396,7 @@ func (m *model) healthView() healthView {
 			reason = taskmanager.HealthPaused
 		case t.state == taskmanager.StateStuck:
 			reason = taskmanager.HealthStuck
-		case t.state == taskmanager.StateStopping && t.late != 0 && t.asked <= askedToRestart:
+		case t.state == taskmanager.StateStopping && t.late != 0 && t.asked <= askedToReplace:
 			reason = taskmanager.HealthNotReady
 			if t.late == isWatchdog {
 				reason = taskmanager.HealthHeartbeatOverdue
@@ -459,7 +479,7 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		return m.returned(0)
 	case t.state == taskmanager.StateStuck:
 		return m.returned(isTimeout, localName(name))
-	case t.state == taskmanager.StateStopping && t.asked > askedToRestart:
+	case t.state == taskmanager.StateStopping && t.asked > askedToReplace:
 		return m.returned(t.causeOf(t.asked))
 	case t.state == taskmanager.StateWaiting:
 		return m.returned(0)
@@ -467,6 +487,74 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 	c := m.ask(t, askedToRestart, within)
 	c.wants = askedToRestart
 	return c
+}
+
+func (m *model) replace(name string, o modelOptions, within time.Duration) *modelCall {
+	t := m.tasks[name]
+	switch {
+	case m.closed:
+		return m.returned(isClosed)
+	case m.reaches(o.dependsOn, name):
+		return m.returned(isRefused)
+	case t == nil:
+		return m.returned(m.start(name, o))
+	case t.state == taskmanager.StateStuck:
+		return m.returned(isTimeout, name)
+	case t.state == taskmanager.StateStopping && t.asked > askedToReplace:
+		return m.returned(t.causeOf(t.asked))
+	case !t.executing:
+		m.adopts(t, o)
+		return m.returned(0)
+	}
+	c := m.ask(t, askedToReplace, within)
+	c.wants, c.stops[0].by = askedToReplace, o
+	return c
+}
+
+// adopts has a task begin a life with other options.
+func (m *model) adopts(t *modelTask, o modelOptions) {
+	paused := t.state == taskmanager.StatePaused && !t.cooling
+	t.beginAfresh()
+	old := *t
+	*t = *m.newTask(t.name, o)
+	t.total, t.hanging, t.lines, t.waiters = old.total, old.hanging, old.lines, old.waiters
+	t.replaced, t.replacedIn = true, old.state
+	if !old.state.Ended() || old.state == taskmanager.StateFailed {
+		t.gaveUp, t.gaveUpSince = old.gaveUp, old.gaveUpSince
+	}
+	if !old.state.Ended() && old.inARow > 0 { // these would have been carried over when it was given up
+		if t.gaveUp += old.inARow; t.gaveUpSince == never {
+			t.gaveUpSince = old.failingSince
+		}
+	}
+	if paused {
+		t.state, t.asked = taskmanager.StatePaused, askedToPause
+	}
+	m.back(t.name)
+}
+
+// adoptsLatest has a task, whose body has returned, adopt what was asked for last, and tells those who wait for that.
+func (m *model) adoptsLatest(t *modelTask) {
+	isReplacement := func(s *modelStop) bool { return s.request == askedToReplace }
+	var latest *modelStop
+	for _, s := range t.waiters {
+		if isReplacement(s) && !s.over {
+			latest = s
+		}
+	}
+	refused := errorSet(0)
+	if m.reaches(latest.by.dependsOn, t.name) { // since it was asked for
+		refused = isRefused
+	} else {
+		m.adopts(t, latest.by)
+	}
+	for _, s := range t.waiters {
+		if isReplacement(s) && !s.over {
+			s.over, s.followed, s.refused = true, askedToReplace, refused
+		}
+	}
+	t.waiters = slices.DeleteFunc(slices.Clone(t.waiters), isReplacement)
+	t.asked = askedToRestart // for those who wait for that
 }
 
 func (m *model) pause(name string, within time.Duration) *modelCall {
@@ -654,7 +742,7 @@ func (m *model) hasGroups() bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return s.by.isGroup() })
 }
 
 // logIs changes how the log's handler is. It goes on with the lines at which it hangs, and is like that for those that wait.
@@ -684,7 +772,7 @@ func (m *model) log(t *modelTask, e eventView) bool {
 	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff ||
 		e.Kind == taskmanager.EventGaveUp && t.cooling
 	early := e.Kind == taskmanager.EventStarted || willRestart
-	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && e.Kind != taskmanager.EventRecovered && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isLost) == 0)
+	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && e.Kind != taskmanager.EventRecovered && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isReplaced|isLost) == 0)
 	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
 	return t.hanging
 }
@@ -819,10 +907,13 @@ func (m *model) returns(t *modelTask, err errorSet) {
 	case asked.stops():
 		m.end(t, taskmanager.StateStopped, e)
 		return
-	case (asked == askedByLoss || asked == askedToRestart) && err&isTimeout == 0:
+	case (asked == askedByLoss || asked == askedToRestart || asked == askedToReplace) && err&isTimeout == 0:
 		e.Err |= t.causeOf(asked)
 		e.Cause = t.causeOf(asked)
 		m.emit(t, e)
+		if asked == askedToReplace {
+			m.adoptsLatest(t)
+		}
 		m.await(t)
 		return
 	case asked == askedToPause && err&isTimeout == 0:
@@ -1122,7 +1213,7 @@ func (m *model) hasBound() bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return len(s.by.boundTo) > 0 })
 }
 
 // expire finds at the deadline that the task has not done as it was asked.
@@ -1133,12 +1224,12 @@ func (m *model) expire(s *modelStop) {
 	if t.state == taskmanager.StateStopping {
 		t.state = taskmanager.StateStuck
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
-		if s.request <= askedByLoss && t.asked != askedToRestart {
+		if s.request <= askedByLoss && t.asked != askedToRestart && t.asked != askedToReplace {
 			m.leaves(t, isTimeout)
 		}
 	}
-	if t.asked == askedToRestart && s.request == askedToRestart {
-		t.asked = askedToRestartInVain // what is stuck is not restarted
+	if q := t.asked.inVain(); q != askedNothing && s.request.inVain() != askedNothing {
+		t.asked = q // what is stuck is not restarted
 		if wasStuck || t.late != 0 || t.lostSince != never {
 			m.leaves(t, isTimeout) // that was its last hope
 		}
@@ -1196,6 +1287,8 @@ func (c *modelCall) settle(m *model) {
 		case s.stuck:
 			c.outcome.err |= isTimeout
 			c.outcome.stuck = append(c.outcome.stuck, localName(s.task.name))
+		case s.refused != 0:
+			c.outcome.err |= s.refused
 		case s.below != 0:
 			c.outcome.err |= s.below
 			if c.wants != askedNothing && s.followed.stops() {

@@ -97,6 +97,10 @@ const (
 	seenEntering = "a body waits for the log"
 	seenKept     = "reports wait, though their reporter has failed three times"
 	seenDrain    = "a body finishes what it has in hand"
+	seenReplaced = "a task runs that was replaced when it was "
+	seenKeptOff  = "a task is paused, as it was when it was replaced"
+	seenUnheard  = "a task is stuck that was to be replaced"
+	seenNotSo    = "a replacement has failed: "
 	seenRun      = "Run returns because "
 	runGone      = "a critical task is gone"
 	runDone      = "its context is done"
@@ -108,6 +112,12 @@ const (
 var rareSights = map[string]int{
 	seenEntering: 500, seenKept: 500, seenRun + runGone: 500, seenRun + runDone: 500, seenRun + runShut: 500, seenRun + runParent: 500,
 	seenHeld: 500, seenDrain: 500, seenLost: 500, seenLostLate: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
+	seenReplaced + taskmanager.StateWaiting.String(): 500, seenReplaced + taskmanager.StateBackoff.String(): 500,
+	seenReplaced + taskmanager.StateStopping.String(): 500, seenReplaced + taskmanager.StatePaused.String(): 500,
+	seenReplaced + taskmanager.StateCompleted.String(): 500, seenReplaced + taskmanager.StateFailed.String(): 500,
+	seenReplaced + taskmanager.StateStopped.String(): 500,
+	seenKeptOff: 500, seenUnheard: 500, seenNotSo + isStopped.String(): 500, seenNotSo + isPaused.String(): 2000,
+	seenNotSo + isRefused.String(): 5000,
 }
 
 // The names of the tasks in the scripts.
@@ -117,8 +127,8 @@ var modelNames = []string{"a", "b", "c"}
 type step struct {
 	verb   string
 	name   string
-	task   modelOptions  // start
-	within time.Duration // stop, restart, run: the deadline of the context; 0: none
+	task   modelOptions  // start, replace
+	within time.Duration // stop, restart, replace, run: the deadline of the context; 0: none
 	sleep  time.Duration
 }
 
@@ -126,6 +136,11 @@ func (s step) String() string {
 	switch s.verb {
 	case "start":
 		return fmt.Sprintf("start %s: %v", s.name, s.task)
+	case "replace":
+		if s.within > 0 {
+			return fmt.Sprintf("replace %s within %v: %v", s.name, s.within, s.task)
+		}
+		return fmt.Sprintf("replace %s: %v", s.name, s.task)
 	case "stop", "restart", "pause", "run":
 		if s.within > 0 {
 			return strings.TrimSpace(s.verb+" "+s.name) + fmt.Sprintf(" within %v", s.within)
@@ -155,7 +170,7 @@ func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) 
 // The verbs. Those that come more than once are drawn more often.
 var verbs = []string{
 	"start", "start", "start", "start", "start", "start",
-	"stop", "stop", "restart", "restart", "restart", "pause", "pause", "resume", "resume", "stop all", "shut down", "end parent",
+	"stop", "stop", "restart", "restart", "restart", "replace", "replace", "replace", "pause", "pause", "resume", "resume", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
 	"log exits", "log hangs", "log hangs early", "log goes on", "log goes on",
@@ -199,16 +214,18 @@ func drawStep(rt *rapid.T) step {
 		return s
 	}
 	names := slices.Concat(modelNames, bodyNames)
-	if s.verb == "start" {
+	if s.verb == "start" || s.verb == "replace" {
 		names = modelNames
 	}
 	s.name = rapid.SampledFrom(names).Draw(rt, "name")
 	// No two tasks have the same durations, so that what they do never falls on the same nanosecond, where any order would do.
 	unit := modelUnits[s.name]
 	switch s.verb {
-	case "stop", "restart", "pause":
+	case "stop", "restart", "replace", "pause":
 		s.within = rapid.SampledFrom([]time.Duration{0, time.Second + 83*unit, 9*time.Second + 83*unit}).Draw(rt, "within")
-	case "start":
+	}
+	switch s.verb {
+	case "start", "replace":
 		s.task = drawOptions(rt, unit)
 		s.task.dependsOn = slices.DeleteFunc(slices.Clone(modelNames), func(string) bool {
 			return rapid.IntRange(0, 3).Draw(rt, "independent") < 3
@@ -375,7 +392,9 @@ func (l *fickleLog) Handle(_ context.Context, r slog.Record) error {
 func isLast(r slog.Record) bool {
 	goesOn := false
 	r.Attrs(func(a slog.Attr) bool {
-		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" && (a.Value.String() == taskmanager.ErrRestarted.Error() || strings.HasSuffix(a.Value.String(), ", which was lost"))
+		why := a.Value.String()
+		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" &&
+			(why == taskmanager.ErrRestarted.Error() || why == taskmanager.ErrReplaced.Error() || strings.HasSuffix(why, ", which was lost"))
 		return true
 	})
 	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && r.Message != "task recovered" && !strings.HasSuffix(r.Message, "by hand")
@@ -453,7 +472,7 @@ func (w *world) do(s step) step {
 	if s.stopsAll() && w.model.inTurns() {
 		return s // the turns of both would come at the same moment, in any order
 	}
-	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart" || s.verb == "pause") && w.model.hasJustCanceled() {
+	if (s.stopsAll() || s.verb == "stop" || s.verb == "restart" || s.verb == "replace" || s.verb == "pause") && w.model.hasJustCanceled() {
 		return s // either might find it stuck
 	}
 	if w.model.isUntold(s) || len(w.model.runs) > 0 && w.model.isDelicate(s) {
@@ -462,17 +481,19 @@ func (w *world) do(s step) step {
 	if s.verb == "end parent" && w.model.holdsInTurn() {
 		return s // whatever wakes one that waits before its turn comes ends it
 	}
+	if len(w.model.runs) > 0 {
+		s.task.boundTo = nil // see hasBound
+	}
 	switch s.verb {
 	case "start":
-		if len(w.model.runs) > 0 {
-			s.task.boundTo = nil // see hasBound
-		}
 		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
 		require.Equal(w.t, w.model.start(s.name, s.task), errorsIn(err), "%v returned %v", s, err)
 	case "stop":
 		w.call(s, w.model.of(s.name).stop(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).StopTask(ctx, localName(s.name)) })
 	case "restart":
 		w.call(s, w.model.of(s.name).restart(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).RestartTask(ctx, localName(s.name)) })
+	case "replace":
+		w.call(s, w.model.replace(s.name, s.task, s.within), func(ctx context.Context) error { return w.replace(ctx, s) })
 	case "pause":
 		w.call(s, w.model.of(s.name).pause(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).PauseTask(ctx, localName(s.name)) })
 	case "resume":
@@ -531,6 +552,19 @@ func (w *world) do(s step) step {
 		w.command(s.name, s.verb)
 	}
 	return s
+}
+
+// replace calls ReplaceTask.
+func (w *world) replace(ctx context.Context, s step) error {
+	before, known := w.manager.Lookup(s.name)
+	task, err := w.manager.ReplaceTask(ctx, s.name, w.body(s.name, s.task), s.task.options()...)
+	switch {
+	case err != nil:
+		return err
+	case task == nil, known && task != before:
+		return errors.New("it is not the task that had the name")
+	}
+	return nil
 }
 
 // beAwaited ends what Shutdown would wait for.
@@ -728,6 +762,15 @@ func (w *world) compareTasks(seen map[string]int, model *model, m *taskmanager.M
 		if t.lostSince != never && want.State == taskmanager.StateStuck {
 			seen[seenLostLate]++
 		}
+		switch {
+		case t.asked == askedToReplaceInVain && want.State == taskmanager.StateStuck:
+			seen[seenUnheard]++
+		case !t.replaced:
+		case want.State == taskmanager.StateRunning:
+			seen[seenReplaced+t.replacedIn.String()]++
+		case want.State == taskmanager.StatePaused && t.replacedIn == taskmanager.StatePaused && t.counts.runs == 0:
+			seen[seenKeptOff]++
+		}
 		if t.entering {
 			seen[seenEntering]++
 		} else if t.held && t.nextRun < w.model.now {
@@ -862,6 +905,9 @@ func (w *world) compareCalls(seen map[string]int) {
 		if c.outcome != nil && c.model.quit != "" {
 			seen[seenRun+c.model.quit]++
 		}
+		if c.outcome != nil && c.model.wants == askedToReplace {
+			seen[seenNotSo+c.outcome.err.String()]++
+		}
 		return c.outcome != nil
 	})
 }
@@ -905,6 +951,7 @@ const (
 	isRefused
 	isCompleted
 	isLost
+	isReplaced
 	isOther
 )
 
@@ -936,6 +983,7 @@ var errorKinds = []struct {
 	{isRefused, "refused", as[*taskmanager.OptionError]},
 	{isCompleted, "completed", is(taskmanager.ErrCriticalCompleted)},
 	{isLost, "dependency lost", is(taskmanager.ErrDependencyLost)},
+	{isReplaced, "replaced", is(taskmanager.ErrReplaced)},
 }
 
 func is(target error) func(error) bool {
