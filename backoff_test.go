@@ -527,12 +527,12 @@ func TestBackoffRetryAfterIsOverridden(t *testing.T) {
 	})
 }
 
-// An awkwardRetry does something before it says when to try again.
-type awkwardRetry struct{ before func() }
+// An awkwardRetryError does something before it says when to try again.
+type awkwardRetryError struct{ before func() }
 
-func (awkwardRetry) Error() string { return "awkward" }
+func (awkwardRetryError) Error() string { return "awkward" }
 
-func (e awkwardRetry) RetryAfter() time.Duration { e.before(); return 7 * time.Second }
+func (e awkwardRetryError) RetryAfter() time.Duration { e.before(); return 7 * time.Second }
 
 // One that panics or ends the goroutine says nothing, and the backoff is asked all the same; one that is slow is waited for, which the
 // delay includes; one that hangs is overridden by whoever asks for the next run.
@@ -561,7 +561,7 @@ func TestBackoffRetryAfterOfAnErrorThatIsAwkward(t *testing.T) {
 						if runs++; runs > 1 {
 							return untilStopped(ctx)
 						}
-						return awkwardRetry{func() { c.do(release) }}
+						return awkwardRetryError{func() { c.do(release) }}
 					}, opt)
 					if c.delay == 0 {
 						time.Sleep(time.Hour)

@@ -125,7 +125,7 @@ func TestBindTo(t *testing.T) {
 				require.ErrorIs(t, stopped.Err, taskmanager.ErrDependencyLost)
 				assert.Equal(t, slog.LevelInfo, stopped.Kind.Level())
 				assert.Equal(t, taskmanager.EventStarted, ofConsumer[1].Kind)
-				assert.Equal(t, 0, len(received(events)))
+				assert.Empty(t, received(events))
 			})
 		})
 	}
@@ -535,7 +535,7 @@ func TestBindToInTheLog(t *testing.T) {
 		require.NoError(t, db.Restart(t.Context()))
 		synctest.Wait()
 		assert.Contains(t, fmt.Sprint(lines.about("task stopped")), `cause=taskmanager: task "consumer" was bound to task "db", which was lost`)
-		assert.Len(t, lines.about("error="), 0)
+		assert.Empty(t, lines.about("error="))
 	})
 }
 

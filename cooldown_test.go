@@ -32,7 +32,7 @@ func TestCooldownAfterTheLimit(t *testing.T) {
 			assert.Equal(t, 1, task.Stats().ConsecutiveFailures)
 			time.Sleep(time.Second)
 			synctest.Wait()
-			assert.EqualValues(t, 2, task.Stats().ConsecutiveFailures)
+			assert.Equal(t, 2, task.Stats().ConsecutiveFailures)
 			time.Sleep(2 * time.Second)
 			assert.Equal(t, taskmanager.StatePaused, settled(task), "after 1s and 2s")
 			s := task.Stats()

@@ -241,7 +241,7 @@ func (t *Task) planRestartLocked(n *decision, givesUpPass bool) {
 }
 
 // coolLocked notes when the task, which is given up, begins afresh.
-func (t *Task) coolLocked(n *decision) {
+func (t *Task) coolLocked() {
 	p := t.record
 	p.unsure = nil // by now it is known
 	t.unawaitHealthLocked()
@@ -357,7 +357,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 	case next.phase == inBackoff:
 		t.planRestartLocked(n, do&publishPassGaveUp != 0)
 	case next.phase == cooling:
-		t.coolLocked(n)
+		t.coolLocked()
 	case was == cooling && !next.phase.ended():
 		t.beginAfreshLocked()
 	}

@@ -145,7 +145,7 @@ func TestDrainWhoseTimerIsLaterThanTheDeadline(t *testing.T) {
 func TestStopContextThatIsMadeJustWhenTheBodyReturns(t *testing.T) {
 	m := quiet()
 	task := undriven(t, m, stopping)
-	task.run.leaveDrain()
+	require.NoError(t, task.run.leaveDrain())
 	ctx, cancel := StopContext(task.run)
 	defer cancel()
 	require.NoError(t, ctx.Err())

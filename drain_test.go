@@ -228,16 +228,16 @@ func TestDrainHasADeadline(t *testing.T) {
 		require.False(t, ok, "before anything is asked")
 		began := time.Now()
 		within := func(d time.Duration) {
-			ctx, cancel := context.WithTimeout(context.Background(), d)
+			patience, cancel := context.WithTimeout(context.Background(), d)
 			go func() {
 				defer cancel()
-				assert.NoError(t, task.Stop(ctx))
+				assert.NoError(t, task.Stop(patience))
 			}()
 			synctest.Wait()
 		}
 		left := func(ctx context.Context) time.Duration {
-			deadline, ok := ctx.Deadline()
-			require.True(t, ok)
+			deadline, has := ctx.Deadline()
+			require.True(t, has)
 			return deadline.Sub(began)
 		}
 		within(4 * time.Second)
@@ -695,9 +695,9 @@ func TestStopContextTakesNoGoroutine(t *testing.T) {
 		before := goroutines()
 		for range 100 {
 			stop, cancel := taskmanager.StopContext(ctx)
-			defer cancel()
+			t.Cleanup(cancel)
 			child, cancel := context.WithTimeout(stop, time.Hour)
-			defer cancel()
+			t.Cleanup(cancel)
 			context.AfterFunc(child, func() {})
 			taskmanager.Draining(ctx)
 		}

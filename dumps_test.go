@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -81,13 +80,6 @@ func TestDumpIsMadeOnceForStopAll(t *testing.T) {
 		})
 	}
 	entered.Wait()
-	allocated := func(f func()) uint64 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		f()
-		runtime.ReadMemStats(&after)
-		return after.TotalAlloc - before.TotalAlloc
-	}
 	dump := allocated(func() { assert.NoError(t, pprof.Lookup("goroutine").WriteTo(io.Discard, 1)) })
 	var err error
 	stop := allocated(func() { err = m.StopAll(t.Context()) })

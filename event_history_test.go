@@ -2,7 +2,6 @@ package taskmanager_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -18,7 +17,6 @@ import (
 func TestEventHistoryIsWhatSubscribersGet(t *testing.T) {
 	for _, quiet := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			errWhy := errors.New("why")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			m := newManager(t, taskmanager.WithContext(ctx))
 			var events <-chan taskmanager.Event

@@ -513,8 +513,8 @@ func ExampleManager_Reconcile() {
 		{{"go", "https://go.dev/blog/feed.atom", time.Hour}, {"lwn", "https://lwn.net/headlines/rss", time.Minute}},
 		{{"go", "https://go.dev/blog/feed.atom", time.Hour}, {"xkcd", "https://xkcd.com/atom.xml", time.Hour}, {Name: "lwn\n"}},
 	} {
-		changes, err := m.Reconcile(context.Background(), "feed/", specs(config))
-		fmt.Printf("%+v %v\n", changes, err)
+		changed, err := m.Reconcile(context.Background(), "feed/", specs(config))
+		fmt.Printf("%+v %v\n", changed, err)
 	}
 	fmt.Println("web server:", m.IsRunning("web server"))
 	_ = m.Shutdown(context.Background())

@@ -226,7 +226,7 @@ func TestMiddlewareIsPartOfTheBody(t *testing.T) {
 			body: boom, state: taskmanager.StateBackoff, fails: taskmanager.ErrGoexit,
 		},
 		"has no context for it": {
-			mw: m(func(next taskmanager.TaskFunc, _ context.Context) error { return next(nil) }), //nolint:staticcheck // on purpose
+			mw: m(func(next taskmanager.TaskFunc, _ context.Context) error { return next(nil) }),
 			body: func(ctx context.Context) error {
 				if ctx == nil {
 					return errWhy

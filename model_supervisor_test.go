@@ -1174,7 +1174,7 @@ func (m *model) begin(s *modelStop) {
 
 // drains reports whether a run of which something is asked, for the first time or again, goes on with its work in hand.
 func (t *modelTask) drains(s *modelStop, first bool) bool {
-	by := t.model.now + t.o.drain*s.timeout/t.o.stopTimeout // 1.1e9 times 4.1e9 at most
+	by := t.model.now + time.Duration(int64(t.o.drain)*int64(s.timeout)/int64(t.o.stopTimeout)) // 1.1e9 times 4.1e9 at most
 	switch {
 	case t.drainedBy != never:
 		t.drainedBy = min(t.drainedBy, by)

@@ -193,9 +193,9 @@ func (t *Task) triggerPassLocked() {
 }
 
 // beginLimitAnew begins the limit of restarts and the backoff anew.
-func (r *record) beginLimitAnew() {
-	r.restarts.Clear()
-	r.healthy = true
+func (p *record) beginLimitAnew() {
+	p.restarts.Clear()
+	p.healthy = true
 }
 
 func (p *passes) beginRun() {

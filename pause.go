@@ -95,7 +95,7 @@ func (m *Manager) requestOne(ctx context.Context, t *Task, q request) (done bool
 	stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, q, newHand(pathOfFirst(from)), hasDeadline)
 	switch {
 	case accepted == 0:
-		err := t.refusal()
+		err = t.refusal()
 		return err != nil, err
 	case detached:
 		return true, nil
@@ -109,7 +109,7 @@ func (m *Manager) requestOne(ctx context.Context, t *Task, q request) (done bool
 	case err != nil, followed == q:
 		return true, err
 	case followed == noRequest:
-		err := t.Err() // what the run had started executes still: the next one would meet it
+		err = t.Err() // what the run had started executes still: the next one would meet it
 		return err != nil, err
 	}
 	return true, t.superseded(q, followed)

@@ -71,7 +71,7 @@ func TestPauseWhateverTheBodyReturns(t *testing.T) {
 		says error
 	}{
 		"nil":              {func(context.Context) error { return nil }, nil},
-		"the cause":        {func(ctx context.Context) error { return context.Cause(ctx) }, nil},
+		"the cause":        {context.Cause, nil},
 		"context.Canceled": {func(ctx context.Context) error { return fmt.Errorf("read: %w", ctx.Err()) }, nil},
 		"an error":         {func(context.Context) error { return errWhy }, errWhy},
 		"for good":         {func(context.Context) error { return backoff.Permanent(errWhy) }, errWhy},
@@ -98,7 +98,7 @@ func TestPauseWhateverTheBodyReturns(t *testing.T) {
 				require.Len(t, line, 1)
 				if test.says == nil {
 					require.NoError(t, e.Err)
-					assert.Equal(t, "INFO task paused | task=a run=1 cause=taskmanager: task was paused by hand caller=TestPauseWhateverTheBodyReturns.func7.1(pause_test.go) uptime=1s", line[0])
+					assert.Equal(t, "INFO task paused | task=a run=1 cause=taskmanager: task was paused by hand caller=TestPauseWhateverTheBodyReturns.func6.1(pause_test.go) uptime=1s", line[0])
 				} else {
 					require.ErrorIs(t, e.Err, test.says)
 					assert.Contains(t, line[0], "WARN task paused")

@@ -27,7 +27,7 @@ func TestBusWants(t *testing.T) {
 	c.logger = slog.New(enabledHandler{slog.DiscardHandler, func() { asked = true }})
 	outer := newEventBus(t.Context(), &c, nil)
 	inner := newEventBus(t.Context(), &c, outer)
-	wanted := func(b *eventBus) (kinds []EventKind) {
+	kindsFor := func(b *eventBus) (kinds []EventKind) {
 		for k := EventStarted; k.valid(); k++ {
 			if b.wants(k) {
 				kinds = append(kinds, k)
@@ -35,18 +35,18 @@ func TestBusWants(t *testing.T) {
 		}
 		return kinds
 	}
-	assert.Empty(t, wanted(inner))
+	assert.Empty(t, kindsFor(inner))
 	r := ReporterFunc(func(context.Context, Event) error { return nil })
 	reported := []EventKind{EventFailed, EventGaveUp, EventStuck, EventPassGaveUp, EventRecovered}
 	outer.setReporter(r)
-	assert.Equal(t, reported, wanted(inner))
+	assert.Equal(t, reported, kindsFor(inner))
 	outer.setReporter(nil)
 	inner.setReporter(r)
-	assert.Equal(t, reported, wanted(inner))
-	assert.Empty(t, wanted(outer))
+	assert.Equal(t, reported, kindsFor(inner))
+	assert.Empty(t, kindsFor(outer))
 	outer.subscribe(t.Context())
-	assert.Len(t, wanted(inner), len(eventKinds))
-	assert.Len(t, wanted(outer), len(eventKinds))
+	assert.Len(t, kindsFor(inner), len(eventKinds))
+	assert.Len(t, kindsFor(outer), len(eventKinds))
 	assert.False(t, asked)
 	assert.True(t, inner.logs(t.Context(), slog.LevelDebug))
 	assert.True(t, asked)

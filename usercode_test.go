@@ -1310,7 +1310,7 @@ func TestUserCodeInMiddlewareAroundARun(t *testing.T) {
 					switch err := u.task.Stop(context.Background()); {
 					case test.stuck:
 						asStuck(t, err, "a", userCodeTimeout)
-						_, err := u.m.StartTask("a", u.body(untilStopped))
+						_, err = u.m.StartTask("a", u.body(untilStopped))
 						require.ErrorIs(t, err, taskmanager.ErrTaskRunning)
 						took(t, userCodeTimeout, began)
 					case test.state.Ended():
