@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,10 +82,19 @@ func statuses(d *discordtest.Server) []int {
 var aCount = regexp.MustCompile(` × ([0-9]+)$`)
 
 // told is how many events the messages stand for.
-func told(t *testing.T, d *discordtest.Server) (n int) {
+func told(t *testing.T, d *discordtest.Server) int {
+	t.Helper()
+	return toldOf(t, d, "")
+}
+
+// toldOf is how many events of one kind the messages stand for, which is what their titles say of the task.
+func toldOf(t *testing.T, d *discordtest.Server, what string) (n int) {
 	t.Helper()
 	for _, m := range d.Messages() {
 		for _, e := range m.Embeds {
+			if !strings.HasSuffix(aCount.ReplaceAllString(e.Title, ""), what) {
+				continue
+			}
 			count := 1
 			if found := aCount.FindStringSubmatch(e.Title); found != nil {
 				var err error

@@ -221,7 +221,7 @@ func TestAbsentChannelInTheLog(t *testing.T) {
 	})
 }
 
-// A crash loop of 1,000 failures makes few messages, which tell of all of them.
+// A crash loop of 1,000 failures makes few messages, which tell of all of them, and that they are over.
 func TestCrashLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
@@ -237,7 +237,8 @@ func TestCrashLoop(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, task.Wait(t.Context()))
 		require.NoError(t, m.Shutdown(t.Context()))
-		assert.Equal(t, 1000, told(t, d))
+		assert.Equal(t, 1000, toldOf(t, d, "failed, will restart"))
+		assert.Equal(t, 1, toldOf(t, d, "recovered"), "by the run that returned nil")
 		assert.LessOrEqual(t, len(d.Messages()), 25)
 	})
 }
@@ -385,7 +386,7 @@ func TestLostAnswerOfGrownBatch(t *testing.T) {
 	})
 }
 
-// A crash loop in which answers get lost now and then: each failure is told once.
+// A crash loop in which answers get lost now and then: each failure is told once, and so is each recovery.
 func TestLostAnswersCountNothingTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, d := newReporter(t)
@@ -407,7 +408,8 @@ func TestLostAnswersCountNothingTwice(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		require.NoError(t, m.Shutdown(t.Context()))
 		assert.Zero(t, m.Stats().ReportsLost)
-		assert.Equal(t, 600, told(t, d))
+		assert.Equal(t, 600, toldOf(t, d, "failed, will restart"))
+		assert.Equal(t, 3, toldOf(t, d, "recovered"), "by the runs that returned nil")
 	})
 }
 

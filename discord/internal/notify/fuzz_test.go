@@ -70,8 +70,11 @@ func FuzzRender(f *testing.F) {
 			if stack != "" {
 				e.Err = &taskmanager.StopTimeoutError{Task: text, Stack: []byte(stack)}
 			}
-			if e.Kind == taskmanager.EventGaveUp {
+			switch e.Kind {
+			case taskmanager.EventGaveUp, taskmanager.EventPassGaveUp:
 				e.Err = &taskmanager.GiveUpError{Task: task, Err: e.Err}
+			case taskmanager.EventRecovered:
+				e.Failures, e.FailedSince = kind, e.Time.Add(-time.Duration(second))
 			}
 			events[i] = e
 		}
@@ -151,9 +154,11 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 		}
 	}
 	failure := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventGaveUp
+	pass := e.Kind == taskmanager.EventPassGaveUp
 	add(e.Task != "" && e.Run > 0, "Run")
-	add(e.Task != "" && failure && e.Window > 0, "Restarts")
+	add(e.Task != "" && (failure || pass) && e.Window > 0, "Restarts")
 	add(e.Task != "" && failure, "Next attempt")
+	add(e.Task != "" && pass && e.Delay > 0, "Next pass")
 	add(e.Task != "" && e.Kind == taskmanager.EventRecovered, "Failures")
 	add(e.Task != "" && e.Uptime > 0, "Uptime")
 	add(c.Host != "", "Host")
@@ -168,6 +173,8 @@ func checkEmbed(t *testing.T, embed *Embed, e *taskmanager.Event, c Config) {
 			assert.Equal(t, strconv.FormatUint(e.Run, 10), f.Value)
 		case "Restarts":
 			assert.True(t, strings.HasPrefix(f.Value, strconv.Itoa(e.Restarts)+" of "), f.Value)
+		case "Failures":
+			assert.True(t, f.Value == strconv.Itoa(e.Failures) || strings.HasPrefix(f.Value, strconv.Itoa(e.Failures)+" within "), f.Value)
 		case "Host":
 			checkShown(t, c.Host, strings.Trim(f.Value, "`"), false, 256-len("``"))
 		case "Manager":
@@ -280,7 +287,8 @@ var (
 		"Run":            regexp.MustCompile(`^[0-9]+$`),
 		"Restarts":       regexp.MustCompile(`^-?[0-9]+ of (-?[0-9]+|unlimited) within [0-9.µa-z]+$`),
 		"Next attempt":   regexp.MustCompile(`^(none|at once|<t:[0-9]+:R>|in -?[0-9.µa-z]+)$`),
-		"Failures":       regexp.MustCompile(`^\d+( within [0-9hmsµn.]+)?$`),
+		"Next pass":      regexp.MustCompile(`^(<t:[0-9]+:R>|in [0-9.µa-z]+)$`),
+		"Failures":       regexp.MustCompile(`^-?[0-9]+( within [0-9.µa-z]+)?$`),
 		"Uptime":         regexp.MustCompile(`^[0-9.µa-z]+$`),
 		"Host":           regexp.MustCompile("^`[^`]+`$"),
 		"Manager":        regexp.MustCompile("^`[^`]+`$"),
