@@ -16,7 +16,7 @@ import (
 // a group has a model of its own, for the Manager of that run, with the clock of the one around it. Names are paths there.
 //
 // Left out are: groups within groups, of which group_test.go has some; a start that fails or is asked to end, because nobody can
-// tell whether what it has started has begun to run by then; calls of the inner Manager other than a stop and a restart of one
+// tell whether what it has started has begun to run by then; calls of the inner Manager that are not about one
 // task; and the cause of the group's own context, which Group does not show to anybody but to the tasks in it.
 
 // localName is the last part of the path.
@@ -66,10 +66,7 @@ func (o *modelOptions) becomePlain() {
 
 func drawMembers(rt *rapid.T, group string) (members []modelMember) {
 	for _, name := range []string{group + "/x", group + "/y"}[:rapid.IntRange(1, 2).Draw(rt, "members")] {
-		o := drawOptions(rt, modelUnits[name])
-		o.critical = rapid.Bool().Draw(rt, "vital")
-		o.stopTimeout = rapid.SampledFrom([]time.Duration{2 * time.Second, time.Second, 4 * time.Second}).Draw(rt, "stop timeout") + 53*modelUnits[name]
-		members = append(members, modelMember{name, o})
+		members = append(members, modelMember{name, drawMember(rt, name)})
 	}
 	if len(members) == 2 {
 		switch rapid.IntRange(0, 3).Draw(rt, "who depends on the other one") {
@@ -80,6 +77,13 @@ func drawMembers(rt *rapid.T, group string) (members []modelMember) {
 		}
 	}
 	return members
+}
+
+func drawMember(rt *rapid.T, name string) modelOptions {
+	o := drawOptions(rt, modelUnits[name])
+	o.critical = rapid.Bool().Draw(rt, "vital")
+	o.stopTimeout = rapid.SampledFrom([]time.Duration{2 * time.Second, time.Second, 4 * time.Second}).Draw(rt, "stop timeout") + 53*modelUnits[name]
+	return o
 }
 
 // group returns the body of a group.
@@ -147,7 +151,8 @@ func (w *world) compareGroup(seen map[string]int, t *modelTask, s *taskmanager.M
 		sawEnding:     running && t.group.closed,
 		sawOverdue:    t.late&isNotReady != 0,
 		sawHandStopped: running && !t.group.closed && slices.ContainsFunc(t.o.members, func(member modelMember) bool {
-			return member.o.critical && t.group.tasks[member.name].state == taskmanager.StateStopped
+			within := t.group.tasks[member.name]
+			return within.o.critical && within.state == taskmanager.StateStopped
 		}),
 	} {
 		if is {
@@ -187,7 +192,7 @@ func (m *model) isUntold(s step) bool {
 		return false
 	}
 	if strings.Contains(s.name, "/") {
-		return m.of(s.name) == m
+		return m.of(s.name) == m || s.verb == "replace" && m.of(s.name).tasks[s.name] == nil // the group does not know of it
 	}
 	t := m.tasks[s.name]
 	return s.verb != "stop" && t != nil && t.state.Ended() && t.group.isAlive()

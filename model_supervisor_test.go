@@ -499,7 +499,7 @@ func (m *model) replace(name string, o modelOptions, within time.Duration) *mode
 	case t == nil:
 		return m.returned(m.start(name, o))
 	case t.state == taskmanager.StateStuck:
-		return m.returned(isTimeout, name)
+		return m.returned(isTimeout, localName(name))
 	case t.state == taskmanager.StateStopping && t.asked > askedToReplace:
 		return m.returned(t.causeOf(t.asked))
 	case !t.executing:

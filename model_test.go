@@ -214,7 +214,7 @@ func drawStep(rt *rapid.T) step {
 		return s
 	}
 	names := slices.Concat(modelNames, bodyNames)
-	if s.verb == "start" || s.verb == "replace" {
+	if s.verb == "start" {
 		names = modelNames
 	}
 	s.name = rapid.SampledFrom(names).Draw(rt, "name")
@@ -226,6 +226,13 @@ func drawStep(rt *rapid.T) step {
 	}
 	switch s.verb {
 	case "start", "replace":
+		if group, _, within := strings.Cut(s.name, "/"); within {
+			s.task = drawMember(rt, s.name)
+			s.task.dependsOn = slices.DeleteFunc([]string{group + "/x", group + "/y"}, func(string) bool {
+				return rapid.IntRange(0, 3).Draw(rt, "independent") < 3
+			})
+			return s
+		}
 		s.task = drawOptions(rt, unit)
 		s.task.dependsOn = slices.DeleteFunc(slices.Clone(modelNames), func(string) bool {
 			return rapid.IntRange(0, 3).Draw(rt, "independent") < 3
@@ -493,7 +500,7 @@ func (w *world) do(s step) step {
 	case "restart":
 		w.call(s, w.model.of(s.name).restart(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).RestartTask(ctx, localName(s.name)) })
 	case "replace":
-		w.call(s, w.model.replace(s.name, s.task, s.within), func(ctx context.Context) error { return w.replace(ctx, s) })
+		w.call(s, w.model.of(s.name).replace(s.name, s.task, s.within), func(ctx context.Context) error { return w.replace(ctx, s) })
 	case "pause":
 		w.call(s, w.model.of(s.name).pause(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).PauseTask(ctx, localName(s.name)) })
 	case "resume":
@@ -556,8 +563,9 @@ func (w *world) do(s step) step {
 
 // replace calls ReplaceTask.
 func (w *world) replace(ctx context.Context, s step) error {
-	before, known := w.manager.Lookup(s.name)
-	task, err := w.manager.ReplaceTask(ctx, s.name, w.body(s.name, s.task), s.task.options()...)
+	m, name := w.managerOf(s.name), localName(s.name)
+	before, known := m.Lookup(name)
+	task, err := m.ReplaceTask(ctx, name, w.body(s.name, s.task), s.task.options()...)
 	switch {
 	case err != nil:
 		return err
