@@ -224,9 +224,14 @@ func (r *run) leaveDrain() (cause error) {
 		return nil
 	}
 	t := r.task
+	parentDone := t.config().manager.parent.isDone()
 	t.mu.Lock()
 	if t.machine.draining {
-		cause = t.causeOf(t.machine.pending)
+		why := t.machine.pending
+		if parentDone && !why.stops() {
+			why = parentDoneRequest // which is about to be asked for, and wins
+		}
+		cause = t.causeOf(why)
 	}
 	var endStop context.CancelCauseFunc
 	if d := t.lazy.drain(); d != nil {

@@ -219,6 +219,30 @@ func TestDrainAtTheEndOfTheParent(t *testing.T) {
 	})
 }
 
+// One that drains for a restart, and returns before its turn to stop, has ended by the end of the parent all the same.
+func TestDrainOfARestartAtTheEndOfTheParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, end := context.WithCancelCause(context.Background())
+		m := newManager(t, taskmanager.WithContext(parent))
+		var of context.Context
+		task := start(t, m, "a", func(ctx context.Context) error {
+			of = ctx
+			<-taskmanager.Draining(ctx)
+			time.Sleep(time.Second)
+			return ctx.Err()
+		}, taskmanager.WithDrain(3*time.Second))
+		start(t, m, "dependent", slowToStop(2*time.Second), dependsOn(task.Name()))
+		synctest.Wait()
+		restarted := make(chan error, 1)
+		go func() { restarted <- task.Restart(context.Background()) }()
+		synctest.Wait()
+		end(errWhy)
+		require.ErrorIs(t, <-restarted, errWhy)
+		assert.Equal(t, errWhy, context.Cause(of))
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+	})
+}
+
 // A body knows until when its context lives on, and so does what it calls with that.
 func TestDrainHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
