@@ -40,9 +40,9 @@ type soak struct {
 	names    []string
 	inside   []atomic.Int32 // bodies that execute under each of names
 
-	healthyPulse                            pulse
+	healthyPulse                                        pulse
 	crashes, operations, reports, recoveries, snapshots atomic.Int64
-	doubles                                 atomic.Int64 // bodies that met another one of their name
+	doubles                                             atomic.Int64 // bodies that met another one of their name
 
 	starts, stops histogram // of the visitor, in whose goroutine they are
 	heaps         []float64 // as the latest collection has found it, in bytes
