@@ -578,3 +578,21 @@ func TestBindToAndPause(t *testing.T) {
 		require.NoError(t, deaf.WaitReady(t.Context()))
 	})
 }
+
+// Whoever is bound to one that is bound to a task that was given up will not run either.
+func TestBindToInARowIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		events := m.Subscribe(t.Context())
+		fail := make(chan struct{})
+		start(t, m, "db", func(context.Context) error { <-fail; return errBoom }, taskmanager.WithMaxRestarts(0))
+		start(t, m, "b", untilStopped, bindTo("db"))
+		start(t, m, "c", untilStopped, taskmanager.WithDependsOn("b"))
+		start(t, m, "d", untilStopped, bindTo("c"))
+		start(t, m, "e", untilStopped, taskmanager.WithDependsOn("d"))
+		synctest.Wait()
+		close(fail)
+		synctest.Wait()
+		assert.Equal(t, []string{"b", "c"}, ofKind(taskmanager.EventGaveUp, pending(events))[0].Dependents, "c goes on, as long as it runs")
+	})
+}

@@ -263,3 +263,25 @@ func TestCooldownIsRefused(t *testing.T) {
 		require.EqualError(t, err, fmt.Sprintf("taskmanager: WithCooldown(%v): must be positive", d))
 	}
 }
+
+// A cooldown is no shorter than the time that the failure asks for.
+func TestCooldownAfterAFailureThatAsksForTime(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Second: 10 * time.Second} {
+		for name, o := range map[string]taskmanager.TaskOption{
+			"limit": taskmanager.WithMaxRestarts(0), "never": taskmanager.WithRestart(taskmanager.RestartNever),
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				events := m.Subscribe(t.Context())
+				task := start(t, m, "a", func(context.Context) error { return busyError(asked) }, o, taskmanager.WithCooldown(10*time.Second))
+				time.Sleep(want - 1)
+				synctest.Wait()
+				assert.EqualValues(t, 1, task.Stats().Runs, name)
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+				assert.EqualValues(t, 2, task.Stats().Runs, name)
+				assert.Equal(t, want, ofKind(taskmanager.EventGaveUp, pending(events))[0].Delay, name)
+			})
+		}
+	}
+}

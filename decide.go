@@ -221,7 +221,7 @@ func (t *Task) decideLocked(n *decision) {
 func (t *Task) planRestartLocked(n *decision, givesUpPass bool) {
 	p, c := t.record, t.config()
 	p.unsure = nil   // by now it is known, or nobody will ever know
-	if givesUpPass { // the next run begins at once, to wait for its tick
+	if givesUpPass { // the next run waits for its tick, and not for a delay of ours
 		p.delay = 0
 	} else {
 		p.delay = n.verdict.delay
@@ -230,22 +230,22 @@ func (t *Task) planRestartLocked(n *decision, givesUpPass bool) {
 		}
 		p.restarts.Add(p.judgedAt, c.windowCapacity())
 	}
+	p.delay = max(p.delay, n.verdict.atLeast)
 	if passes := t.passesLocked(); passes != nil {
 		passes.planRun(givesUpPass)
 		if passes.triggered {
 			p.delay = 0
 		}
 	}
-	p.delay = max(p.delay, n.verdict.atLeast)
 	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }
 
 // coolLocked notes when the task, which is given up, begins afresh.
-func (t *Task) coolLocked() {
+func (t *Task) coolLocked(n *decision) {
 	p := t.record
 	p.unsure = nil // by now it is known
 	t.unawaitHealthLocked()
-	p.delay = t.config().cooldown
+	p.delay = max(t.config().cooldown, n.verdict.atLeast)
 }
 
 // beginAfreshLocked forgets what counts against a task that has cooled down.
@@ -357,7 +357,7 @@ func (t *Task) applyLocked(n *decision, in input) {
 	case next.phase == inBackoff:
 		t.planRestartLocked(n, do&publishPassGaveUp != 0)
 	case next.phase == cooling:
-		t.coolLocked()
+		t.coolLocked(n)
 	case was == cooling && !next.phase.ended():
 		t.beginAfreshLocked()
 	}
@@ -566,7 +566,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	case publishPassGaveUp:
 		p := t.record
 		o.kind, o.now, o.run, o.uptime = EventPassGaveUp, p.judgedAt, p.judged.run, p.judged.uptime
-		o.err, o.restarts, o.delay = gaveUp, p.restarts.Len(), t.passesLocked().untilNext(p.judgedAt)
+		o.err, o.restarts, o.delay = gaveUp, p.restarts.Len(), max(t.passesLocked().untilNext(p.judgedAt), n.verdict.atLeast)
 		p.beginLimitAnew()
 	case publishDone:
 		o.kind = EventCompleted

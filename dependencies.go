@@ -444,7 +444,7 @@ func (m *Manager) takenDownBy(t *Task) *nameList {
 	return m.dependentsIn(t, StateWaiting, StateBackoff, StateRunning)
 }
 
-// dependentsIn returns the tasks in those states that depend on t, or on one of them that doesn't run.
+// dependentsIn returns the tasks in those states that depend on t, or on one of them that doesn't run, or will not because it is bound.
 func (m *Manager) dependentsIn(t *Task, states ...State) *nameList {
 	if m.dependentCount.Load() == 0 {
 		return nil
@@ -468,7 +468,7 @@ func (m *Manager) dependentsIn(t *Task, states ...State) *nameList {
 				}
 				seen[d] = struct{}{}
 				found.add(d.path(), mostNamed)
-				if s != StateRunning {
+				if s != StateRunning || slices.Contains(d.config().bindTo, name) {
 					names = append(names, d.name)
 				}
 			}

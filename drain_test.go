@@ -122,7 +122,7 @@ func TestDrainEndsInTimeAndThenItIsStuck(t *testing.T) {
 	})
 }
 
-// Where the deadline of a stop is earlier than the stop timeout, the drain is shorter by as much.
+// Where the deadline of a stop is earlier than the stop timeout, the drain is shorter in proportion.
 func TestDrainIsShorterWithAnEarlierDeadline(t *testing.T) {
 	tests := map[string]struct {
 		within, ended time.Duration

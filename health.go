@@ -18,7 +18,7 @@ const (
 	// HealthFailing says that a critical task is gone or stuck: only another process can help, or
 	// somebody who restarts the task. Gone is one that was given up or has completed, or that waits
 	// for one that was given up. Run has ended or would end, unless the task is stuck and was asked
-	// to stop by hand, or is stuck by a restart by hand alone. It stays so after Run has ended for a
+	// to stop by hand, or is stuck by a restart, a replacement or a pause by hand alone. It stays so after Run has ended for a
 	// task, whatever becomes of that. A critical task of a Group ends the run of the group, which may
 	// be restarted: it is one problem among others.
 	HealthFailing

@@ -178,7 +178,7 @@ func WithStopTimeout(d time.Duration) TaskOption {
 // when it has, is the Deadline of the context from then on. The
 // stop has one deadline all the same, after which the task is stuck: so d must be less than the stop timeout (see [WithStopTimeout]),
 // and the difference is what the body has to return once its context has ended. Where the deadline of the stop is earlier than the
-// stop timeout, d is shorter by as much; of two stops, the one that leaves less time counts. A watchdog does not cut a drain
+// stop timeout, d is shorter in proportion; of two stops, the one that leaves less time counts. A watchdog does not cut a drain
 // short, and a run that is late before anything was asked of it does not drain.
 //
 // The default, and 0, is not to drain: Draining and the context end together.
@@ -229,10 +229,10 @@ func WithDependsOn(names ...string) TaskOption {
 // WithBindTo is [WithDependsOn], and binds each run of the task to runs of those of the names: when one of them is lost, the run is
 // canceled, with a cause that wraps [ErrDependencyLost], and the next one waits until all are ready again. Such an end is no failure:
 // it counts against no limit and is not delayed, and its event is EventStopped. If the body does not return within the stop timeout,
-// the task is stuck; it goes on when the body has returned.
+// the task is stuck; it goes on when the body has returned. A run that is canceled for that does not drain ([WithDrain]).
 //
-// A task is lost when its run fails, is canceled because it was late or is itself bound to one that was lost, or is asked to stop or
-// to restart; of a [Group] it is the run of the group. One that completes is not lost.
+// A task is lost when its run fails, is canceled because it was late or is itself bound to one that was lost, or is asked to stop, to
+// pause, to restart or to be replaced; of a [Group] it is the run of the group. One that completes is not lost, nor is it by a revival.
 //
 // Beside WithDependsOn the task depends on the names of both. The default is to be bound to none.
 func WithBindTo(names ...string) TaskOption {
@@ -281,9 +281,9 @@ func WithStartJitter(d time.Duration) TaskOption {
 // WithCritical makes the task one that the process must not live without: when it is given up or has
 // completed, [Manager.Run] shuts everything down, and returns why: for one that has completed, which
 // is one whose body has returned nil, an error that wraps [ErrCriticalCompleted], so that main can
-// exit with a status other than 0. Run does so, too, when the task is stuck after a missed heartbeat
-// or because it was not ready in time, and when it waits for one that was given up, be it by way of
-// others. A critical task that is stopped by hand is no reason to end, even if it gets stuck by that.
+// exit with a status other than 0. Run does so, too, when the task is stuck after a missed heartbeat,
+// because it was not ready in time, or because one that it is bound to was lost ([WithBindTo]); and when
+// it waits for one that was given up, be it by way of others. A critical task that is stopped by hand is no reason to end, even if it gets stuck by that.
 // A [Group] ends likewise, and completes where its critical task has completed. [Manager.Health] says
 // the same as Run, except that it is failing for any critical task that is stuck. The default is not
 // critical.

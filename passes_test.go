@@ -956,3 +956,24 @@ func TestPassesWhoseScheduleIsAskedAfterAFailure(t *testing.T) {
 		})
 	})
 }
+
+// The pass after one that is given up comes no sooner than its error asks for; one by hand does.
+func TestPassesGivenUpThatAskForTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		events := m.Subscribe(t.Context())
+		began := time.Now()
+		var at []time.Duration
+		task := start(t, m, "a", taskmanager.Every(10*time.Second, func(context.Context) error {
+			at = append(at, time.Since(began))
+			return busyError(time.Minute)
+		}), taskmanager.WithMaxRestarts(1), taskmanager.WithRestartWindow(time.Hour))
+		time.Sleep(3*time.Minute + 30*time.Second)
+		require.NoError(t, task.Trigger())
+		synctest.Wait()
+		assert.Equal(t, seconds(0, 60, 120, 180, 210), at)
+		for _, e := range ofKind(taskmanager.EventPassGaveUp, pending(events)) {
+			assert.Equal(t, time.Minute, e.Delay)
+		}
+	})
+}

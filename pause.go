@@ -17,7 +17,7 @@ import (
 // It returns the errors of StopTask: if the deadline passes, the task is stuck, and paused as soon as its body returns. And:
 //
 //   - If somebody stops the task meanwhile, the stop wins and the error wraps its cause: [ErrStopped], for example. That is the error
-//     of a task that is being stopped, too; that of one that is stuck is a [*StopTimeoutError], at once.
+//     of a task that is being stopped, too; that of one that is stuck by a stop or a restart is a [*StopTimeoutError], at once.
 //   - If the error of the run wraps a [*StopTimeoutError], something that it has started still executes: the task is given up, and the
 //     error is its [*GiveUpError].
 func (m *Manager) PauseTask(ctx context.Context, name string) error {

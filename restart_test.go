@@ -963,3 +963,33 @@ func TestRestartThatIsSupersededSaysWhatIsLeft(t *testing.T) {
 		})
 	}
 }
+
+// A body that is to return for a restart, or for a replacement, may shut everything down: the line about the restart does not wait for
+// the body, which would wait for it.
+func TestRestartOfABodyThatShutsDown(t *testing.T) {
+	for name, call := range map[string]func(m *taskmanager.Manager) error{
+		"restart": func(m *taskmanager.Manager) error { return m.RestartTask(context.Background(), "a") },
+		"replace": func(m *taskmanager.Manager) error {
+			_, err := m.ReplaceTask(context.Background(), "a", untilStopped)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelInfo)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)))
+				task := start(t, m, "a", func(ctx context.Context) error {
+					<-ctx.Done()
+					return m.Shutdown(ctx)
+				})
+				synctest.Wait()
+				began := time.Now()
+				require.ErrorIs(t, call(m), taskmanager.ErrShutdown)
+				require.NoError(t, task.Wait(t.Context()))
+				assert.Zero(t, time.Since(began))
+				assert.Len(t, lines.about("by hand"), 1)
+				assert.Empty(t, lines.about("stuck"))
+			})
+		})
+	}
+}

@@ -20,8 +20,8 @@ import (
 // An error, a panic or a call of [runtime.Goexit] in a pass ends the run with it. That is a failure as any other, but it is the
 // pass that is tried again: the next run begins with it, after the backoff, and the ticks go on as they were; what comes meanwhile is
 // skipped. It is tried as often as the task's limit of restarts allows (see [WithMaxRestarts]). Then, or when its policy says Stop, the
-// pass is given up, which is an [EventPassGaveUp], and the task lives on: the next run begins at once, and waits for the next
-// tick. A pass that succeeds, and one that is given up, have the limit and the backoff begin anew. The task itself is given up by
+// pass is given up, which is an [EventPassGaveUp], and the task lives on: the next run begins at once, or when the time is over
+// that the error asks for (see [TaskFunc]), and waits for the next tick. A pass that succeeds, and one that is given up, have the limit and the backoff begin anew. The task itself is given up by
 // a pass whose error is permanent ([backoff.Permanent]), or says that something still executes (*StopTimeoutError), and at
 // the first failure with [RestartNever]. To be restarted by hand is to begin with a pass, and with new ticks.
 //

@@ -132,8 +132,8 @@ func (m *Manager) onParentDone() {
 //
 // It returns what Shutdown returns, which has the deadline that [WithShutdownTimeout] sets and
 // otherwise none, joined with the [*GiveUpError] of each critical task that was given up, and the
-// [*StopTimeoutError] of one that is stuck after a missed heartbeat or because it was not ready in
-// time, before or meanwhile; and with an error that wraps [ErrCriticalCompleted] and names the task,
+// [*StopTimeoutError] of one that is stuck after a missed heartbeat, because it was not ready in
+// time or because one that it is bound to was lost, before or meanwhile; and with an error that wraps [ErrCriticalCompleted] and names the task,
 // for each that had completed before the shutdown began. ctx being done is no error, nor is the end of
 // the parent context, whose tasks Run waits for. After Shutdown or the end of a Run it returns
 // [ErrManagerClosed] at once; so it does if the parent context and all tasks have ended.

@@ -72,6 +72,9 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 			n.input = askedReplace
 		}
 		t.decide(&n)
+		if n.more && n.phase.executes() {
+			go t.drainLog() // that of a restart by hand is not to wait for the body, which may wait for the log itself
+		}
 		if n.joined {
 			accepted++
 			if n.phase.ended() || n.phase == paused || n.input == askedReplace && !n.phase.executes() {

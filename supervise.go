@@ -312,7 +312,7 @@ func (d *driver) judge() {
 	}()
 	if !asked {
 		n.verdict.final, n.verdict.left = isPermanentByMethods(end.err)
-		if !n.verdict.final && !usedUp {
+		if !n.verdict.final {
 			n.verdict.atLeast, _ = retryAfter(end.err)
 		}
 		asked = true

@@ -25,8 +25,9 @@ import (
 //   - An error made by [backoff.Permanent], or that wraps a [*StopTimeoutError], is a failure
 //     without a restart.
 //   - One with a method RetryAfter() time.Duration, be it by what it wraps, that returns a positive time is
-//     a failure whose restart is delayed for that long at least, an hour at most. A restart by hand
-//     does not wait for it.
+//     a failure whose restart is delayed for that long at least, an hour at most; so is the end of a
+//     cooldown ([WithCooldown]), and the pass after one that is given up ([Every]). Of several it is the
+//     one that errors.As finds. What is done by hand does not wait for it.
 //
 // ctx ends when the body returns, so goroutines that the body started should end with it. A panic
 // in such a goroutine ends the process, as everywhere in Go: only the body's own goroutine can be
