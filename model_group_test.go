@@ -188,6 +188,11 @@ func (m *model) isUntold(s step) bool {
 			return true // see hasGroups
 		}
 	case "stop", "restart", "pause", "resume":
+	case "restart failed":
+		return slices.ContainsFunc(m.names, func(name string) bool {
+			t := m.tasks[name]
+			return t != nil && t.state == taskmanager.StateFailed && (t.group.isAlive() || m.isInCycle(name)) // who runs again first is chance
+		})
 	default:
 		return false
 	}

@@ -209,6 +209,7 @@ type modelCall struct {
 	stops   []*modelStop
 	wants   modelRequest // that a task be restarted, replaced or paused; askedNothing: any other call
 	quit    string       // Run: why it ends
+	refused errorSet     // of a stop of several: what could not be asked
 	outcome *outcomeOfCall
 }
 
@@ -444,6 +445,21 @@ func (m *model) reaches(names []string, name string) bool {
 	})
 }
 
+// isInCycle reports whether a task that was given up would depend on itself if another one that was ran again.
+func (m *model) isInCycle(name string) bool {
+	again := make(map[string]bool) // as if these were alive
+	var reaches func(from string) bool
+	reaches = func(from string) bool {
+		t := m.tasks[from]
+		if t == nil || again[from] || t.state.Ended() && t.state != taskmanager.StateFailed {
+			return false
+		}
+		again[from] = true
+		return slices.ContainsFunc(t.o.dependsOn, func(d string) bool { return d == name || reaches(d) })
+	}
+	return reaches(name)
+}
+
 func (m *model) returned(err errorSet, stuck ...string) *modelCall {
 	return &modelCall{outcome: &outcomeOfCall{at: m.now, err: err, stuck: stuck}}
 }
@@ -588,6 +604,27 @@ func (m *model) resume(name string) errorSet {
 	return 0
 }
 
+// restartFailed returns how many run again, and why others could not.
+func (m *model) restartFailed() (n int, refused errorSet) {
+	for _, name := range m.names {
+		switch t := m.tasks[name]; {
+		case t == nil:
+		case m.closed && (t.cooling || t.state == taskmanager.StateFailed):
+			refused |= isClosed
+		case t.cooling:
+			m.resumes(t)
+			n++
+		case t.state == taskmanager.StateFailed:
+			if err := m.restart(name, 0).outcome.err; err != 0 {
+				refused |= err
+			} else {
+				n++
+			}
+		}
+	}
+	return n, refused
+}
+
 // resumes has a task wait for its next run that is paused, or cools down.
 func (m *model) resumes(t *modelTask) {
 	if t.asked == askedToPause {
@@ -627,11 +664,32 @@ func (m *model) ask(t *modelTask, q modelRequest, within time.Duration) *modelCa
 	return s.call
 }
 
-// stopAll stops those first that depend on others.
-func (m *model) stopAll(q modelRequest) *modelCall {
+// stopSome stops the tasks of those names.
+func (m *model) stopSome(names []string) *modelCall {
+	refused := errorSet(0)
+	for _, name := range names {
+		switch t := m.tasks[name]; {
+		case t == nil:
+			refused |= isNotFound
+		case t.state.Ended():
+			refused |= isNotRunning
+		}
+	}
+	c := m.stopEach(names, askedToStop)
+	c.refused = refused
+	if c.outcome != nil {
+		c.outcome.err = refused
+	}
+	return c
+}
+
+func (m *model) stopAll(q modelRequest) *modelCall { return m.stopEach(m.names, q) }
+
+// stopEach stops those first that depend on others.
+func (m *model) stopEach(names []string, q modelRequest) *modelCall {
 	c := &modelCall{}
 	byName := make(map[string]*modelStop)
-	for _, name := range m.names {
+	for _, name := range names {
 		if t := m.tasks[name]; t != nil && !t.state.Ended() {
 			byName[name] = &modelStop{call: c, task: t, request: q, timeout: t.o.stopTimeout}
 			c.stops = append(c.stops, byName[name])
@@ -727,10 +785,10 @@ func (m *model) isDelicate(s step) bool {
 		}
 		return false
 	}
-	name := m.executing(s.name)
-	if s.verb != "return" || name == "" {
+	if s.verb != "return" || m.executing(s.name) == "" {
 		return false
 	}
+	name := m.executing(s.name)
 	outer, _, _ := strings.Cut(name, "/")                      // with a task in it, a group may complete
 	return m.tasks[outer].o.critical && m.hasDependents(outer) // they begin, and Run asks them to stop
 }
@@ -1281,7 +1339,7 @@ func (c *modelCall) settle(m *model) {
 	if c == nil || c.outcome != nil || slices.ContainsFunc(c.stops, func(s *modelStop) bool { return !s.over }) {
 		return
 	}
-	c.outcome = &outcomeOfCall{at: m.now}
+	c.outcome = &outcomeOfCall{at: m.now, err: c.refused}
 	for _, s := range c.stops {
 		switch {
 		case s.stuck:

@@ -100,6 +100,7 @@ const (
 	seenReplaced = "a task runs that was replaced when it was "
 	seenKeptOff  = "a task is paused, as it was when it was replaced"
 	seenUnheard  = "a task is stuck that was to be replaced"
+	seenRevived  = "a task runs again, with all that were given up"
 	seenNotSo    = "a replacement has failed: "
 	seenRun      = "Run returns because "
 	runGone      = "a critical task is gone"
@@ -117,7 +118,7 @@ var rareSights = map[string]int{
 	seenReplaced + taskmanager.StateCompleted.String(): 500, seenReplaced + taskmanager.StateFailed.String(): 500,
 	seenReplaced + taskmanager.StateStopped.String(): 500,
 	seenKeptOff: 500, seenUnheard: 500, seenNotSo + isStopped.String(): 500, seenNotSo + isPaused.String(): 2000,
-	seenNotSo + isRefused.String(): 5000,
+	seenNotSo + isRefused.String(): 5000, seenRevived: 500,
 }
 
 // The names of the tasks in the scripts.
@@ -127,6 +128,7 @@ var modelNames = []string{"a", "b", "c"}
 type step struct {
 	verb   string
 	name   string
+	some   []string      // stop some
 	task   modelOptions  // start, replace
 	within time.Duration // stop, restart, replace, run: the deadline of the context; 0: none
 	sleep  time.Duration
@@ -145,6 +147,8 @@ func (s step) String() string {
 		if s.within > 0 {
 			return strings.TrimSpace(s.verb+" "+s.name) + fmt.Sprintf(" within %v", s.within)
 		}
+	case "stop some":
+		return fmt.Sprintf("stop %v", s.some)
 	case "sleep":
 		return fmt.Sprintf("sleep %v", s.sleep)
 	}
@@ -152,7 +156,7 @@ func (s step) String() string {
 }
 
 func (s step) stopsAll() bool {
-	return s.verb == "stop all" || s.verb == "shut down" || s.verb == "end parent" || s.verb == "run"
+	return s.verb == "stop all" || s.verb == "stop some" || s.verb == "shut down" || s.verb == "end parent" || s.verb == "run"
 }
 
 // onlyWaits reports whether the step lets time pass, or is about the log or the reporter.
@@ -170,7 +174,8 @@ func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) 
 // The verbs. Those that come more than once are drawn more often.
 var verbs = []string{
 	"start", "start", "start", "start", "start", "start",
-	"stop", "stop", "restart", "restart", "restart", "replace", "replace", "replace", "pause", "pause", "resume", "resume", "stop all", "shut down", "end parent",
+	"stop", "stop", "restart", "restart", "restart", "replace", "replace", "replace", "pause", "pause", "resume", "resume", "restart failed",
+	"stop some", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
 	"log exits", "log hangs", "log hangs early", "log goes on", "log goes on",
@@ -207,7 +212,10 @@ func drawStep(rt *rapid.T) step {
 	case "run":
 		s.within = rapid.SampledFrom([]time.Duration{0, 6*time.Second + 401*time.Millisecond}).Draw(rt, "within")
 		return s
-	case "stop all", "sleep to next", "sleep to just before next", "shut down during run", "end parent during run":
+	case "stop some":
+		s.some = slices.DeleteFunc(slices.Clone(modelNames), func(string) bool { return rapid.IntRange(0, 3).Draw(rt, "left alone") == 3 })
+		return s
+	case "restart failed", "stop all", "sleep to next", "sleep to just before next", "shut down during run", "end parent during run":
 		return s
 	}
 	if s.onlyWaits() && s.verb != "sleep to edge" {
@@ -279,6 +287,7 @@ type world struct {
 	log       *fickleLog
 	reporter  *fickleReporter
 	reported  int // events of which the model says that reporters have to hear
+	revived   int // tasks by a restart of all that have failed
 
 	mu        sync.Mutex
 	contexts  map[string][]context.Context // of all runs of the name
@@ -506,6 +515,13 @@ func (w *world) do(s step) step {
 	case "resume":
 		err := w.managerOf(s.name).ResumeTask(localName(s.name))
 		require.Equal(w.t, w.model.of(s.name).resume(s.name), errorsIn(err), "%v returned %v", s, err)
+	case "restart failed":
+		n, err := w.manager.RestartFailed(context.Background())
+		wantN, want := w.model.restartFailed()
+		require.Equal(w.t, fmt.Sprint(wantN, want), fmt.Sprint(n, errorsIn(err)), "%v returned %v", s, err)
+		w.revived += n
+	case "stop some":
+		w.call(s, w.model.stopSome(s.some), func(ctx context.Context) error { return w.manager.StopTasks(ctx, s.some...) })
 	case "stop all":
 		w.call(s, w.model.stopAll(askedToStopAll), w.manager.StopAll)
 	case "log hangs", "log hangs early":
@@ -743,6 +759,8 @@ func (w *world) compare(seen map[string]int) {
 	w.forget()
 	s := w.manager.Stats()
 	w.compareTasks(seen, w.model, w.manager, s)
+	seen[seenRevived] += w.revived
+	w.revived = 0
 	w.compareEvents(seen)
 	w.compareReports(s, seen)
 	w.compareHealth(seen)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -921,6 +922,44 @@ func TestRestartFailed(t *testing.T) {
 		require.NoError(t, m.Shutdown(t.Context()))
 		_, err = (*taskmanager.Manager)(nil).RestartFailed(t.Context())
 		require.EqualError(t, err, "taskmanager: Manager was not made by New")
+	})
+}
+
+// In a Manager that is closed, nothing that was given up runs again.
+func TestRestartFailedInAManagerThatIsClosed(t *testing.T) {
+	refused := func(t *testing.T, m *taskmanager.Manager, reasons ...string) {
+		t.Helper()
+		n, err := m.RestartFailed(t.Context())
+		assert.Zero(t, n)
+		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+		assert.ElementsMatch(t, reasons, strings.Split(err.Error(), "\n"))
+	}
+	t.Run("Shutdown", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			start(t, m, "cooling", failAfter(time.Second), once(), taskmanager.WithCooldown(time.Hour))
+			start(t, m, "dependent", slowToStop(time.Second), dependsOn("cooling"))
+			start(t, m, "failed", boom, once())
+			time.Sleep(2 * time.Second)
+			go func() { assert.NoError(t, m.Shutdown(context.Background())) }()
+			synctest.Wait()
+			require.Equal(t, 1, m.Stats().Paused, "its turn to stop has not come")
+			refused(t, m, `taskmanager: manager is closed: "cooling"`, `taskmanager: manager is closed: "failed"`)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			assert.Equal(t, 2, m.Stats().Stopped)
+		})
+	})
+	t.Run("end of the parent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			parent, end := context.WithCancel(context.Background())
+			m := newManager(t, taskmanager.WithContext(parent))
+			task := start(t, m, "failed", boom, once())
+			synctest.Wait()
+			end()
+			refused(t, m, `taskmanager: manager is closed: "failed"`)
+			assert.Equal(t, taskmanager.StateFailed, task.State())
+		})
 	})
 }
 

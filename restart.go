@@ -96,7 +96,7 @@ func (m *Manager) RestartFailed(ctx context.Context) (int, error) {
 		)
 		switch t.State() {
 		case StatePaused:
-			again = t.endCooldown(hand)
+			again, err = t.endCooldown(hand)
 		case StateFailed:
 			again, err = m.revive(t, hand)
 		}
@@ -112,14 +112,19 @@ func (m *Manager) RestartFailed(ctx context.Context) (int, error) {
 }
 
 // endCooldown resumes a task that cools down, and returns false for any other.
-func (t *Task) endCooldown(hand *byHand) bool {
+func (t *Task) endCooldown(hand *byHand) (bool, error) {
 	n := decision{input: resumed, now: time.Now(), hand: hand}
+	closed := t.config().manager.isClosed()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.machine.phase == cooling {
-		t.decideLocked(&n)
+	switch {
+	case t.machine.phase != cooling:
+		return false, nil
+	case closed:
+		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
-	return n.joined
+	t.decideLocked(&n)
+	return n.joined, nil
 }
 
 // errRestartTimedOut is the cause of the stop of a task whose body has not returned in time for its restart.
@@ -153,7 +158,7 @@ func (m *Manager) reviveAs(t *Task, c *taskConfig, n *decision) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case m.closed:
+	case m.closedLocked():
 		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	case m.tasks.find(t.name) != t:
 		return false, errNameTaken
