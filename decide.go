@@ -142,11 +142,11 @@ func (t *Task) concernsManagerLocked(n *decision) bool {
 	t.foreseeLocked(n)
 	row := &table[t.machine.phase][n.input]
 	switch {
-	case n.driver != 0 && n.parentDone:
+	case n.driver != 0 && n.parentDone, n.input == askedReplace: // the latter looks at the registry, whatever follows
 		return true
 	case !row.possible, row.do&refuse != 0:
 		return false
-	case row.do&(endLife|beginLife|adopt) != 0, n.input == askedReplace,
+	case row.do&(endLife|beginLife|adopt) != 0,
 		t.config().critical && row.do&(noLongerStuck|publishStarted|publishPaused) != 0:
 		return true
 	}

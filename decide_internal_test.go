@@ -78,6 +78,13 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 	assert.Greater(t, ends, 100)
 }
 
+// Who asks for a replacement looks at the registry, for a cycle and for the name, also where it is refused.
+func TestDecideAboutAReplacementWithTheLockOfTheManager(t *testing.T) {
+	for p := range phases {
+		assert.True(t, undriven(t, quiet(), p).concernsManagerLocked(&decision{input: askedReplace}), "%v", p)
+	}
+}
+
 // While the Manager's lock is awaited for what seemed to be the end of a life, the task may get into a phase in which it is none: what
 // follows is found out again.
 func TestDecideAboutATaskThatHasBecomeOverdue(t *testing.T) {

@@ -99,7 +99,9 @@ func (r *run) setLogContext(ctx context.Context) {
 	if ctx == nil && r.flags.Load()&logContextSet == 0 {
 		return
 	}
-	r.flags.Or(logContextSet)
+	if r.flags.Load()&logContextSet == 0 {
+		r.flags.Or(logContextSet)
+	}
 	t := r.task
 	t.mu.Lock()
 	defer t.mu.Unlock()
