@@ -867,15 +867,12 @@ type daily struct {
 
 func (d daily) Next(t time.Time) time.Time {
 	t = t.In(d.zone)
-	next := d.on(t)
-	if !next.After(t) {
-		next = d.on(t.AddDate(0, 0, 1))
+	for days := 0; ; days++ { // more than one where the next is left out, and time.Date makes t of it
+		next := time.Date(t.Year(), t.Month(), t.Day()+days, d.hour, d.minute, 0, 0, d.zone)
+		if next.After(t) {
+			return next
+		}
 	}
-	return next
-}
-
-func (d daily) on(day time.Time) time.Time {
-	return time.Date(day.Year(), day.Month(), day.Day(), d.hour, d.minute, 0, 0, d.zone)
 }
 
 // A digest that is to come at nine in the morning, local time, comes then on the days of the change of the clocks, too: 24 hours after the

@@ -911,3 +911,27 @@ func TestEveryNanosecond(t *testing.T) {
 		took(t, 2, began)
 	})
 }
+
+func TestScheduleOfTheGuide(t *testing.T) {
+	// Where summer time begins at midnight, where clocks differ by half an hour, and where a day was left out.
+	for _, name := range []string{"America/Havana", "Asia/Beirut", "America/Sao_Paulo", "Australia/Lord_Howe", "Pacific/Apia", "Europe/Berlin"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		for _, minutes := range []int{0, 30, 2*60 + 30, 23*60 + 30} {
+			s := daily{hour: minutes / 60, minute: minutes % 60, zone: zone}
+			last := s.Next(time.Date(2010, 1, 1, 12, 0, 0, 0, zone))
+			for last.Year() < 2020 {
+				for _, from := range []time.Time{last.Add(time.Hour), last.Add(23 * time.Hour), last} {
+					next := s.Next(from)
+					require.True(t, next.After(from), "%s %d: Next(%s) = %s", name, minutes, from, next)
+				}
+				next := s.Next(last)
+				require.InDelta(t, 24, next.Sub(last).Hours(), 2, "%s %d: Next(%s) = %s", name, minutes, last, next)
+				last = next
+			}
+		}
+	}
+}
