@@ -31,7 +31,9 @@ type Changes struct {
 // replaces what has another [Spec.Version], as [Manager.ReplaceTask] does, and stops what is in none of
 // specs, be it that it was started by hand. What has the same Version is left alone: also if it is
 // paused, has completed, was given up or is stuck. One that was stopped is started again, with its
-// [Task]. Tasks of other names are never touched.
+// [Task]. One that is being replaced, by hand or since a call that was canceled, is replaced by the
+// spec instead; one that is still being stopped can't be, and is an error: call again when it has
+// stopped. Tasks of other names are never touched.
 //
 // First it reads all of specs, on the goroutine of the caller: until then nothing has been changed, so
 // a source that panics changes nothing, and one that fails can say so by canceling ctx. What a source
@@ -143,7 +145,7 @@ func (r *reconciliation) compareOne(s *Spec) error {
 	}
 	t, ok := r.manager.Lookup(s.Name)
 	starts := !ok || t.State() == StateStopped
-	if !starts && t.config().version == s.Version {
+	if !starts && t.hasVersion(s.Version) {
 		r.changes.Unchanged++
 		return nil
 	}
@@ -153,6 +155,15 @@ func (r *reconciliation) compareOne(s *Spec) error {
 	}
 	r.replacements = append(r.replacements, &replacement{task: task, starts: starts})
 	return nil
+}
+
+// hasVersion reports whether the task has that version, and keeps it: it is neither being stopped nor replaced. One that is stuck is
+// left alone.
+func (t *Task) hasVersion(version string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.machine.phase
+	return t.config().version == version && p != stopping && p != stopped && p != replacing && p != replacingStuck
 }
 
 // stopUnwanted stops the tasks that are in no spec, and returns the context for what comes then: if one of them has called, its own ends by

@@ -544,3 +544,75 @@ func TestReconcileFromABodyThatIsReplaced(t *testing.T) {
 		took(t, time.Second, began)
 	})
 }
+
+// A task that is being stopped or replaced is not as wanted yet, whatever its version is by now.
+func TestReconcileWhileUnderWay(t *testing.T) {
+	const s = time.Second
+	for name, test := range map[string]struct {
+		begin    func(ctx context.Context, m *taskmanager.Manager) error // has its ctx canceled after 1 s
+		replaced bool
+		is       error
+	}{
+		"replaced": {func(ctx context.Context, m *taskmanager.Manager) error {
+			_, err := m.Reconcile(ctx, "p/", versions("p/a:3"))
+			return err
+		}, true, nil},
+		"replaced by hand": {func(ctx context.Context, m *taskmanager.Manager) error {
+			_, err := m.ReplaceTask(ctx, "p/a", untilStopped)
+			return err
+		}, true, nil},
+		"removed": {func(ctx context.Context, m *taskmanager.Manager) error {
+			_, err := m.Reconcile(ctx, "p/", versions())
+			return err
+		}, false, taskmanager.ErrStopped},
+		"stopped by hand": {
+			func(ctx context.Context, m *taskmanager.Manager) error { return m.StopTask(ctx, "p/a") }, false, taskmanager.ErrStopped,
+		},
+		"paused": {func(ctx context.Context, m *taskmanager.Manager) error { return m.PauseTask(ctx, "p/a") }, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				bodies := 0
+				wanted := slices.Values([]spec{{Name: "p/a", Version: "2", Body: func(ctx context.Context) error {
+					bodies++
+					return slowToStop(3 * s)(ctx)
+				}}})
+				reconcile := func() (changes, error) { return m.Reconcile(t.Context(), "p/", wanted) }
+				_, err := reconcile()
+				require.NoError(t, err)
+				synctest.Wait()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				defer time.AfterFunc(s, func() { cancel(errWhy) }).Stop()
+				began := time.Now()
+				require.ErrorIs(t, test.begin(ctx, m), errWhy)
+				c, err := reconcile()
+				switch {
+				case test.replaced:
+					require.NoError(t, err)
+					assert.Equal(t, changes{Replaced: []string{"p/a"}}, c)
+					took(t, 3*s, began)
+				case test.is != nil:
+					require.ErrorIs(t, err, test.is)
+					require.ErrorContains(t, err, `task "p/a" is being stopped`)
+					assert.Equal(t, changes{}, c)
+					took(t, s, began)
+					time.Sleep(3 * s)
+					c, err = reconcile()
+					require.NoError(t, err)
+					assert.Equal(t, changes{Started: []string{"p/a"}}, c)
+				default:
+					require.NoError(t, err)
+					assert.Equal(t, changes{Unchanged: 1}, c)
+					return
+				}
+				synctest.Wait()
+				assert.Equal(t, 2, bodies, "it is that of the spec")
+				c, err = reconcile()
+				require.NoError(t, err)
+				assert.Equal(t, changes{Unchanged: 1}, c)
+			})
+		})
+	}
+}
