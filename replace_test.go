@@ -925,6 +925,25 @@ func TestRestartFailed(t *testing.T) {
 	})
 }
 
+// A group that waits for a task to be ready is ready as soon as that is replaced by one for which it need not wait.
+func TestReplaceTaskForWhichAGroupWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		inner := make(chan *taskmanager.Manager, 1)
+		group := start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+			_, err := m.StartTask("a", untilStopped, taskmanager.WithReadiness(time.Minute))
+			inner <- m
+			return err
+		}), taskmanager.WithReadiness(time.Minute))
+		synctest.Wait()
+		require.False(t, group.Stats().Ready)
+		_, err := (<-inner).ReplaceTask(t.Context(), "a", untilStopped, dependsOn("nobody"))
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.True(t, group.Stats().Ready)
+	})
+}
+
 // In a Manager that is closed, nothing that was given up runs again.
 func TestRestartFailedInAManagerThatIsClosed(t *testing.T) {
 	refused := func(t *testing.T, m *taskmanager.Manager, reasons ...string) {

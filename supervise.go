@@ -261,9 +261,13 @@ func (d *driver) noteReturn(n *decision) {
 	never := t.config().restart == RestartNever
 	n.verdict.known = permanent != unknown && (t.config().policy == nil || never) || never && t.config().cooldown == 0
 	n.verdict.final = permanent == yes
+	c := t.config()
 	t.decide(n)
 	d.atOnce = n.atOnce
 	t.announceEnd(n.phase)
+	if t.config() != c {
+		m.readinessChanged(t) // of its group, which may need to wait no longer for the task that replaces this one
+	}
 }
 
 // announceEnd has those who wait for the task look again, if it has ended or is paused. It is called without locks.
