@@ -541,22 +541,31 @@ func (m *Manager) removeDependentLocked(t *Task) {
 // A path to name ends with a task that depends on it. Most often there is none, and then there is nothing to search: a long
 // chain that is started from its beginning is not searched again for each of its tasks.
 func (m *Manager) checkCycleLocked(name string, c *taskConfig) error {
-	dependsOn := c.dependsOn
-	if !slices.Contains(dependsOn, name) && !m.hasLiveDependentLocked(name) {
+	if !slices.Contains(c.dependsOn, name) && !m.hasLiveDependentLocked(name) {
 		return nil
 	}
+	return cycleError(name, c, func(name string) []string {
+		if t := m.tasks.find(name); t != nil && !t.State().Ended() {
+			return t.config().dependsOn
+		}
+		return nil
+	})
+}
+
+// cycleError refuses a task of that name that would depend on itself, be it by way of others, of which dependsOn says on whom they do.
+func cycleError(name string, c *taskConfig, dependsOn func(name string) []string) error {
 	seen := make(map[string]bool)
 	var path []string // from a dependency of name to name, when it has been found
-	var search func(dependsOn []string) bool
-	search = func(dependsOn []string) bool {
-		for _, d := range dependsOn {
+	var search func(names []string) bool
+	search = func(names []string) bool {
+		for _, d := range names {
 			if d == name {
 				path = []string{d}
 				return true
 			}
-			if t := m.tasks.find(d); t != nil && !t.State().Ended() && !seen[d] {
+			if !seen[d] {
 				seen[d] = true
-				if search(t.config().dependsOn) {
+				if search(dependsOn(d)) {
 					path = append(path, d)
 					return true
 				}
@@ -564,7 +573,7 @@ func (m *Manager) checkCycleLocked(name string, c *taskConfig) error {
 		}
 		return false
 	}
-	if !search(dependsOn) {
+	if !search(c.dependsOn) {
 		return nil
 	}
 	var cycle strings.Builder
@@ -572,7 +581,7 @@ func (m *Manager) checkCycleLocked(name string, c *taskConfig) error {
 	for _, p := range slices.Backward(path) {
 		fmt.Fprintf(&cycle, " -> %q", p)
 	}
-	option, names := "WithDependsOn", dependsOn
+	option, names := "WithDependsOn", c.dependsOn
 	if slices.Contains(c.bindTo, path[len(path)-1]) {
 		option, names = "WithBindTo", c.bindTo
 	}

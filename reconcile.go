@@ -23,7 +23,7 @@ type Spec struct {
 type Changes struct {
 	Started   []string // names that nobody had, or whose tasks had been stopped; in the order of the specs
 	Replaced  []string // likewise, of tasks with another Version
-	Stopped   []string // in alphabetical order
+	Stopped   []string // those that have stopped by the return of the call, in alphabetical order
 	Unchanged int      // tasks that are as wanted
 }
 
@@ -40,13 +40,17 @@ type Changes struct {
 // leaves out when it just ends early is not wanted. Then it refuses those that can't be served: without
 // a body, with a name that is no name, does not begin with prefix or is given twice, with an option that
 // is refused, or with dependencies that make a cycle. Tasks of these names are left as they are, and
-// the others are dealt with. At last it stops what is not wanted, all at once, those that depend on
-// others first; and when that is over it starts and replaces, all at once.
+// the others are dealt with. At last it stops what is not wanted, those that depend on others first,
+// and starts and replaces, all at the same time. A task that was given up and is not wanted is forgotten.
 //
 // It returns when the tasks that are to be stopped or replaced have returned, or at their deadlines. The
 // error joins that of each spec that was refused, an [*OptionError] wrapped with the name; those of
-// StopTask and ReplaceTask; and the cause of ctx if that is done: what has not begun by then is left,
-// and the next call does it. Changes are those that have been made, in either case.
+// StopTask and ReplaceTask; and the cause of ctx if that is done: what has begun by then goes on, and
+// the next call does what is left. One that is not wanted, was stopped before and is stuck is named
+// without another wait. Changes are those that have been made, in either case.
+//
+// A task that has completed is known for as long as it is remembered: when more than [WithHistory] others
+// have ended since, the next call starts it again. Raise WithHistory if there are many.
 //
 // It returns an OptionError, and has done nothing, if ctx or specs is nil or prefix is not what a name
 // can begin with, an empty one included; and otherwise [ErrManagerClosed] if the Manager is closed. One
@@ -70,10 +74,13 @@ func (m *Manager) Reconcile(ctx context.Context, prefix string, specs iter.Seq[S
 	defer m.endReconcile()
 	r := reconciliation{manager: m, prefix: prefix, names: make(map[string]int, len(wanted))}
 	r.compare(wanted)
-	if ctx = r.stopUnwanted(ctx); r.hasTime(ctx) {
-		m.install(ctx, r.replacements)
-		r.conclude(ctx)
+	r.refuseCycles()
+	if ctx.Err() != nil {
+		r.errs = append(r.errs, fmt.Errorf("taskmanager: nothing has been started, replaced or stopped: %w", context.Cause(ctx)))
+		return r.changes, joinErrors(r.errs)
 	}
+	r.apply(ctx)
+	r.conclude(ctx)
 	return r.changes, joinErrors(r.errs)
 }
 
@@ -166,40 +173,177 @@ func (t *Task) hasVersion(version string) bool {
 	return t.config().version == version && p != stopping && p != stopped && p != replacing && p != replacingStuck
 }
 
-// stopUnwanted stops the tasks that are in no spec, and returns the context for what comes then: if one of them has called, its own ends by
-// that.
-func (r *reconciliation) stopUnwanted(ctx context.Context) context.Context {
-	var unwanted []*Task
-	for _, t := range r.manager.allTasks() {
-		if strings.HasPrefix(t.name, r.prefix) && r.names[t.name] == 0 && !t.State().Ended() {
+// refuseCycles drops the replacements that are part of a cycle by what all are to depend on.
+func (r *reconciliation) refuseCycles() {
+	configs := make(map[string]*taskConfig, len(r.replacements))
+	depends := false
+	for _, p := range r.replacements {
+		c := p.task.config()
+		configs[p.task.name] = c
+		depends = depends || len(c.dependsOn) > 0
+	}
+	if !depends {
+		return
+	}
+	dependsOn := func(name string) []string {
+		if c := configs[name]; c != nil {
+			return c.dependsOn
+		}
+		if t, ok := r.manager.Lookup(name); ok && !t.State().Ended() && !r.isUnwanted(t) {
+			return t.config().dependsOn
+		}
+		return nil
+	}
+	cyclic := make(map[string]bool)
+	findCycles(configs, dependsOn, cyclic)
+	within := func(name string) []string {
+		if cyclic[name] {
+			return dependsOn(name)
+		}
+		return nil
+	}
+	r.replacements = slices.DeleteFunc(r.replacements, func(p *replacement) bool {
+		name := p.task.name
+		if cyclic[name] {
+			r.errs = append(r.errs, fmt.Errorf("%w: %q", cycleError(name, configs[name], within), name))
+		}
+		return cyclic[name]
+	})
+}
+
+// findCycles adds to cyclic all names that depend on themselves, be it by way of others, and can be reached from those of configs. These
+// are Tarjan's strongly connected components.
+func findCycles(configs map[string]*taskConfig, dependsOn func(name string) []string, cyclic map[string]bool) {
+	var (
+		numbers = make(map[string]int) // from 1 on, as they are found; -1 when it is known
+		stack   []string
+		visit   func(name string) int // returns the least number that can be reached
+	)
+	visit = func(name string) int {
+		number, bottom := len(numbers)+1, len(stack)
+		numbers[name] = number
+		stack = append(stack, name)
+		least := number
+		for _, d := range dependsOn(name) {
+			switch n := numbers[d]; {
+			case d == name:
+				cyclic[name] = true
+			case n == 0:
+				least = min(least, visit(d))
+			case n > 0:
+				least = min(least, n)
+			}
+		}
+		if least == number {
+			for _, s := range stack[bottom:] {
+				numbers[s] = -1
+				cyclic[s] = cyclic[s] || len(stack)-bottom > 1
+			}
+			stack = stack[:bottom]
+		}
+		return least
+	}
+	for name := range configs {
+		if numbers[name] == 0 {
+			visit(name)
+		}
+	}
+}
+
+func (r *reconciliation) isUnwanted(t *Task) bool {
+	return strings.HasPrefix(t.name, r.prefix) && r.names[t.name] == 0
+}
+
+// apply stops what is not wanted, and starts and replaces at the same time: a body that does not return holds up nobody else.
+func (r *reconciliation) apply(ctx context.Context) {
+	m := r.manager
+	var unwanted, stuckTasks []*Task
+	for _, t := range m.allTasks() {
+		switch {
+		case !r.isUnwanted(t):
+		case t.State() == StateFailed:
+			m.forgetFailed(t)
+		case t.isStuckForGood():
+			stuckTasks = append(stuckTasks, t)
+		case !t.State().Ended():
 			unwanted = append(unwanted, t)
 		}
 	}
-	if len(unwanted) == 0 {
-		return ctx
+	ctx, cancel := r.detach(ctx, unwanted)
+	defer cancel()
+	install := func() {
+		if len(r.replacements) > 0 {
+			m.install(ctx, r.replacements)
+		}
 	}
-	_, err := r.manager.stopTasks(ctx, unwanted, stopRequest)
-	r.errs = append(r.errs, err)
+	if len(unwanted) == 0 {
+		install()
+	} else {
+		_, err := m.stopTasksWhile(ctx, unwanted, stopRequest, install)
+		r.errs = append(r.errs, err)
+	}
 	for _, t := range unwanted {
-		if t.State() != StateStuck {
+		if t.State() == StateStopped {
 			r.changes.Stopped = append(r.changes.Stopped, t.name)
 		}
 	}
 	slices.Sort(r.changes.Stopped)
-	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return slices.Contains(unwanted, t) }) {
-		return context.WithoutCancel(ctx)
+	if len(r.changes.Stopped) > 0 && ctx.Err() == nil {
+		r.installCyclic(ctx)
 	}
-	return ctx
+	for _, t := range stuckTasks {
+		r.errs = append(r.errs, t.refusal())
+	}
 }
 
-// hasTime reports whether there is time left for what is to be started and replaced.
-func (r *reconciliation) hasTime(ctx context.Context) bool {
-	n := len(r.replacements)
-	if n > 0 && ctx.Err() != nil {
-		r.errs = append(r.errs, fmt.Errorf("taskmanager: %d tasks have not been started or replaced: %w", n, context.Cause(ctx)))
-		return false
+// installCyclic tries those again that made a cycle by way of a task that has stopped since.
+func (r *reconciliation) installCyclic(ctx context.Context) {
+	var cyclic []*replacement
+	for _, p := range r.replacements {
+		if p.isCyclic() {
+			cyclic = append(cyclic, p)
+		}
 	}
-	return n > 0
+	if len(cyclic) > 0 {
+		r.manager.install(ctx, cyclic)
+	}
+}
+
+// detach returns the context to wait with: if one of the tasks that are stopped or replaced has called, its own ends by that.
+func (r *reconciliation) detach(ctx context.Context, unwanted []*Task) (context.Context, context.CancelFunc) {
+	ends := func(t *Task) bool {
+		return slices.Contains(unwanted, t) || slices.ContainsFunc(r.replacements, func(p *replacement) bool {
+			return t.config().manager == r.manager && t.name == p.task.name
+		})
+	}
+	if !slices.ContainsFunc(tasksOf(ctx), ends) {
+		return ctx, func() {}
+	}
+	detached := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(detached, deadline)
+	}
+	return detached, func() {}
+}
+
+// isStuckForGood reports whether the task is stuck, and will have stopped when its body returns.
+func (t *Task) isStuckForGood() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.machine.phase == stuck
+}
+
+// forgetFailed forgets t, if it is given up.
+func (m *Manager) forgetFailed(t *Task) {
+	m.mu.Lock()
+	forgets := m.tasks.find(t.name) == t && t.State() == StateFailed
+	if forgets {
+		m.dropLocked(t)
+	}
+	m.mu.Unlock()
+	if forgets {
+		m.doomChanged(t)
+	}
 }
 
 // conclude notes what has come of the replacements.

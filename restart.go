@@ -76,7 +76,7 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 }
 
 // RestartFailed has every task run again that was given up: it revives it as RestartTask does, or ends
-// its cooldown (see [WithCooldown]). It returns how many there were, and the joined errors of those that
+// its cooldown (see [WithCooldown]). It returns how many it has revived, and the joined errors of those that
 // could not be revived: what they depend on makes a cycle by now, their policy can't be made, or the
 // Manager is closed. It does not wait for them; ctx says who asks, as in all calls by hand. Tasks of
 // groups are left to their groups.

@@ -372,6 +372,11 @@ func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q requ
 // stopTasks asks tasks for q and waits for them, for each until its own deadline. Those that depend on
 // others of them come first.
 func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (accepted int, err error) {
+	return m.stopTasksWhile(ctx, tasks, q, func() {})
+}
+
+// stopTasksWhile is stopTasks, and calls meanwhile before it begins to wait.
+func (m *Manager) stopTasksWhile(ctx context.Context, tasks []*Task, q request, meanwhile func()) (accepted int, err error) {
 	began, hasDeadline := time.Now(), ctx.Err() == nil
 	from := tasksOf(ctx)
 	callers, unblock := blocked.enter(from, tasks)
@@ -390,6 +395,7 @@ func (m *Manager) stopTasks(ctx context.Context, tasks []*Task, q request) (acce
 	if detached || slices.ContainsFunc(nodes, func(n *stopNode) bool { return n.detached }) {
 		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
 	}
+	meanwhile()
 	errs, done := waitStopGraph(ctx, nodes, hasDeadline)
 	for _, s := range stops {
 		_ = s.wait(ctx, hasDeadline)
