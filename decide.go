@@ -212,7 +212,7 @@ func (t *Task) decideLocked(n *decision) {
 	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
 		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
 	}
-	t.recoverLocked(n.now, n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain))
+	t.recoverLocked(n.now, n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) && !t.passesLocked().noneSucceeded())
 	t.applyLocked(n, n.input)
 	n.more = t.linesWaitLocked()
 }
@@ -232,7 +232,9 @@ func (t *Task) planRestartLocked(n *decision, givesUpPass bool) {
 	}
 	p.delay = max(p.delay, n.verdict.atLeast)
 	if passes := t.passesLocked(); passes != nil {
-		passes.planRun(givesUpPass)
+		if givesUpPass {
+			passes.giveUp()
+		}
 		if passes.triggered {
 			p.delay = 0
 		}
@@ -332,8 +334,8 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if n.hand != nil && (in == askedRestart && do&publishResumed == 0 || in == askedReplace || in == revived) {
 		t.leaveHandLineLocked(n, was)
 	}
-	if p := t.passesLocked(); p != nil && in == askedRestart {
-		p.next = beginAfresh
+	if in == askedRestart || next.phase == cooling {
+		t.passesLocked().beginAfresh()
 	}
 	if was.executes() && !next.phase.executes() {
 		t.endRunLocked(n)

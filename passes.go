@@ -145,14 +145,16 @@ func (t *Task) Trigger() error {
 // the task's mu.
 type passes struct {
 	stats  PassStats
-	loop   *passLoop // of the run that makes them; nil as long as none does
-	ticks  ticks     // of the pass that has failed, for the next run
-	next   beginning // of the next one
-	after  time.Time // when the pass after one that has failed is; zero if that is not known
-	nextAt int64     // of stats, in Unix nanoseconds; 0 if none is waited for
+	loop   *passLoop     // of the run that makes them; nil as long as none does
+	ticks  ticks         // of the pass that has failed, for the next run
+	next   beginning     // of the next one
+	after  time.Time     // when the pass after one that has failed is; zero if that is not known
+	jitter time.Duration // of that pass
+	nextAt int64         // of stats, in Unix nanoseconds; 0 if none is waited for
 	timer  *time.Timer
 
 	ofRun     bool // the latest run has made some, by which it is judged whether it is healthy
+	succeeded bool // so did one of these
 	failed    bool // so did its latest one, in which the run has ended
 	givenUp   bool // the latest one was, and none has succeeded since
 	triggered bool // one is to begin as soon as it can
@@ -200,24 +202,27 @@ func (p *record) beginLimitAnew() {
 
 func (p *passes) beginRun() {
 	if p != nil {
-		p.loop, p.timer, p.nextAt, p.ofRun, p.failed = nil, nil, 0, false, false
+		p.loop, p.timer, p.nextAt, p.ofRun, p.succeeded, p.failed = nil, nil, 0, false, false, false
 	}
 }
 
 func (p *passes) ofThisRun() bool { return p != nil && p.ofRun }
 
+// noneSucceeded reports whether the latest run makes passes of which none has succeeded: that it returns nil is no sign of health.
+func (p *passes) noneSucceeded() bool { return p.ofThisRun() && !p.succeeded }
+
 func (p *passes) wasGivenUp() bool { return p != nil && p.givenUp }
 
-// planRun notes how the next run begins. If this one has not got as far as to its passes, that is as this one should have.
-func (p *passes) planRun(givenUp bool) {
-	switch {
-	case givenUp:
-		p.next, p.givenUp = beginWaiting, true
-		p.stats.GivenUp++
-	case p.failed:
-		p.next = beginRetry
-	case p.ofRun:
-		p.next = beginAfresh
+// giveUp notes that the pass is given up that has failed.
+func (p *passes) giveUp() {
+	p.next, p.givenUp = beginWaiting, true
+	p.stats.GivenUp++
+}
+
+// beginAfresh has the next run begin with ticks anew.
+func (p *passes) beginAfresh() {
+	if p != nil {
+		p.next, p.ticks = beginAfresh, nil
 	}
 }
 
@@ -245,6 +250,8 @@ func (p *passes) snapshot(r *run) *PassStats {
 type ticks interface {
 	// next returns how long it is until the next tick, and when that is, or the zero time if there is none. It may call user code.
 	next() (wait time.Duration, at time.Time, err error)
+	// sinceTick returns how long ago the tick has come that is next. It is negative if that has not come, or is not known yet.
+	sinceTick() time.Duration
 	// passEnded notes that a pass has ended, which was that of the tick that next has returned, if onTick. A tick that has come
 	// meanwhile is skipped.
 	passEnded(onTick bool)
@@ -343,10 +350,13 @@ func (l *passLoop) begin(ctx context.Context) {
 		return
 	}
 	l.run = r
-	how, before := p.next, p.ticks
-	p.loop, p.ticks, p.ofRun, p.failed, p.next = l, nil, true, false, beginAfresh
-	if how != beginAfresh && before != nil && l.ticks.goOn(before) {
-		l.retry = how == beginRetry
+	goesOn := !p.ofRun && p.next != beginAfresh && p.ticks != nil && l.ticks.goOn(p.ticks)
+	if goesOn {
+		l.retry, l.jitter = p.next == beginRetry, min(p.jitter, l.config.jitter)
+	}
+	p.loop, p.ofRun, p.failed = l, true, false
+	if !l.retry { // which is due until it has been made, whatever cuts it off
+		p.beginAfresh()
 	}
 }
 
@@ -371,8 +381,14 @@ func (l *passLoop) isOver(ctx context.Context) bool {
 // repeat makes passes, until ctx is done, there are no more ticks, or one has failed.
 func (l *passLoop) repeat(ctx context.Context) error {
 	for !l.isOver(ctx) {
-		onTick := false
-		if !l.isToBeginNow() {
+		onTick, besides := false, false
+		switch {
+		case l.retry:
+		case l.isTriggered():
+			ago := l.ticks.sinceTick()
+			onTick = ago >= l.jitter
+			besides = ago >= 0 && !onTick
+		default:
 			wait, at, err := l.ticks.next()
 			l.settle()
 			if err != nil || at.IsZero() {
@@ -384,18 +400,15 @@ func (l *passLoop) repeat(ctx context.Context) error {
 			}
 			onTick = true
 		}
-		if err := l.pass(ctx, onTick); err != nil {
+		if err := l.pass(ctx, onTick, besides); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// isToBeginNow reports whether a pass begins that is not that of a tick.
-func (l *passLoop) isToBeginNow() bool {
-	if l.retry {
-		return true
-	}
+// isTriggered reports whether a pass is to begin at once.
+func (l *passLoop) isTriggered() bool {
 	p := l.lock()
 	if p == nil {
 		return false
@@ -464,8 +477,9 @@ func (l *passLoop) waited() {
 	}
 }
 
-// pass makes a pass: that of the tick that has come, or one besides.
-func (l *passLoop) pass(ctx context.Context, onTick bool) (err error) {
+// pass makes a pass: that of the tick that has come, or another one; besides is one while the pass of a tick that has come waits for
+// its jitter: that follows, and only then is it known what has been skipped.
+func (l *passLoop) pass(ctx context.Context, onTick, besides bool) (err error) {
 	began := time.Now()
 	if w := watchedRunOf(ctx); w != nil {
 		w.beginPass(l.begun)
@@ -482,8 +496,10 @@ func (l *passLoop) pass(ctx context.Context, onTick bool) (err error) {
 	returned := false
 	defer func() {
 		failed := l.passEnded(began, returned && err == nil)
-		l.ticks.passEnded(onTick)
-		l.settled = false
+		if !besides {
+			l.ticks.passEnded(onTick)
+			l.settled = false
+		}
 		if failed {
 			l.lookAhead()
 		}
@@ -523,14 +539,15 @@ func (l *passLoop) passEnded(began time.Time, succeeded bool) (failed bool) {
 	p.stats.LastDuration = now.Sub(began)
 	switch pending := t.machine.pending; {
 	case succeeded && pending != overdueRequest:
-		p.stats.LastSuccess, p.givenUp = now.Round(0), false
+		p.stats.LastSuccess, p.givenUp, p.succeeded = now.Round(0), false, true
+		p.beginAfresh()
 		if recovers = t.hasFailedLocked(); recovers {
 			t.recoverLocked(now, true)
 			t.record.beginLimitAnew()
 		}
 	case pending <= overdueRequest:
 		p.stats.Failed++
-		p.failed, p.after = true, time.Time{}
+		p.failed, p.after, p.next = true, time.Time{}, beginRetry
 	}
 	failed = p.failed
 	l.unlock()
@@ -561,7 +578,7 @@ func (l *passLoop) lookAhead() {
 	}
 	l.settle()
 	if p := l.lock(); p != nil {
-		p.after, p.ticks = after, l.ticks // which this loop does not use any more
+		p.after, p.ticks, p.jitter = after, l.ticks, l.jitter // which this loop does not use any more
 		l.unlock()
 	}
 }

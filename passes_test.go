@@ -977,3 +977,67 @@ func TestPassesGivenUpThatAskForTime(t *testing.T) {
 		}
 	})
 }
+
+// A pass that is tried again is due until it has been made, whatever cuts it off.
+func TestPassesCutOffWhenTriedAgainAreDue(t *testing.T) {
+	for name, cut := range map[string]func(t *testing.T, m *taskmanager.Manager){
+		"by a lost dependency": func(t *testing.T, m *taskmanager.Manager) { require.NoError(t, m.RestartTask(t.Context(), "db")) },
+		"by a pause": func(t *testing.T, m *taskmanager.Manager) {
+			require.NoError(t, m.PauseTask(t.Context(), "a"))
+			require.NoError(t, m.ResumeTask("a"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact()...)
+				start(t, m, "db", untilStopped)
+				passes := newPassLog()
+				start(t, m, "a", taskmanager.OnSchedule(each(time.Hour), func(ctx context.Context) error {
+					passes.at = append(passes.at, time.Since(passes.made))
+					switch len(passes.at) {
+					case 1:
+						return errBoom
+					case 2:
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return nil
+				}), taskmanager.WithBindTo("db"))
+				time.Sleep(time.Hour + 5*time.Second)
+				cut(t, m)
+				time.Sleep(2 * time.Hour)
+				assert.Equal(t, seconds(3600, 3601, 3605, 7200, 10800), passes.at)
+			})
+		})
+	}
+}
+
+// A pass that is triggered while that of a tick waits for its jitter leaves that alone, and the jitter that is told is that of the pass.
+func TestTriggerWithinTheJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.Every(time.Minute, passes.ending(), taskmanager.WithPassJitter(time.Minute)))
+		synctest.Wait()
+		next := nextPass(task).Sub(passes.made)
+		require.NoError(t, task.Trigger())
+		time.Sleep(next)
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{0, next}, passes.at)
+		assert.Equal(t, [4]uint64{2, 0, 0, 0}, counts(task))
+	})
+}
+
+func TestPassesGivenUpTellTheJitterOfTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", taskmanager.Every(time.Minute, newPassLog().ending(fails), taskmanager.WithPassJitter(time.Minute)))
+		e := <-events
+		for e.Kind != taskmanager.EventPassGaveUp {
+			e = <-events
+		}
+		synctest.Wait()
+		assert.WithinDuration(t, e.Time.Add(e.Delay), nextPass(task), 0)
+	})
+}

@@ -392,3 +392,15 @@ func TestRecoveryOfManyTasks(t *testing.T) {
 		assert.Less(t, len(lines.about("task recovered")), 200)
 	})
 }
+
+// That a run returns nil is no sign of health, if it makes passes of which none has succeeded.
+func TestRecoveryNotOfPassesThatCameToAnEnd(t *testing.T) {
+	once := nextFunc(func(t time.Time) time.Time {
+		if t.Year() > 2000 {
+			return time.Time{}
+		}
+		return time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	})
+	recovers(t, taskmanager.OnSchedule(once, func(context.Context) error { return errBoom }), []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0)},
+		wait(9000*time.Hour), "8784h0m0s pass gave up run=1", "8784h0m0s completed run=2")
+}

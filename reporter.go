@@ -10,7 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// A Reporter hears of failures, and of their end: of events of the kinds EventFailed, EventGaveUp and EventStuck, and of
+// A Reporter hears of failures, and of their end: of events of the kinds EventFailed, EventGaveUp, EventPassGaveUp and EventStuck, and of
 // EventRecovered.
 //
 // Report is called from one goroutine at a time, which is not that of a task: it may take its time,

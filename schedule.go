@@ -56,6 +56,10 @@ func (e *everyTicks) next() (wait time.Duration, at time.Time, err error) {
 	return wait, now.Add(wait), nil
 }
 
+func (e *everyTicks) sinceTick() time.Duration {
+	return time.Since(e.origin) - time.Duration(e.coming)*e.interval
+}
+
 func (e *everyTicks) passEnded(onTick bool) {
 	if onTick {
 		e.coming++
@@ -175,6 +179,13 @@ func (s *scheduleTicks) ask(now time.Time) (time.Time, error) {
 
 // mostCounted bounds how many times of a schedule are asked for to count those that were skipped.
 const mostCounted = 1000
+
+func (s *scheduleTicks) sinceTick() time.Duration {
+	if s.coming.IsZero() {
+		return -1
+	}
+	return s.clock().Round(0).Sub(s.coming)
+}
 
 func (s *scheduleTicks) passEnded(onTick bool) {
 	if onTick {
