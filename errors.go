@@ -94,8 +94,8 @@ var (
 	// run fails then, with an [*OverdueError], with the same exception.
 	ErrNotReady = errors.New("taskmanager: not ready in time")
 
-	// ErrPassTimeout is the cause in the context of a pass that takes too long (see [WithPassTimeout]). The error of such
-	// a pass wraps it.
+	// ErrPassTimeout is the cause in the context of a pass that takes too long (see [WithPassTimeout]). The error that such
+	// a pass returns wraps it; a panic is a [*PanicError] alone.
 	ErrPassTimeout = errors.New("taskmanager: pass has timed out")
 )
 

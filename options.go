@@ -132,7 +132,8 @@ func WithBackOffPolicy(newPolicy func() backoff.BackOff) TaskOption {
 }
 
 // WithCooldown lets a task that has used up its restarts, or whose policy stops it, begin afresh after d instead of being given up for
-// good; also one with [RestartNever], after each failure. Until then it is in [StatePaused]. Its limit, its backoff and its row of
+// good; also one with [RestartNever], after each failure. What [Every] and [OnSchedule] make gives up a pass instead. Until then the
+// task is in [StatePaused]. Its limit, its backoff and its row of
 // failures begin anew then; other counts go on, for it is the same life, and Task.Err stays nil. It is told as giving up: by an
 // EventGaveUp whose Delay is d, and [Manager.Health] has it as [HealthGivenUp]; but one with [WithCritical] is not gone. [Manager.ResumeTask]
 // and [Manager.RestartTask] end the cooldown. The delay of the fleet-wide limit may follow.

@@ -105,10 +105,11 @@ func (s PassStats) MarshalJSON() ([]byte, error) {
 // TriggerTask begins a pass of the task of that name now: by hand, of one whose body is made by [Every] or [OnSchedule]. It moves no
 // tick, and waits for nothing. If a pass is under way, another one follows when it has ended: one, however often it is called
 // meanwhile. In StateBackoff the pass that has failed is tried again now, and a task that waits for its dependencies begins with a pass
-// when it runs.
+// when it runs. A pause keeps what was asked for; the end of the task, and a replacement, do not.
 //
-// It returns [ErrTaskNotFound] for a name that is unknown, [ErrNoPasses] for a task that makes no passes, or has not begun to, and
-// [ErrTaskNotRunning], with the state, for one that has ended, or is being stopped or restarted.
+// It returns [ErrTaskNotFound] for a name that is unknown, [ErrNoPasses] for a task that makes no passes, or whose body calls what
+// Every or OnSchedule has made and has not done so yet; and [ErrTaskNotRunning], with the state, for one that has ended, is paused or
+// cools down, or is being stopped, paused or restarted.
 func (m *Manager) TriggerTask(name string) error {
 	if !m.isMade() {
 		return errNotMade

@@ -20,10 +20,13 @@ import (
 // An error, a panic or a call of [runtime.Goexit] in a pass ends the run with it. That is a failure as any other, but it is the
 // pass that is tried again: the next run begins with it, after the backoff, and the ticks go on as they were; what comes meanwhile is
 // skipped. It is tried as often as the task's limit of restarts allows (see [WithMaxRestarts]). Then, or when its policy says Stop, the
-// pass is given up, which is an [EventPassGaveUp], and the task lives on: the next run begins at once, or when the time is over
-// that the error asks for (see [TaskFunc]), and waits for the next tick. A pass that succeeds, and one that is given up, have the limit and the backoff begin anew. The task itself is given up by
-// a pass whose error is permanent ([backoff.Permanent]), or says that something still executes (*StopTimeoutError), and at
-// the first failure with [RestartNever]. To be restarted by hand is to begin with a pass, and with new ticks.
+// pass is given up, which is an [EventPassGaveUp], and the task lives on, also one with [WithCooldown]: the next run begins at once, or
+// when the time is over that the error asks for (see [TaskFunc]), in its turn of the fleet-wide limit, and waits for the next tick. A
+// pass that fails so slowly that the limit is never used up is tried again until it succeeds. A pass that succeeds, and one that is
+// given up, have the limit and the backoff begin anew. The task itself is given up by a pass whose error is permanent
+// ([backoff.Permanent]), or says that something still executes (*StopTimeoutError); by a policy that gives no delay other than by Stop;
+// and at the first failure with [RestartNever]. To be restarted by hand, to go on after a pause or a cooldown, and to run again after
+// the loss of a task that this one is bound to, is to begin with a pass, and with new ticks, unless a pass is to be tried again.
 //
 // A body that Every or OnSchedule has made may be a part of another body. What happens from run to run is then about the
 // outermost of those that a run calls; passes within a pass are part of it.
@@ -90,7 +93,8 @@ func (e *everyTicks) goOn(others ticks) bool {
 type Schedule interface {
 	// Next returns the first time of the schedule that is after t, or the zero time if there is
 	// none. t is in the local time zone and has no monotonic reading. Next is called by the
-	// goroutine of the body, or by one that it waits for: from several at once, if several tasks share the Schedule.
+	// goroutine of the body, or by one that it waits for: from several at once, if several tasks share the Schedule. One that
+	// panics gives up the task; one that calls runtime.Goexit is a failure as any other.
 	Next(t time.Time) time.Time
 }
 
