@@ -72,8 +72,8 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 			n.input = askedReplace
 		}
 		t.decide(&n)
-		if n.more && n.phase.executes() {
-			go t.drainLog() // that of a restart by hand is not to wait for the body, which may wait for the log itself
+		if n.input == askedStop && n.more && n.phase.executes() {
+			go t.drainLog() // that of a restart which has become a stop is not to wait for the body, which may wait for the log itself
 		}
 		if n.joined {
 			accepted++
