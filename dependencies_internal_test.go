@@ -351,7 +351,7 @@ func TestDependencyThatFailsAgainBeforeItIsLookedAt(t *testing.T) {
 		c.dependsOn = []string{"first"}
 		between, err := newTask(m, "between", func(context.Context) error { return nil }, &c)
 		require.NoError(t, err)
-		_, err = m.register(between)
+		_, err = m.register(between, false)
 		require.NoError(t, err)
 		d := driver{task: between, id: firstDriver}
 		d.checkDoomed()

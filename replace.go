@@ -142,7 +142,7 @@ func (r *replacement) ask(m *Manager, hand *byHand, maxTimeout time.Duration) {
 		t, ok := m.Lookup(r.task.name)
 		if !ok {
 			r.target = r.task
-			if r.err = m.launch(r.task); errors.Is(r.err, ErrTaskRunning) {
+			if r.err = m.launch(r.task, true); errors.Is(r.err, ErrTaskRunning) {
 				continue // since
 			}
 			return

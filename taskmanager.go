@@ -209,7 +209,7 @@ func (m *Manager) StartTask(name string, body TaskFunc, opts ...TaskOption) (*Ta
 	if t.config().unreachable && m.isFree(name) {
 		t.warnOfUnreachable(m.bus.log) // before anything is started: the log's handler is user code, and may not return
 	}
-	if err := m.launch(t); err != nil {
+	if err := m.launch(t, false); err != nil {
 		return nil, err
 	}
 	m.watchParent()
@@ -242,9 +242,9 @@ func (m *Manager) prepare(name string, body TaskFunc, opts []TaskOption, version
 	return newTask(m, name, body, tc)
 }
 
-// launch starts a task that was prepared. watchParent must follow.
-func (m *Manager) launch(t *Task) error {
-	takesOver, err := m.register(t)
+// launch starts a task that was prepared; with unknown, only if no task has the name, be it one that has ended. watchParent must follow.
+func (m *Manager) launch(t *Task, unknown bool) error {
+	takesOver, err := m.register(t, unknown)
 	if err != nil {
 		return err
 	}
@@ -265,8 +265,8 @@ func (t *Task) warnOfUnreachable(log func(level slog.Level, message string, attr
 // isFree reports whether a task of that name would be started.
 func (m *Manager) isFree(name string) bool { return !m.isClosed() && !m.IsRunning(name) }
 
-// register makes t known. takesOver says that it has the name of one that was given up.
-func (m *Manager) register(t *Task) (takesOver bool, err error) {
+// register is launch without the goroutine: it makes t known. takesOver says that it has the name of one that was given up.
+func (m *Manager) register(t *Task, unknown bool) (takesOver bool, err error) {
 	now := time.Now() // before the lock, for which others wait
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -279,7 +279,7 @@ func (m *Manager) register(t *Task) (takesOver bool, err error) {
 		}
 	}
 	if old := m.tasks.find(t.name); old != nil {
-		if !old.State().Ended() {
+		if unknown || !old.State().Ended() {
 			return false, fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
 		}
 		takesOver = old.State() == StateFailed

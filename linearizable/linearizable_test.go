@@ -50,7 +50,7 @@ func (h *history) add(goroutine int, in input, out output, call, ret int64) {
 
 // seconds are the second moments of the calls that have two, where they succeed.
 var seconds = map[string]string{
-	"stop": "gone", "unwanted": "gone", "restart": "again", "pause": "rests", "replace": "replaced", "reconcile": "replaced",
+	"stop": "gone", "unwanted": "gone", "restart": "again", "pause": "rests", "replace": "replaced", "reconcile": "replaced", "absent": "restarted",
 }
 
 func (h history) String() string {
@@ -475,12 +475,13 @@ func TestModelTellsGoodHistoriesFromBadOnes(t *testing.T) {
 			{isRunning, ok, 13, 14},
 			{unwanted, absent, 15, 16},
 		}, true},
-		"equal, and another body":    {[]call{{start, started, 1, 2}, {wanted, equal, 3, 4}}, false},
-		"equal, and stopped":         {[]call{{wanted, ok, 1, 2}, {stop, ok, 3, 4}, {wanted, equal, 5, 6}}, false},
-		"absent, and alive":          {[]call{{start, started, 1, 2}, {unwanted, absent, 3, 4}}, false},
-		"unwanted, and alive":        {[]call{{start, started, 1, 2}, {unwanted, gone, 3, 4}, {isRunning, yes, 5, 6}}, false},
-		"unwanted, and never there":  {[]call{{unwanted, gone, 1, 2}}, false},
-		"reconciled by another task": {[]call{{start, started, 1, 2}, {wanted, ok, 3, 4}, {lookup, output{task: b, state: taskmanager.StateRunning, runs: 1, config: 1}, 5, 6}}, false},
+		"equal, and another body":          {[]call{{start, started, 1, 2}, {wanted, equal, 3, 4}}, false},
+		"equal, and stopped":               {[]call{{wanted, ok, 1, 2}, {stop, ok, 3, 4}, {wanted, equal, 5, 6}}, false},
+		"absent, and alive":                {[]call{{start, started, 1, 2}, {unwanted, absent, 3, 4}}, false},
+		"absent, for it was started again": {[]call{{start, started, 1, 2}, {lookup, first, 3, 4}, {unwanted, absent, 5, 8}, {restart, ok, 6, 7}, {lookup, first, 9, 10}}, true},
+		"unwanted, and alive":              {[]call{{start, started, 1, 2}, {unwanted, gone, 3, 4}, {isRunning, yes, 5, 6}}, false},
+		"unwanted, and never there":        {[]call{{unwanted, gone, 1, 2}}, false},
+		"reconciled by another task":       {[]call{{start, started, 1, 2}, {wanted, ok, 3, 4}, {lookup, output{task: b, state: taskmanager.StateRunning, runs: 1, config: 1}, 5, 6}}, false},
 	} {
 		var h history
 		for _, c := range c.calls {

@@ -14,7 +14,7 @@ import (
 // begun since, or that a stop or a pause came before that run. Likewise a PauseTask and a ReplaceTask. So each of them is two
 // operations, with the same number, at the same time. A Reconcile is what it says that it has done.
 type input struct {
-	call   string // start, stop, gone, restart, again, stopped, paused, pause, rests, resume, replace, replaced, running, lookup; and of Reconcile, as in performed
+	call   string // start, stop, gone, restart, again, restarted, stopped, paused, pause, rests, resume, replace, replaced, running, lookup; and of Reconcile, as in performed
 	number uint   // of a stop, a restart, a pause or a replacement, below 64
 	config int    // of a replacement; of a Reconcile, which has that as the version, 0 for one that wants nothing
 }
@@ -61,6 +61,8 @@ type world struct {
 	rests     uint64 // have waited for it
 	replaces  uint64 // wait for the end of the body
 	replaced  uint64 // have waited for it
+	unnamed   uint64 // of Reconcile: have asked for a stop, and wait for the begin of another life
+	absent    uint64 // likewise: have waited for it, or found that the task had ended
 	overtaken uint64 // a stop came before
 	preempted uint64 // a pause did
 }
@@ -108,6 +110,13 @@ func (w world) asked(call uint64) world {
 	return w
 }
 
+// begun returns w when a life of the task has just begun.
+func (w world) begun() world {
+	w.phase, w.runs = waiting, 0
+	w.unnamed, w.absent = 0, w.absent|w.unnamed
+	return w
+}
+
 // refuses reports whether the error of a call that waits may say what it does, of one that has found the task at something else.
 func refuses(err error) bool {
 	return err == nil || errors.Is(err, taskmanager.ErrStopped) || errors.Is(err, taskmanager.ErrPaused)
@@ -122,8 +131,8 @@ func (w world) step(in input, out output) (world, bool) {
 			return w, w.phase != ended && errors.Is(out.err, taskmanager.ErrTaskRunning)
 		}
 		ok := w.phase == ended && out.task != w.task
-		w.task, w.phase, w.runs, w.config = out.task, waiting, 0, 0
-		return w, ok
+		w.task, w.config = out.task, 0
+		return w.begun(), ok
 	case "stop":
 		switch {
 		case out.err == nil:
@@ -146,7 +155,8 @@ func (w world) step(in input, out output) (world, bool) {
 		}
 		switch w.phase {
 		case ended:
-			w.phase, w.runs, w.again = waiting, 0, w.again|call
+			w = w.begun()
+			w.again |= call
 		case waiting: // a run begins as soon as it can
 			w.restarts, w.again = 0, w.again|w.restarts|call
 		case running, restarting:
@@ -199,7 +209,17 @@ func (w world) step(in input, out output) (world, bool) {
 		return w, w.preempted&call != 0
 	case "equal":
 		return w, w.phase != ended && w.config == in.config
-	case "running", "absent":
+	case "absent": // or Reconcile asks for a stop, and others start the task again before it returns, so that it does not name it
+		if w.phase == ended {
+			w.absent |= call
+			return w, true
+		}
+		w = w.asked(0)
+		w.unnamed |= call
+		return w, true
+	case "restarted":
+		return w, w.absent&call != 0
+	case "running":
 		return w, out.running == (w.phase != ended)
 	case "lookup":
 		if w.task == unknown && out.task != nil {
@@ -231,7 +251,8 @@ func (w world) replace(in input, out output, call uint64) (world, bool) {
 	}
 	switch w.phase {
 	case ended, waiting:
-		w.phase, w.runs, w.config, w.replaced = waiting, 0, in.config, w.replaced|call
+		w = w.begun()
+		w.config, w.replaced = in.config, w.replaced|call
 	case paused:
 		w.runs, w.config, w.replaced = 0, in.config, w.replaced|call
 	case running, restarting, replacing:
