@@ -821,12 +821,13 @@ func ExampleGroup_restForOne() {
 func ExampleEvery() {
 	m, _ := taskmanager.New(taskmanager.WithBackoff(time.Millisecond, time.Second))
 	polls, done := 0, make(chan struct{})
-	poll := func(context.Context) error {
+	poll := func(ctx context.Context) error {
 		switch polls++; polls {
 		case 2:
 			return errors.New("no answer") // a failure: the pass is tried again, after a delay
 		case 4:
 			close(done)
+			<-ctx.Done() // so that no other pass begins
 		}
 		return nil
 	}

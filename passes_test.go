@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ import (
 // downFor returns a body that notes its passes and fails until d has passed.
 func (l *passLog) downFor(d time.Duration) taskmanager.TaskFunc {
 	return func(context.Context) error {
-		l.at = append(l.at, time.Since(l.made))
+		l.note()
 		if time.Since(l.made) < d {
 			return errBoom
 		}
@@ -33,8 +34,7 @@ func (l *passLog) downFor(d time.Duration) taskmanager.TaskFunc {
 // ending returns a body whose passes end as the functions do, one after the other; further ones succeed.
 func (l *passLog) ending(ends ...func() error) taskmanager.TaskFunc {
 	return func(context.Context) error {
-		l.at = append(l.at, time.Since(l.made))
-		if n := len(l.at); n <= len(ends) {
+		if n := l.note(); n <= len(ends) {
 			return ends[n-1]()
 		}
 		return nil
@@ -197,7 +197,7 @@ func TestPassesAreTriedAgain(t *testing.T) {
 				task := start(t, m, "a", taskmanager.Every(test.interval, passes.ending(test.ends...)), test.opts...)
 				time.Sleep(test.lasts)
 				synctest.Wait()
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 				assert.Equal(t, test.counts, counts(task))
 				if test.told != nil {
 					assert.Equal(t, test.told, told(events))
@@ -231,7 +231,7 @@ func TestPassesOutliveAnOutage(t *testing.T) {
 				task := start(t, m, "a", test.body(passes.downFor(time.Minute)))
 				time.Sleep(2*time.Minute + time.Millisecond)
 				synctest.Wait()
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 				assert.Equal(t, taskmanager.StateRunning, task.State())
 				assert.Zero(t, task.Stats().ConsecutiveFailures)
 			})
@@ -294,7 +294,7 @@ func TestPassesOfASchedule(t *testing.T) {
 				task := start(t, m, "a", taskmanager.OnSchedule(test.schedule(), passes.ending(test.ends...)))
 				time.Sleep(3*24*time.Hour + time.Millisecond)
 				synctest.Wait()
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 				assert.Equal(t, test.counts, counts(task))
 				assert.Equal(t, test.told, told(events))
 			})
@@ -387,7 +387,7 @@ func TestPassesWithAPolicy(t *testing.T) {
 					taskmanager.WithBackOffPolicy(func() backoff.BackOff { return test.policy }))
 				time.Sleep(2*time.Minute + time.Second)
 				assert.Equal(t, test.told, told(events))
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 			})
 		})
 	}
@@ -402,7 +402,7 @@ func TestPassesSkippedAreLogged(t *testing.T) {
 		task := start(t, m, "a", taskmanager.Every(10*time.Second, passes.lasting(seconds(35, 15, 1, 15, 1, 1, 25)...)))
 		time.Sleep(195 * time.Second)
 		synctest.Wait()
-		assert.Equal(t, seconds(0, 40, 60, 70, 90, 100, 110, 140, 150, 160, 170, 180, 190), passes.at)
+		assert.Equal(t, seconds(0, 40, 60, 70, 90, 100, 110, 140, 150, 160, 170, 180, 190), passes.times())
 		assert.Equal(t, []string{
 			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=3 took=35s",
 			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=1 took=15s",
@@ -461,7 +461,7 @@ func TestTrigger(t *testing.T) {
 				}
 				time.Sleep(time.Until(passes.made.Add(35 * time.Second)))
 				synctest.Wait()
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 				assert.Equal(t, test.counts, counts(task))
 				_ = m.StopAll(t.Context())
 			})
@@ -493,7 +493,7 @@ func TestTriggerInBackoff(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, taskmanager.StateRunning, task.State())
 		time.Sleep(12 * time.Second)
-		assert.Equal(t, seconds(0, 13, 20, 20), passes.at)
+		assert.Equal(t, seconds(0, 13, 20, 20), passes.times())
 		assert.Equal(t, [4]uint64{4, 2, 0, 1}, counts(task))
 		assert.EqualValues(t, 3, task.Stats().Runs)
 	})
@@ -508,7 +508,7 @@ func TestTriggerAPassThatWasGivenUp(t *testing.T) {
 		time.Sleep(13 * time.Second)
 		require.NoError(t, taskmanager.TaskFunc(func(context.Context) error { return task.Trigger() })(t.Context()))
 		time.Sleep(10 * time.Second)
-		assert.Equal(t, seconds(10, 13, 20), passes.at)
+		assert.Equal(t, seconds(10, 13, 20), passes.times())
 	})
 }
 
@@ -523,12 +523,12 @@ func TestTriggerBeforeTheFirstRun(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		start(t, m, "b", untilStopped)
 		time.Sleep(10 * time.Second)
-		assert.Equal(t, seconds(5, 10), passes.at)
+		assert.Equal(t, seconds(5, 10), passes.times())
 		require.NoError(t, task.Stop(t.Context()))
 		require.NoError(t, task.Restart(t.Context()))
 		require.NoError(t, task.Trigger(), "in the next life")
 		synctest.Wait()
-		assert.Equal(t, seconds(5, 10, 15), passes.at)
+		assert.Equal(t, seconds(5, 10, 15), passes.times())
 		assert.Equal(t, [4]uint64{1, 0, 0, 0}, counts(task), "which counts anew")
 	})
 }
@@ -608,7 +608,7 @@ func TestPassesBeginLater(t *testing.T) {
 		time.Sleep(24 * time.Second)
 		require.NoError(t, task.Restart(t.Context()))
 		time.Sleep(5 * time.Second)
-		assert.Equal(t, seconds(3, 4, 13, 23, 28), passes.at)
+		assert.Equal(t, seconds(3, 4, 13, 23, 28), passes.times())
 	})
 }
 
@@ -629,11 +629,11 @@ func TestPassesWithATimeout(t *testing.T) {
 				passes := newPassLog()
 				before := goroutines()
 				task := start(t, m, "a", taskmanager.Every(10*time.Second, func(ctx context.Context) error {
-					passes.at = append(passes.at, time.Since(passes.made))
+					passes.note()
 					deadline, ok := ctx.Deadline()
 					assert.True(t, ok)
 					assert.Equal(t, 3*time.Second, time.Until(deadline))
-					if len(passes.at) > 1 {
+					if len(passes.times()) > 1 {
 						return nil
 					}
 					<-ctx.Done()
@@ -644,11 +644,11 @@ func TestPassesWithATimeout(t *testing.T) {
 				time.Sleep(15 * time.Second)
 				s := task.Stats()
 				if test.want == "" {
-					assert.Equal(t, seconds(0, 10), passes.at)
+					assert.Equal(t, seconds(0, 10), passes.times())
 					require.NoError(t, s.LastError)
 					return
 				}
-				assert.Equal(t, seconds(0, 4, 10), passes.at)
+				assert.Equal(t, seconds(0, 4, 10), passes.times())
 				require.EqualError(t, s.LastError, test.want)
 				require.ErrorIs(t, s.LastError, taskmanager.ErrPassTimeout)
 			})
@@ -706,7 +706,7 @@ func TestPassesCutShortHaveNotFailed(t *testing.T) {
 		m := newManager(t)
 		passes := newPassLog()
 		task := start(t, m, "a", everyTen(func(ctx context.Context) error {
-			passes.at = append(passes.at, time.Since(passes.made))
+			passes.note()
 			<-ctx.Done()
 			return errBoom
 		}))
@@ -714,7 +714,7 @@ func TestPassesCutShortHaveNotFailed(t *testing.T) {
 		require.NoError(t, task.Restart(t.Context()))
 		time.Sleep(3 * time.Second)
 		require.NoError(t, task.Stop(t.Context()))
-		assert.Equal(t, seconds(0, 3), passes.at)
+		assert.Equal(t, seconds(0, 3), passes.times())
 		assert.Equal(t, [4]uint64{2, 0, 0, 0}, counts(task))
 		assert.Zero(t, task.Stats().Passes.LastSuccess)
 		assert.Equal(t, 3*time.Second, task.Stats().Passes.LastDuration)
@@ -738,7 +738,7 @@ func TestPassesRestartedByHandInBackoff(t *testing.T) {
 				time.Sleep(13 * time.Second)
 				require.NoError(t, task.Restart(t.Context()))
 				time.Sleep(21 * time.Second)
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 			})
 		})
 	}
@@ -796,7 +796,7 @@ func TestPassesWithinABody(t *testing.T) {
 			return nil
 		})
 		time.Sleep(35 * time.Second)
-		assert.Equal(t, seconds(10, 20, 22, 30), passes.at)
+		assert.Equal(t, seconds(10, 20, 22, 30), passes.times())
 		assert.EqualValues(t, 2, task.Stats().Failures)
 		assert.Equal(t, [4]uint64{4, 1, 0, 0}, counts(task))
 	})
@@ -809,7 +809,7 @@ func TestPassesUnderAWatchdog(t *testing.T) {
 		passes := newPassLog()
 		pass := 0
 		task := start(t, m, "a", taskmanager.Every(time.Minute, func(ctx context.Context) error {
-			passes.at = append(passes.at, time.Since(passes.made))
+			passes.note()
 			if pass++; pass <= 2 {
 				<-ctx.Done()
 			} else {
@@ -821,7 +821,7 @@ func TestPassesUnderAWatchdog(t *testing.T) {
 		assert.Equal(t, [4]uint64{2, 2, 1, 0}, counts(task))
 		require.NoError(t, task.Trigger())
 		time.Sleep(2 * time.Minute)
-		assert.Equal(t, seconds(0, 6, 13, 60, 120), passes.at)
+		assert.Equal(t, seconds(0, 6, 13, 60, 120), passes.times())
 		assert.Equal(t, [4]uint64{5, 2, 1, 0}, counts(task))
 	})
 }
@@ -887,7 +887,7 @@ func TestPassesPaused(t *testing.T) {
 		time.Sleep(5*time.Second - time.Millisecond)
 		require.NoError(t, task.Resume())
 		time.Sleep(10 * time.Second)
-		assert.Equal(t, seconds(10, 15, 20), passes.at)
+		assert.Equal(t, seconds(10, 15, 20), passes.times())
 	})
 }
 
@@ -911,14 +911,14 @@ func TestPassStatsJSON(t *testing.T) {
 
 // When a pass has failed, its Schedule is asked for the next one. However that ends, the failure is that of the pass.
 func TestPassesWhoseScheduleIsAskedAfterAFailure(t *testing.T) {
-	var task *taskmanager.Task
+	var asked atomic.Pointer[taskmanager.Task]
 	for name, next := range map[string]func(){
 		"returns late": func() { time.Sleep(3 * time.Second) },
 		"panics":       func() { panic("Next") },
 		"exits":        runtime.Goexit,
 		"calls back": func() {
-			_ = task.Stats()
-			assert.NoError(t, task.Trigger())
+			_ = asked.Load().Stats()
+			assert.NoError(t, asked.Load().Trigger())
 		},
 	} {
 		for how, end := range map[string]func() error{"an error": fails, "a panic": func() error { panic(errBoom) }} {
@@ -927,14 +927,15 @@ func TestPassesWhoseScheduleIsAskedAfterAFailure(t *testing.T) {
 					before := goroutines()
 					m := newManager(t, exact()...)
 					passes := newPassLog()
-					task = start(t, m, "a", taskmanager.OnSchedule(trapped(2, next), passes.ending(end)))
+					task := start(t, m, "a", taskmanager.OnSchedule(trapped(2, next), passes.ending(end)))
+					asked.Store(task)
 					time.Sleep(70 * time.Second)
 					s := task.Stats()
 					require.ErrorIs(t, s.LastError, errBoom)
 					assert.EqualValues(t, 1, s.Failures)
 					assert.EqualValues(t, 2, s.Passes.Begun)
 					time.Sleep(time.Minute)
-					assert.Equal(t, 120*time.Second, passes.at[2])
+					assert.Equal(t, 120*time.Second, passes.times()[2])
 					require.NoError(t, m.Shutdown(t.Context()))
 					assert.Equal(t, before, goroutines(), "goroutines")
 				})
@@ -993,8 +994,8 @@ func TestPassesCutOffWhenTriedAgainAreDue(t *testing.T) {
 				start(t, m, "db", untilStopped)
 				passes := newPassLog()
 				start(t, m, "a", taskmanager.OnSchedule(each(time.Hour), func(ctx context.Context) error {
-					passes.at = append(passes.at, time.Since(passes.made))
-					switch len(passes.at) {
+					passes.note()
+					switch len(passes.times()) {
 					case 1:
 						return errBoom
 					case 2:
@@ -1006,7 +1007,7 @@ func TestPassesCutOffWhenTriedAgainAreDue(t *testing.T) {
 				time.Sleep(time.Hour + 5*time.Second)
 				cut(t, m)
 				time.Sleep(2 * time.Hour)
-				assert.Equal(t, seconds(3600, 3601, 3605, 7200, 10800), passes.at)
+				assert.Equal(t, seconds(3600, 3601, 3605, 7200, 10800), passes.times())
 			})
 		})
 	}
@@ -1023,7 +1024,7 @@ func TestTriggerWithinTheJitter(t *testing.T) {
 		require.NoError(t, task.Trigger())
 		time.Sleep(next)
 		synctest.Wait()
-		assert.Equal(t, []time.Duration{0, next}, passes.at)
+		assert.Equal(t, []time.Duration{0, next}, passes.times())
 		assert.Equal(t, [4]uint64{2, 0, 0, 0}, counts(task))
 	})
 }

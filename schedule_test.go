@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,13 +23,29 @@ import (
 // A passLog notes when passes begin, since it was made.
 type passLog struct {
 	made time.Time
+	mu   sync.Mutex
 	at   []time.Duration
+}
+
+// note notes that a pass begins, and returns how many have.
+func (l *passLog) note() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = append(l.at, time.Since(l.made))
+	return len(l.at)
+}
+
+// times returns when passes have begun.
+func (l *passLog) times() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.at)
 }
 
 // lasting returns a body whose passes take as long as given, one after the other; further ones take no time.
 func (l *passLog) lasting(d ...time.Duration) taskmanager.TaskFunc {
 	return func(context.Context) error {
-		l.at = append(l.at, time.Since(l.made))
+		l.note()
 		if len(d) > 0 {
 			time.Sleep(d[0])
 			d = d[1:]
@@ -40,8 +57,7 @@ func (l *passLog) lasting(d ...time.Duration) taskmanager.TaskFunc {
 // failing returns a body whose n-th pass, counted over all runs, ends as end does.
 func (l *passLog) failing(n int, end func() error) taskmanager.TaskFunc {
 	return func(context.Context) error {
-		l.at = append(l.at, time.Since(l.made))
-		if len(l.at) == n {
+		if l.note() == n {
 			return end()
 		}
 		return nil
@@ -108,7 +124,7 @@ func TestEveryKeepsTheInterval(t *testing.T) {
 				began := time.Now()
 				require.NoError(t, task.Stop(t.Context()))
 				took(t, 0, began)
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 				assert.EqualValues(t, 1, task.Stats().Runs)
 			})
 		})
@@ -140,7 +156,7 @@ func TestEveryCentury(t *testing.T) {
 		task := start(t, m, "a", taskmanager.Every(math.MaxInt64, passes.lasting(time.Second)))
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		assert.Equal(t, seconds(0), passes.at)
+		assert.Equal(t, seconds(0), passes.times())
 		assert.Equal(t, 100*365*24*time.Hour, nextPass(task).Sub(passes.made))
 		require.NoError(t, task.Stop(t.Context()))
 	})
@@ -187,7 +203,7 @@ func TestEveryAFailingPassIsAFailure(t *testing.T) {
 				assert.EqualValues(t, 2, s.Runs)
 				assert.EqualValues(t, 1, s.Failures)
 				assert.Equal(t, test.panics, s.Panics)
-				assert.Equal(t, seconds(0, 10, 20, 22, 30, 40), passes.at, "the backoff is 2 s")
+				assert.Equal(t, seconds(0, 10, 20, 22, 30, 40), passes.times(), "the backoff is 2 s")
 			})
 		})
 	}
@@ -253,14 +269,14 @@ func TestOnScheduleNextGoesWrongLater(t *testing.T) {
 		m := observed(t)
 		passes := newPassLog()
 		task := start(t, m, "a", taskmanager.OnSchedule(nextFunc(func(t time.Time) time.Time {
-			if len(passes.at) == 2 {
+			if len(passes.times()) == 2 {
 				panic(errBoom)
 			}
 			return each(time.Minute)(t)
 		}), passes.lasting()))
 		err := task.Wait(t.Context())
 		assert.EqualError(t, err, `taskmanager: gave up task "a": taskmanager: schedule "taskmanager_test.nextFunc": Next panicked: boom`)
-		assert.Equal(t, seconds(60, 120), passes.at)
+		assert.Equal(t, seconds(60, 120), passes.times())
 	})
 }
 
@@ -306,7 +322,7 @@ func TestOnScheduleNextIsLate(t *testing.T) {
 				time.Sleep(4*time.Minute + time.Millisecond)
 				synctest.Wait()
 				assert.Equal(t, taskmanager.StateRunning, task.State())
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 				_ = task.Stop(t.Context()) // Next may be under way
 				<-task.Done()
 			})
@@ -358,7 +374,7 @@ func TestOnScheduleNextWhileItIsStopped(t *testing.T) {
 						time.Sleep(time.Hour)
 						assert.Equal(t, taskmanager.StateStopped, task.State())
 						assert.Zero(t, task.Stats().Failures)
-						assert.Len(t, passes.at, call-1, "passes")
+						assert.Len(t, passes.times(), call-1, "passes")
 						assert.Equal(t, before, goroutines(), "goroutines")
 					})
 				})
@@ -382,7 +398,7 @@ func TestOnScheduleNextExits(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		assert.EqualValues(t, 2, task.Stats().Runs)
 		require.NoError(t, task.Stop(t.Context()))
-		assert.Equal(t, seconds(60, 120, 180), passes.at)
+		assert.Equal(t, seconds(60, 120, 180), passes.times())
 	})
 }
 
@@ -405,7 +421,7 @@ func TestOnScheduleNextHangsUnderAWatchdog(t *testing.T) {
 		assert.ErrorIs(t, task.Stats().LastError, taskmanager.ErrWatchdog)
 		time.Sleep(time.Minute)
 		require.NoError(t, task.Stop(t.Context()))
-		assert.Equal(t, seconds(60, 120), passes.at)
+		assert.Equal(t, seconds(60, 120), passes.times())
 	})
 }
 
@@ -497,7 +513,7 @@ func TestOnScheduleNextCallsBack(t *testing.T) {
 				synctest.Wait()
 				assert.Equal(t, test.state, task.State())
 				assert.Equal(t, test.runs, task.Stats().Runs)
-				assert.Equal(t, test.passes, passes.at)
+				assert.Equal(t, test.passes, passes.times())
 				assert.Equal(t, test.gone, other.State().Ended())
 				assert.Zero(t, task.Stats().Failures)
 
@@ -548,7 +564,7 @@ func TestOnSchedule(t *testing.T) {
 				task := start(t, m, "a", taskmanager.OnSchedule(test.schedule, passes.lasting(test.passes...)))
 				time.Sleep(4*time.Minute + time.Millisecond)
 				require.NoError(t, task.Stop(t.Context()))
-				assert.Equal(t, test.want, passes.at)
+				assert.Equal(t, test.want, passes.times())
 			})
 		})
 	}
@@ -560,7 +576,7 @@ func TestOnScheduleInAYear(t *testing.T) {
 		const year = 365*24*time.Hour + 1
 		passes := newPassLog()
 		require.NoError(t, taskmanager.OnSchedule(at(year), passes.lasting())(t.Context()))
-		assert.Equal(t, []time.Duration{year}, passes.at)
+		assert.Equal(t, []time.Duration{year}, passes.times())
 	})
 }
 
@@ -572,13 +588,13 @@ func TestOnScheduleEnds(t *testing.T) {
 		never := start(t, m, "never", taskmanager.OnSchedule(at(), passes.lasting()))
 		require.NoError(t, never.Wait(t.Context()))
 		assert.Equal(t, taskmanager.StateCompleted, never.State())
-		assert.Empty(t, passes.at)
+		assert.Empty(t, passes.times())
 
 		thrice := start(t, m, "thrice", taskmanager.OnSchedule(at(seconds(1, 5, 7)...), passes.lasting(0, 3*time.Second)))
 		require.NoError(t, thrice.Wait(t.Context()))
 		took(t, 8*time.Second, passes.made)
 		assert.Equal(t, taskmanager.StateCompleted, thrice.State())
-		assert.Equal(t, seconds(1, 5), passes.at, "the time at 7 s comes in the pass from 5 s to 8 s")
+		assert.Equal(t, seconds(1, 5), passes.times(), "the time at 7 s comes in the pass from 5 s to 8 s")
 	})
 }
 
@@ -593,7 +609,7 @@ func TestOnScheduleAFailingPassIsAFailure(t *testing.T) {
 		s := task.Stats()
 		assert.EqualValues(t, 1, s.Failures)
 		assert.Equal(t, errBoom, s.LastError)
-		assert.Equal(t, seconds(60, 120, 122, 180, 240), passes.at)
+		assert.Equal(t, seconds(60, 120, 122, 180, 240), passes.times())
 	})
 }
 
@@ -629,7 +645,7 @@ func TestPassesAreStopped(t *testing.T) {
 				waiting := start(t, m, "waiting", body(passes.lasting()))
 				time.Sleep(90 * time.Second)
 				synctest.Wait()
-				began, before := time.Now(), len(passes.at)
+				began, before := time.Now(), len(passes.times())
 				require.NoError(t, waiting.Stop(t.Context()))
 				took(t, 0, began)
 				assert.Zero(t, nextPass(waiting))
@@ -646,7 +662,7 @@ func TestPassesAreStopped(t *testing.T) {
 				took(t, time.Second, began)
 				time.Sleep(time.Hour)
 				assert.Equal(t, 1, entered)
-				assert.Len(t, passes.at, before)
+				assert.Len(t, passes.times(), before)
 				assert.Equal(t, taskmanager.StateStopped, inPass.State())
 			})
 		})
@@ -681,12 +697,12 @@ func TestPassesEndWithTheContext(t *testing.T) {
 				passes := newPassLog()
 				require.NoError(t, body(passes.lasting())(ctx))
 				took(t, 3*time.Minute, passes.made)
-				before := len(passes.at)
-				assert.Equal(t, 2*time.Minute, passes.at[before-1])
+				before := len(passes.times())
+				assert.Equal(t, 2*time.Minute, passes.times()[before-1])
 
 				require.NoError(t, body(passes.lasting())(ctx), "it has ended before the first pass")
 				took(t, 3*time.Minute, passes.made)
-				assert.Len(t, passes.at, before)
+				assert.Len(t, passes.times(), before)
 			})
 		})
 	}
@@ -831,7 +847,7 @@ func TestPassesNested(t *testing.T) {
 		assert.Equal(t, time.Minute, nextPass(task).Sub(passes.made), "the outer one waits")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		assert.Equal(t, seconds(0, 1, 2, 60, 61, 62), passes.at)
+		assert.Equal(t, seconds(0, 1, 2, 60, 61, 62), passes.times())
 
 		began := time.Now()
 		require.NoError(t, task.Stop(t.Context()))
@@ -851,7 +867,7 @@ func TestPassesWithoutAManager(t *testing.T) {
 		passes := newPassLog()
 		require.NoError(t, taskmanager.Every(10*time.Second, passes.lasting())(ctx))
 		took(t, 25*time.Second, passes.made)
-		assert.Equal(t, seconds(0, 10, 20), passes.at)
+		assert.Equal(t, seconds(0, 10, 20), passes.times())
 
 		why := errors.New("why")
 		require.Equal(t, why, taskmanager.OnSchedule(each(time.Hour), func(context.Context) error { return why })(t.Context()))
@@ -893,7 +909,7 @@ func TestEveryRestartedByHand(t *testing.T) {
 		require.NoError(t, task.Restart(t.Context()))
 		time.Sleep(15 * time.Second)
 		require.NoError(t, task.Stop(t.Context()))
-		assert.Equal(t, seconds(0, 10, 14, 24), passes.at)
+		assert.Equal(t, seconds(0, 10, 14, 24), passes.times())
 	})
 }
 
