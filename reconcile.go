@@ -319,11 +319,7 @@ func (r *reconciliation) detach(ctx context.Context, unwanted []*Task) (context.
 	if !slices.ContainsFunc(tasksOf(ctx), ends) {
 		return ctx, func() {}
 	}
-	detached := context.WithoutCancel(ctx)
-	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(detached, deadline)
-	}
-	return detached, func() {}
+	return untilDeadline(ctx)
 }
 
 // isStuckForGood reports whether the task is stuck, and will have stopped when its body returns.

@@ -52,13 +52,9 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	defer m.endShutdown()
 	err := m.shutdownTasks(ctx)
 	if slices.ContainsFunc(tasksOf(ctx), func(t *Task) bool { return t.config().manager == m }) {
-		deadline, ok := ctx.Deadline()
-		ctx = context.WithoutCancel(ctx) // the caller's own stop has ended it
-		if ok {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, deadline)
-			defer cancel()
-		}
+		var cancel context.CancelFunc
+		ctx, cancel = untilDeadline(ctx) // the caller's own stop has ended it
+		defer cancel()
 	}
 	m.bus.flush(ctx)
 	return err
@@ -98,6 +94,15 @@ func (m *Manager) endShutdown() {
 	if m.shutDown != nil {
 		close(m.shutDown)
 	}
+}
+
+// untilDeadline returns ctx without its cancellation, and with its deadline.
+func untilDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	detached := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(detached, deadline)
+	}
+	return detached, func() {}
 }
 
 // shutdownTasks is the first part of Shutdown.
