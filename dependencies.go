@@ -536,12 +536,12 @@ func (m *Manager) removeDependentLocked(t *Task) {
 	}
 }
 
-// checkCycleLocked refuses a task of that name that would depend on itself, be it by way of others.
+// checkCycleLocked refuses a task of that name and with that configuration that would depend on itself, be it by way of others.
 //
 // A path to name ends with a task that depends on it. Most often there is none, and then there is nothing to search: a long
 // chain that is started from its beginning is not searched again for each of its tasks.
 func (m *Manager) checkCycleLocked(name string, c *taskConfig) error {
-	if !slices.Contains(c.dependsOn, name) && !m.hasLiveDependentLocked(name) {
+	if len(c.dependsOn) == 0 || !slices.Contains(c.dependsOn, name) && !m.hasLiveDependentLocked(name) {
 		return nil
 	}
 	return cycleError(name, c, func(name string) []string {

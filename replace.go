@@ -198,14 +198,7 @@ func (t *Task) checkReplacementLocked(r *replacement) error {
 	case m.tasks.find(t.name) != t:
 		return errNameTaken
 	}
-	return r.checkCycleLocked(m)
-}
-
-func (r *replacement) checkCycleLocked(m *Manager) error {
-	if c := r.task.config(); len(c.dependsOn) > 0 {
-		return m.checkCycleLocked(r.task.name, c)
-	}
-	return nil
+	return m.checkCycleLocked(t.name, r.task.config())
 }
 
 // adoptLocked gives the task, of which no body executes, the body and the configuration that were asked for last, and tells those who
@@ -215,7 +208,7 @@ func (t *Task) adoptLocked(n *decision, do effect) {
 	for w := t.waiters; latest == nil; w = w.next { // the latest is the first
 		latest = w.op.replacement
 	}
-	refused := latest.checkCycleLocked(t.config().manager) // since it was asked for
+	refused := t.config().manager.checkCycleLocked(t.name, latest.task.config()) // since it was asked for
 	if refused == nil {
 		t.takeOverLocked(latest.task, n, do&beginLife != 0)
 	}

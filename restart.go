@@ -165,10 +165,8 @@ func (m *Manager) reviveAs(t *Task, c *taskConfig, n *decision) (bool, error) {
 	case t.config() != c:
 		return false, nil // it was replaced meanwhile
 	}
-	if len(c.dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, c); err != nil {
-			return false, err
-		}
+	if err := m.checkCycleLocked(t.name, c); err != nil {
+		return false, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

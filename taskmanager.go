@@ -273,10 +273,8 @@ func (m *Manager) register(t *Task, unknown bool) (takesOver bool, err error) {
 	if m.closedLocked() {
 		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
-	if len(t.config().dependsOn) > 0 {
-		if err := m.checkCycleLocked(t.name, t.config()); err != nil {
-			return false, err
-		}
+	if err := m.checkCycleLocked(t.name, t.config()); err != nil {
+		return false, err
 	}
 	if old := m.tasks.find(t.name); old != nil {
 		if unknown || !old.State().Ended() {
