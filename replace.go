@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
@@ -110,10 +109,7 @@ func (m *Manager) installOnce(ctx context.Context, rs []*replacement, from []*Ta
 	}
 	callers, leave := blocked.enter(from, targets)
 	defer leave()
-	maxTimeout := time.Duration(math.MaxInt64)
-	if deadline, ok := ctx.Deadline(); ok && hasDeadline {
-		maxTimeout = max(0, time.Until(deadline))
-	}
+	maxTimeout := longestTimeout(ctx, hasDeadline, time.Now())
 	var stops []*stopOp
 	detached := false
 	for _, r := range rs {

@@ -330,15 +330,12 @@ func (s *stopOp) result() (err error, done bool) {
 	}
 }
 
-// requestAll asks tasks for q, all at once, for hand if somebody does so by hand. It returns the stops to wait for, the earliest deadline first; those of callers
-// are asked as well, but not waited for. accepted counts the tasks that could be asked. hasDeadline says that the deadline of
-// ctx holds: ctx was not done at the beginning.
+// requestAll asks tasks for q, all at once, for hand if somebody does so by hand. It returns the stops to wait for, the earliest
+// deadline first; those of callers are asked as well, but not waited for: detached says that there are some. accepted counts the
+// tasks that could be asked. hasDeadline says that the deadline of ctx holds: ctx was not done at the beginning.
 func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q request, hand *byHand, hasDeadline bool) (stops []*stopOp, accepted int, detached bool) {
 	start := time.Now()
-	maxTimeout := time.Duration(math.MaxInt64)
-	if deadline, ok := ctx.Deadline(); ok && hasDeadline {
-		maxTimeout = max(0, deadline.Sub(start))
-	}
+	maxTimeout := longestTimeout(ctx, hasDeadline, start)
 	// One stop for all tasks of the same timeout, for each has a timer, and one for each caller.
 	var callersStops []*stopOp
 	byTimeout := make(map[time.Duration]*stopOp)
@@ -367,6 +364,14 @@ func (m *Manager) requestAll(ctx context.Context, tasks, callers []*Task, q requ
 		accepted += s.start(start)
 	}
 	return stops, accepted, len(callersStops) > 0
+}
+
+// longestTimeout is what the deadline of ctx leaves of a timeout that begins now, if hasDeadline says that it holds.
+func longestTimeout(ctx context.Context, hasDeadline bool, now time.Time) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok && hasDeadline {
+		return max(0, deadline.Sub(now))
+	}
+	return math.MaxInt64
 }
 
 // stopTasks asks tasks for q and waits for them, for each until its own deadline. Those that depend on
