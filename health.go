@@ -322,7 +322,7 @@ func (t *Task) examine(now time.Time) finding {
 		if gone {
 			f.Reason = exit.reason()
 		}
-	case (t.machine.phase == overdue || t.machine.phase == restarting || t.machine.phase == replacing) && t.record != nil && t.record.overdue != nil:
+	case (t.machine.phase == overdue || t.machine.phase.restarts()) && t.record != nil && t.record.overdue != nil:
 		f.Reason = HealthNotReady
 		if t.record.overdue.Err == ErrWatchdog { //nolint:errorlint // it is one of two
 			f.Reason = HealthHeartbeatOverdue

@@ -164,13 +164,13 @@ func (r *reconciliation) compareOne(s *Spec) error {
 	return nil
 }
 
-// hasVersion reports whether the task has that version, and keeps it: it is neither being stopped nor replaced. One that is stuck is
-// left alone.
+// hasVersion reports whether the task has that version, and keeps it: it is neither being stopped nor replaced. One that is stuck
+// by a stop is left alone.
 func (t *Task) hasVersion(version string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.machine.phase
-	return t.config().version == version && p != stopping && p != stopped && p != replacing && p != replacingStuck
+	return t.config().version == version && p != stopping && p != stopped && pendingIn[p] != replaceRequest
 }
 
 // refuseCycles drops the replacements that are part of a cycle by what all are to depend on.

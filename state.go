@@ -118,6 +118,11 @@ func (p phase) ended() bool { return p >= completed }
 // executes reports whether the body executes.
 func (p phase) executes() bool { return p >= running && p <= stuck }
 
+// restarts reports whether the body executes, and was asked to return so that the next run can begin, be it of another body.
+func (p phase) restarts() bool {
+	return pendingIn[p] == restartRequest || pendingIn[p] == replaceRequest
+}
+
 // An input is something that has happened to a task.
 type input uint8
 

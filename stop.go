@@ -221,9 +221,8 @@ func (s *stopOp) expire() {
 				if n.stuck != nil {
 					found[t.run] = n.stuck
 				}
-				last := was == restartingStuck || was == replacingStuck ||
-					(was == restarting || was == replacing) && t.record != nil && (t.record.overdue != nil || t.record.loss != nil)
-				if last && t.machine.phase == stuck {
+				wasCanceled := was.state() == StateStuck || t.record != nil && (t.record.overdue != nil || t.record.loss != nil)
+				if was.restarts() && wasCanceled && t.machine.phase == stuck {
 					gone = append(gone, t.run)
 				}
 			} else {
@@ -263,7 +262,7 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 		o.err, o.waiting = err, takesDown
 		t.tellLocked(&decision{}, o)
 		// One that is to be restarted by hand, or replaced, has until the deadline of that.
-		if s.request <= unboundRequest && t.config().critical && t.machine.phase != restartingStuck && t.machine.phase != replacingStuck {
+		if s.request <= unboundRequest && t.config().critical && !t.machine.phase.restarts() {
 			m.recordCriticalExitLocked(t, err)
 		}
 	}
