@@ -3,7 +3,6 @@ package taskmanager
 import (
 	"runtime/pprof"
 	"sync"
-	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -15,9 +14,9 @@ type heldLines struct {
 
 	mu       sync.Mutex // nothing else is locked while it is held
 	waiting  reportQueue
-	writing  bool          // the goroutine exists
-	flushing bool          // the limit does not hold
-	wake     chan struct{} // closed, and nil again, to end the goroutine's wait for its turn
+	writing  bool  // the goroutine exists
+	flushing bool  // the limit does not hold
+	sleep    sleep // the goroutine's wait for its turn
 }
 
 func newLogLimiter(limit rate.Limit, burst int) *rate.Limiter {
@@ -97,19 +96,9 @@ func (h *heldLines) waitForTurn() {
 	if len(h.waiting.order) == 0 || h.flushing {
 		return
 	}
-	pause := h.limiter.Reserve().Delay()
-	if pause <= 0 {
-		return
+	if pause := h.limiter.Reserve().Delay(); pause > 0 {
+		h.sleep.waitLocked(&h.mu, pause)
 	}
-	wake := make(chan struct{})
-	h.wake = wake
-	h.mu.Unlock()
-	select {
-	case <-time.After(pause):
-	case <-wake:
-	}
-	h.mu.Lock()
-	h.wake = nil
 }
 
 // next takes out what is to be written now; nil if nothing waits: writeHeldLines must return then.
@@ -138,8 +127,7 @@ func (h *heldLines) hurry(flushing bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.flushing = flushing
-	if flushing && h.wake != nil {
-		close(h.wake)
-		h.wake = nil
+	if flushing {
+		h.sleep.endLocked()
 	}
 }

@@ -45,7 +45,7 @@ type outbox struct {
 	failures   int                // of calls of Report, since the last success or the beginning of a flush
 	askedUntil time.Time          // when the Reporter wants the next call, as its last error said; zero if it did not say
 	flushUntil time.Time          // the end of the flush that is under way; zero if none is
-	wake       chan struct{}      // closed, and nil again, to end the pause that the goroutine makes, if it does
+	sleep      sleep              // the pause of the goroutine
 	drained    chan struct{}      // made by idle; closed, and nil again, when nothing waits
 	calls      uint64             // of Report, that have begun
 	cancel     context.CancelFunc // of the call of Report; non-nil while one is under way
@@ -225,25 +225,37 @@ func (o *outbox) pause() {
 		if pause <= 0 {
 			return
 		}
-		wake := make(chan struct{})
-		o.wake = wake
-		o.mu.Unlock()
-		select {
-		case <-time.After(pause):
-		case <-wake:
-		}
-		o.mu.Lock()
-		if o.wake == nil { // hurry, if not the end: it leaves what the Reporter has asked for
+		if o.sleep.waitLocked(&o.mu, pause) { // by hurry, if not at the end: it leaves what the Reporter has asked for
 			until = o.askedUntil
 		}
 	}
 }
 
-// wakeLocked ends a pause of the goroutine.
-func (o *outbox) wakeLocked() {
-	if o.wake != nil {
-		close(o.wake)
-		o.wake = nil
+// A sleep is a wait of one goroutine, which others can end. It is guarded by a mutex of whoever has it.
+type sleep struct {
+	wake chan struct{} // closed, and nil again, to end the wait; nil if there is none
+}
+
+// waitLocked waits for d, with mu unlocked meanwhile. It returns true, and maybe earlier, if endLocked has been called.
+func (s *sleep) waitLocked(mu *sync.Mutex, d time.Duration) (ended bool) {
+	wake := make(chan struct{})
+	s.wake = wake
+	mu.Unlock()
+	select {
+	case <-time.After(d):
+	case <-wake:
+	}
+	mu.Lock()
+	ended = s.wake == nil
+	s.wake = nil
+	return ended
+}
+
+// endLocked ends the wait, if there is one.
+func (s *sleep) endLocked() {
+	if s.wake != nil {
+		close(s.wake)
+		s.wake = nil
 	}
 }
 
@@ -430,7 +442,7 @@ func (o *outbox) hurry(until time.Time) {
 	if !o.askedUntil.Before(until) {
 		o.askedUntil = time.Time{}
 	}
-	o.wakeLocked()
+	o.sleep.endLocked()
 }
 
 // moveTo notes that the outbox belongs to b. Both buses are locked.
@@ -504,7 +516,7 @@ func (o *outbox) copies() []*report {
 // retireLocked returns what waited.
 func (o *outbox) retireLocked() []*report {
 	o.retired, o.alone = true, 0
-	o.wakeLocked()
+	o.sleep.endLocked()
 	o.drainedLocked()
 	return cloneAll(o.waiting.takeAll()) // an error of theirs may be being read
 }
