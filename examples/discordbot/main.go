@@ -76,6 +76,7 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 		taskmanager.WithLogger(slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{Level: slog.LevelError}))),
 		taskmanager.WithMaxRestarts(3), // within a minute; what fails once more is given up
 		taskmanager.WithBackoff(s.initialDelay, 10*time.Second),
+		taskmanager.WithHealthyAfter(4*s.initialDelay), // soon, so that what recovers is seen to
 		taskmanager.WithStopTimeout(stopWithin),
 	)
 	if err != nil {

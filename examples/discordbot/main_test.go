@@ -94,6 +94,7 @@ func TestLocal(t *testing.T) {
 	out.shows(t, ".parse(...)")
 	out.shows(t, "▌ 🛑 mailer failed for good, gave up")
 	out.shows(t, "550 no such user: @everyone <@1> [free](https://example.org) ˋˋˋ")
+	out.shows(t, "▌ 💚 price feed recovered")
 	out.shows(t, "Manager: shop")
 	require.NoError(t, end())
 	assert.Contains(t, out.String(), "All tasks have ended")

@@ -28,7 +28,7 @@ func healthy() taskmanager.TaskFunc {
 	}
 }
 
-// recovering fails twice.
+// recovering fails twice, and is healthy then.
 func recovering() taskmanager.TaskFunc {
 	run := 0
 	return func(ctx context.Context) error {
