@@ -60,7 +60,7 @@ func (w *Window) Forget(now time.Time, span time.Duration) {
 func (w *Window) Len() int { return w.n }
 
 // Clear forgets all events, and keeps the memory.
-func (w *Window) Clear() { w.first, w.n = 0, 0 }
+func (w *Window) Clear() { w.n = 0 }
 
 func (w *Window) dropOldest() {
 	w.first = (w.first + 1) % len(w.at)

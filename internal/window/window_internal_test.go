@@ -131,6 +131,29 @@ func TestWindowReusesItsMemory(t *testing.T) {
 	assert.Equal(t, 4, cap(w.at))
 }
 
+// A Window that is cleared is empty, wherever its oldest event was, and counts exactly what is added then, in the memory that it has.
+func TestWindowIsClearedAnywhere(t *testing.T) {
+	now := time.Now()
+	for before := range 8 {
+		var w Window
+		for range before {
+			w.Add(now, 4)
+		}
+		memory := cap(w.at)
+		w.Clear()
+		assert.Equal(t, memory, cap(w.at))
+		assert.Zero(t, w.Len())
+		assert.Zero(t, w.Count(now, time.Minute))
+		assert.Zero(t, forget(&w, now, time.Minute))
+		for i := range 6 {
+			w.Add(now.Add(time.Duration(i)*time.Second), 4)
+			assert.Equal(t, min(i+1, 4), w.Len())
+		}
+		assert.Equal(t, 3, w.Count(now.Add(5*time.Second), 3*time.Second), "the latest three")
+		assert.Equal(t, 2, forget(&w, now.Add(time.Minute+3*time.Second), time.Minute))
+	}
+}
+
 // There is one for each task that has ever failed.
 func TestWindowIsSmall(t *testing.T) {
 	assert.Equal(t, unsafe.Sizeof(time.Time{})+unsafe.Sizeof([]int{})+2*unsafe.Sizeof(0), unsafe.Sizeof(Window{}))
