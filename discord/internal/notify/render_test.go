@@ -109,6 +109,32 @@ func TestRenderRecovery(t *testing.T) {
 	assert.NotContains(t, text, "Failures")
 }
 
+// A pass that is given up says when the next one is, and mentions nobody: the task lives on.
+func TestRenderAPassGivenUp(t *testing.T) {
+	e := gaveUp()
+	e.Kind, e.Delay = taskmanager.EventPassGaveUp, 59*time.Second
+	mentions := Config{MentionRole: roleID, MentionUser: userID}
+	assert.JSONEq(t, `{
+		"embeds": [{
+			"title": "🟠 consumer failed in a pass for good, goes on with the next",
+			"description": "`+"```\\nconnection refused\\n```"+`",
+			"timestamp": "2026-11-24T12:00:00.250Z",
+			"color": 15227148,
+			"fields": [
+				{"name": "Run", "value": "6", "inline": true},
+				{"name": "Restarts", "value": "5 of 5 within 1m", "inline": true},
+				{"name": "Next pass", "value": "<t:1795521660:R>", "inline": true},
+				{"name": "Uptime", "value": "300.5ms", "inline": true},
+				{"name": "Manager", "value": "`+"`billing`"+`", "inline": true}
+			]
+		}],
+		"allowed_mentions": {"parse": []}
+	}`, shown(t, mentions, e))
+
+	e.Delay = 0 // of a schedule that has no further time
+	assert.NotContains(t, shown(t, mentions, e), "Next")
+}
+
 func TestRenderRestart(t *testing.T) {
 	assert.JSONEq(t, `{
 		"username": "Watch",
