@@ -530,20 +530,27 @@ func (l *passLoop) bounded(ctx context.Context) error {
 
 // passEnded counts how a pass has ended, and reports whether it has failed. One that ends while the task is asked to stop has not.
 func (l *passLoop) passEnded(began time.Time, succeeded bool) (failed bool) {
-	now := time.Now()
+	if l.run == nil {
+		return false
+	}
+	t, now := l.run.task, time.Now()
+	parentDone := t.config().manager.parent.isDone()
 	p := l.lock()
 	if p == nil {
 		return false
 	}
-	t := l.run.task
+	pending := t.machine.pending
+	if parentDone && !pending.stops() { // a request of which a body may have heard before the Manager has
+		pending = parentDoneRequest
+	}
 	recovers := false
 	p.stats.LastDuration = now.Sub(began)
-	switch pending := t.machine.pending; {
+	switch {
 	case succeeded && pending != overdueRequest:
 		p.stats.LastSuccess, p.givenUp, p.succeeded = now.Round(0), false, true
 		p.beginAfresh()
 		if recovers = t.hasFailedLocked(); recovers {
-			t.recoverLocked(now, true)
+			t.recoverLocked(now, !parentDone)
 			t.record.beginLimitAnew()
 		}
 	case pending <= overdueRequest:

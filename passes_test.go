@@ -721,6 +721,30 @@ func TestPassesCutShortHaveNotFailed(t *testing.T) {
 	})
 }
 
+// The end of the parent cuts a pass short as a stop does, also before the Manager has heard of it.
+func TestPassesCutShortByTheParent(t *testing.T) {
+	for name, err := range map[string]error{"that succeeds": nil, "with an error": errBoom} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, end := context.WithCancel(t.Context())
+				defer end()
+				m := newManager(t, exact(taskmanager.WithContext(parent))...)
+				events := m.Subscribe(t.Context())
+				passes := newPassLog()
+				task := start(t, m, "a", everyTen(passes.ending(fails, func() error {
+					end()
+					return err
+				})))
+				<-task.Done()
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+				assert.Equal(t, [4]uint64{2, 1, 0, 0}, counts(task))
+				assert.Equal(t, err == nil, !task.Stats().Passes.LastSuccess.IsZero())
+				assert.Empty(t, ofKind(taskmanager.EventRecovered, pending(events)), "a task that is stopped is not told to have recovered")
+			})
+		})
+	}
+}
+
 // A restart by hand begins afresh, in backoff, too.
 func TestPassesRestartedByHandInBackoff(t *testing.T) {
 	for name, test := range map[string]struct {
