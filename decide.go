@@ -259,6 +259,7 @@ func (t *Task) beginAfreshLocked() {
 // pauseLocked notes that the task is paused: what it waits for does not matter until it is resumed.
 func (t *Task) pauseLocked() {
 	t.unawaitHealthLocked()
+	t.passesLocked().pause()
 	if t.lazy != nil {
 		t.lazy.doomed = nil
 	}

@@ -227,6 +227,13 @@ func (p *passes) beginAfresh() {
 	}
 }
 
+// pause has the next run begin with ticks anew, unless a pass is to be tried again.
+func (p *passes) pause() {
+	if p != nil && p.next == beginWaiting {
+		p.beginAfresh()
+	}
+}
+
 // untilNext is how long it is from now until the pass after the one that has failed.
 func (p *passes) untilNext(now time.Time) time.Duration {
 	if p == nil || p.after.IsZero() {

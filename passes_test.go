@@ -915,6 +915,35 @@ func TestPassesPaused(t *testing.T) {
 	})
 }
 
+// What begins after a pause begins with a pass, be it that the task waited for a tick, in a run or for one.
+func TestPassesPausedInTheWait(t *testing.T) {
+	for name, restart := range map[string]bool{"of a run": false, "for a dependency": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact(taskmanager.WithMaxRestarts(0))...)
+				db := start(t, m, "db", untilStopped)
+				passes := newPassLog()
+				task := start(t, m, "a", everyTen(passes.ending(lasts(2*time.Second, fails))), taskmanager.WithDependsOn("db"))
+				time.Sleep(time.Second)
+				if restart {
+					require.NoError(t, db.Stop(t.Context()))
+				}
+				time.Sleep(3 * time.Second)
+				assert.Equal(t, restart, task.State() == taskmanager.StateWaiting)
+				require.NoError(t, task.Pause(t.Context()))
+				if restart {
+					require.NoError(t, db.Restart(t.Context()))
+				}
+				time.Sleep(time.Second)
+				require.NoError(t, task.Resume())
+				time.Sleep(12 * time.Second)
+				assert.Equal(t, seconds(0, 5, 15), passes.times())
+				assert.Equal(t, [4]uint64{3, 1, 1, 0}, counts(task))
+			})
+		})
+	}
+}
+
 func TestPassStatsJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
