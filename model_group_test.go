@@ -54,7 +54,7 @@ func (m modelMember) String() string { return fmt.Sprintf("%s: %v", m.name, m.o)
 func (o *modelOptions) isGroup() bool { return len(o.members) > 0 }
 
 func (o *modelOptions) becomeGroup(members []modelMember) {
-	o.members, o.deaf, o.farewell = members, false, ""
+	o.members, o.every, o.deaf, o.farewell = members, 0, false, ""
 }
 
 // becomePlain undoes becomeGroup.
@@ -93,7 +93,7 @@ func (w *world) group(name string, o modelOptions) taskmanager.TaskFunc {
 		w.groups[name] = m
 		w.mu.Unlock()
 		for _, member := range o.members {
-			if _, err := m.StartTask(localName(member.name), w.body(member.name, member.o), member.o.options()...); err != nil {
+			if _, err := m.StartTask(localName(member.name), w.body(member.name, member.o), w.options(member.name, member.o)...); err != nil {
 				return err
 			}
 		}
@@ -187,7 +187,7 @@ func (m *model) isUntold(s step) bool {
 		if s.task.isGroup() && m.logMood == "hangs early" {
 			return true // see hasGroups
 		}
-	case "stop", "restart", "pause", "resume":
+	case "stop", "restart", "pause", "resume", "trigger":
 	case "restart failed":
 		return slices.ContainsFunc(m.names, func(name string) bool {
 			t := m.tasks[name]

@@ -26,8 +26,9 @@ type modelOptions struct {
 	boundTo     []string
 	critical    bool
 
-	deaf     bool   // the body ignores that its context ends
-	farewell string // otherwise, how it ends then
+	every    time.Duration // its body makes a pass at each; 0: it makes none
+	deaf     bool          // the body ignores that its context ends
+	farewell string        // otherwise, how it ends then
 
 	members []modelMember // of a group, whose body is that of Group
 }
@@ -38,7 +39,7 @@ func (o modelOptions) String() string {
 	for _, part := range []struct {
 		name string
 		d    time.Duration
-	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}, {"drain", o.drain}, {"cooldown", o.cooldown}} {
+	}{{"healthy after", o.healthy}, {"ready within", o.readiness}, {"watchdog", o.watchdog}, {"drain", o.drain}, {"cooldown", o.cooldown}, {"a pass every", o.every}} {
 		if part.d > 0 {
 			fmt.Fprintf(&b, ", %s %v", part.name, part.d)
 		}
@@ -169,6 +170,7 @@ type modelTask struct {
 	cooling   bool // in StatePaused
 	ready     bool
 	group     *modelGroup
+	passes    *modelPasses // nil if its body makes none
 
 	replaced   bool              // this life has begun by that
 	replacedIn taskmanager.State // which was that of the one before
@@ -245,7 +247,7 @@ func newModel(history int) *model {
 }
 
 func (m *model) newTask(name string, o modelOptions) *modelTask {
-	return &modelTask{model: m, name: name, o: o, delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, drainedBy: never, lastErrAt: never, lostSince: never, gaveUpSince: never}
+	return &modelTask{model: m, name: name, o: o, passes: newModelPasses(o), delay: o.initial, started: m.now, over: never, readyBy: never, beatBy: never, drainedBy: never, lastErrAt: never, lostSince: never, gaveUpSince: never}
 }
 
 // causeOf is what the body of the task finds in its context.
@@ -412,7 +414,7 @@ func (m *model) healthView() healthView {
 		case restarts >= 3 && t.o.most == taskmanager.Unlimited,
 			restarts > 0 && t.o.most != taskmanager.Unlimited && 2*restarts >= t.o.most:
 			reason = taskmanager.HealthCrashLoop
-		case t.state == taskmanager.StateBackoff && failures > 0, t.state == taskmanager.StateRunning && failures > 1:
+		case failures > 0 && (t.state == taskmanager.StateBackoff || t.passes != nil && t.passes.givenUp), failures > 1 && t.state == taskmanager.StateRunning:
 			reason = taskmanager.HealthTaskFailing
 		case !ready && (mustBeReady || len(t.o.dependsOn) > 0):
 			reason = taskmanager.HealthNotReady
@@ -498,6 +500,7 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 	case t.state == taskmanager.StateStopping && t.asked > askedToReplace:
 		return m.returned(t.causeOf(t.asked))
 	case t.state == taskmanager.StateWaiting:
+		t.passes.beginAnew()
 		return m.returned(0)
 	}
 	c := m.ask(t, askedToRestart, within)
@@ -640,6 +643,7 @@ func (m *model) pauses(t *modelTask, e eventView) {
 	if t.state != taskmanager.StatePaused || t.cooling {
 		t.state, t.doomed, t.doomedBy = taskmanager.StatePaused, false, 0
 		t.beginAfresh()
+		t.passes.pause()
 		m.back(t.name)
 		e.Kind, e.Cause = taskmanager.EventPaused, isPaused
 		m.emit(t, e)
@@ -827,7 +831,7 @@ func (m *model) log(t *modelTask, e eventView) bool {
 		t.lines = append(t.lines, e)
 		return false
 	}
-	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff ||
+	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventPassGaveUp || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff ||
 		e.Kind == taskmanager.EventGaveUp && t.cooling
 	early := e.Kind == taskmanager.EventStarted || willRestart
 	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && e.Kind != taskmanager.EventRecovered && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isReplaced|isLost) == 0)
@@ -870,7 +874,7 @@ func (m *model) endParent() {
 func (m *model) executing(name string) string {
 	first := slices.Index(bodyNames, name)
 	for _, n := range slices.Concat(bodyNames[first:], bodyNames[:first]) {
-		if t := m.of(n).tasks[n]; t != nil && t.executing && !t.entering && !t.o.isGroup() {
+		if t := m.of(n).tasks[n]; t != nil && t.obeys() {
 			return n
 		}
 	}
@@ -891,7 +895,7 @@ func (m *model) obey(name, verb string) {
 		t.beat(m.now + longHeartbeat)
 	default:
 		if verb != "fail by cause" || *m.cause(t) != 0 {
-			m.returns(t, m.ending(t, verb))
+			m.ends(t, m.ending(t, verb))
 		}
 	}
 }
@@ -899,7 +903,7 @@ func (m *model) obey(name, verb string) {
 func (m *model) becomesReady(t *modelTask) {
 	t.ready, t.readyBy = true, never
 	m.emit(t, eventView{Kind: taskmanager.EventReady})
-	if m.now >= m.health(t.name) {
+	if !t.passes.judges() && m.now >= m.health(t.name) {
 		m.recovers(t)
 	}
 	t.beat(max(m.now+t.o.watchdog, t.promised))
@@ -937,6 +941,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		m.isLost(t)
 	}
 	t.executing, t.readyBy, t.beatBy, t.drainedBy = false, never, never, never
+	t.passes.endRun()
 	if t.state == taskmanager.StateStuck {
 		m.back(t.name)
 	}
@@ -996,7 +1001,12 @@ func (m *model) judge(t *modelTask, e eventView) {
 	err := e.Err
 	final := t.o.policy == taskmanager.RestartNever || err&(isPermanent|isTimeout) != 0
 	e.Restarts = t.inWindow(m.now)
-	if final || t.o.most != taskmanager.Unlimited && e.Restarts >= t.o.most {
+	limit := t.o.most != taskmanager.Unlimited && e.Restarts >= t.o.most
+	if !final && limit && t.passes != nil && t.passes.failed {
+		m.givesUpPass(t, e)
+		return
+	}
+	if final || limit {
 		t.fails(m.now, err)
 		if t.gaveUp += t.inARow; t.gaveUpSince == never {
 			t.gaveUpSince = m.now
@@ -1013,6 +1023,7 @@ func (m *model) judge(t *modelTask, e eventView) {
 			t.asked = askedNothing
 			t.follow(askedNothing)
 			t.state, t.cooling, t.nextRun = taskmanager.StatePaused, true, m.now+e.Delay
+			t.passes.beginAnew()
 			m.emit(t, e)
 			return
 		}
@@ -1027,6 +1038,9 @@ func (m *model) judge(t *modelTask, e eventView) {
 		t.delay, t.healthy = t.o.initial, false
 	}
 	e.Delay = t.delay
+	if t.passes != nil && t.passes.triggered {
+		e.Delay = 0
+	}
 	t.delay = min(2*t.delay, 4*t.o.initial)
 	t.fails(m.now, err)
 	t.restarts = append(t.restarts, m.now)
@@ -1035,11 +1049,16 @@ func (m *model) judge(t *modelTask, e eventView) {
 	if err == 0 {
 		e.Kind = taskmanager.EventCompleted
 	}
+	m.retries(t, e.Delay, e)
+}
+
+// retries has the next run begin after a delay.
+func (m *model) retries(t *modelTask, delay time.Duration, e eventView) {
 	t.asked = askedNothing
 	t.follow(askedNothing)
-	t.state, t.nextRun = taskmanager.StateBackoff, m.now+e.Delay
+	t.state, t.nextRun = taskmanager.StateBackoff, m.now+delay
 	m.emit(t, e)
-	if e.Delay == 0 {
+	if delay == 0 {
 		m.await(t)
 	}
 }
@@ -1111,6 +1130,7 @@ func (m *model) await(t *modelTask) {
 		m.back(t.name)
 		t.ready = t.o.readiness == 0
 		t.promised = never
+		t.passes.beginRun()
 		t.counts.runs++
 		t.total.runs++
 		m.causes[t.contexts()] = append(m.causes[t.contexts()], 0)
@@ -1130,6 +1150,7 @@ func (m *model) enter(t *modelTask) {
 	}
 	t.beat(m.now + t.o.watchdog)
 	m.beginGroup(t)
+	m.enterPasses(t)
 }
 
 func (m *model) isMissing(name string) bool {
@@ -1204,6 +1225,9 @@ func (m *model) begin(s *modelStop) {
 		return
 	}
 	t.waiters = append(t.waiters, s)
+	if s.request == askedToRestart {
+		t.passes.beginAnew()
+	}
 	if t.state == taskmanager.StatePaused && s.request == askedToRestart && !m.request(t).stops() {
 		m.resumes(t)
 	}
@@ -1311,8 +1335,12 @@ func (m *model) settle() {
 				continue
 			}
 			switch {
+			case m.makesNoMore(t):
+				m.enterPasses(t)
+				m.returns(t, 0)
+				again = true
 			case t.executing && !t.o.deaf && !t.o.isGroup() && *m.cause(t) != 0:
-				m.returns(t, m.ending(t, t.o.farewell))
+				m.ends(t, m.ending(t, t.o.farewell))
 				again = true
 			case (t.state == taskmanager.StateBackoff || t.cooling) && !t.held && t.nextRun <= m.now:
 				m.await(t)
@@ -1396,7 +1424,10 @@ func (m *model) alarms(f func(at time.Duration, ring func())) {
 			f(t.nextRun, func() { m.await(t) })
 		}
 		if t.state == taskmanager.StateRunning {
-			if t.ready && t.hasFailed() {
+			if t.passes.waits() {
+				f(t.passes.tick, func() { m.nextPass(t) })
+			}
+			if t.ready && t.hasFailed() && !t.passes.judges() {
 				f(m.health(name), func() { m.recovers(t) })
 			}
 			f(t.readyBy, func() { m.isLate(t, isNotReady) })
@@ -1476,7 +1507,7 @@ func (m *model) emit(t *modelTask, e eventView) {
 	switch e.Kind {
 	case taskmanager.EventStarted:
 		t.entering = true
-	case taskmanager.EventFailed, taskmanager.EventCompleted:
+	case taskmanager.EventFailed, taskmanager.EventCompleted, taskmanager.EventPassGaveUp:
 		t.held = t.state == taskmanager.StateBackoff
 	case taskmanager.EventGaveUp:
 		t.held = t.cooling
@@ -1497,6 +1528,9 @@ func (m *model) view(name string) (taskView, bool) {
 		LastErr: t.lastErr, LastErrAt: t.lastErrAt, Err: t.err, ErrRestarts: t.errRestarts,
 	}
 	v.InARow, v.FailingSince = t.failing()
+	if t.passes != nil {
+		v.Passes = t.passes.view()
+	}
 	if t.executing {
 		v.Executing, v.RunStarted, v.Uptime = 1, t.runStarted, m.now-t.runStarted
 	}

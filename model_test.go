@@ -75,11 +75,10 @@ func sightsAfter(examples int) []string {
 	} {
 		sights = append(sights, "health "+string(reason))
 	}
-	for kind := taskmanager.EventStarted; kind <= taskmanager.EventResumed; kind++ {
+	for kind := taskmanager.EventStarted; kind <= taskmanager.EventRecovered; kind++ {
 		sights = append(sights, "event "+kind.String())
 	}
-	sights = append(sights, "event "+taskmanager.EventRecovered.String())
-	for _, rare := range []map[string]int{rareSights, groupSights} {
+	for _, rare := range []map[string]int{rareSights, groupSights, passSights} {
 		for what, after := range rare {
 			if examples >= after {
 				sights = append(sights, what)
@@ -175,6 +174,7 @@ func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) 
 var verbs = []string{
 	"start", "start", "start", "start", "start", "start",
 	"stop", "stop", "restart", "restart", "restart", "replace", "replace", "replace", "pause", "pause", "resume", "resume", "restart failed",
+	"trigger", "trigger",
 	"stop some", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
@@ -266,6 +266,7 @@ func drawOptions(rt *rapid.T, unit time.Duration) modelOptions {
 		drain:       rapid.SampledFrom([]time.Duration{0, 0, time.Second + 29*unit}).Draw(rt, "drain"),
 		cooldown:    rapid.SampledFrom([]time.Duration{0, 0, 5*time.Second + 229*unit}).Draw(rt, "cooldown"),
 		critical:    rapid.IntRange(0, 2).Draw(rt, "critical") == 0,
+		every:       rapid.SampledFrom([]time.Duration{0, 0, 3*time.Second + 137*unit, 20*time.Second + 137*unit}).Draw(rt, "every"),
 		deaf:        rapid.Bool().Draw(rt, "deaf"),
 		farewell:    rapid.SampledFrom([]string{"return", "fail by canceled", "fail by cause", "fail"}).Draw(rt, "farewell"),
 	}
@@ -406,7 +407,7 @@ func (l *fickleLog) Handle(_ context.Context, r slog.Record) error {
 
 // isLast reports whether the task has nothing to do after that line, so that only other lines wait while the handler hangs.
 func isLast(r slog.Record) bool {
-	goesOn := false
+	goesOn := r.Message == passGaveUp || strings.HasPrefix(r.Message, "passes are skipped")
 	r.Attrs(func(a slog.Attr) bool {
 		why := a.Value.String()
 		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" &&
@@ -426,10 +427,13 @@ func (l *fickleLog) be(mood string) {
 	l.mood, l.events, l.goOn = mood, 0, make(chan struct{})
 }
 
+// passGaveUp is the line of an EventPassGaveUp.
+const passGaveUp = "pass failed for good, task goes on"
+
 // isEarly reports whether the line is one that the task waits for: that a run begins, before its body is entered, and that there
 // will be another one, before that begins.
 func isEarly(r slog.Record) bool {
-	goesOn := r.Message == "task started"
+	goesOn := r.Message == "task started" || r.Message == passGaveUp
 	r.Attrs(func(a slog.Attr) bool {
 		goesOn = goesOn || a.Key == "restart_in"
 		return true
@@ -502,7 +506,7 @@ func (w *world) do(s step) step {
 	}
 	switch s.verb {
 	case "start":
-		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), s.task.options()...)
+		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), w.options(s.name, s.task)...)
 		require.Equal(w.t, w.model.start(s.name, s.task), errorsIn(err), "%v returned %v", s, err)
 	case "stop":
 		w.call(s, w.model.of(s.name).stop(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).StopTask(ctx, localName(s.name)) })
@@ -515,6 +519,9 @@ func (w *world) do(s step) step {
 	case "resume":
 		err := w.managerOf(s.name).ResumeTask(localName(s.name))
 		require.Equal(w.t, w.model.of(s.name).resume(s.name), errorsIn(err), "%v returned %v", s, err)
+	case "trigger":
+		err := w.managerOf(s.name).TriggerTask(localName(s.name))
+		require.Equal(w.t, w.model.of(s.name).trigger(s.name), errorsIn(err), "%v returned %v", s, err)
 	case "restart failed":
 		n, err := w.manager.RestartFailed(context.Background())
 		wantN, want := w.model.restartFailed()
@@ -581,7 +588,7 @@ func (w *world) do(s step) step {
 func (w *world) replace(ctx context.Context, s step) error {
 	m, name := w.managerOf(s.name), localName(s.name)
 	before, known := m.Lookup(name)
-	task, err := m.ReplaceTask(ctx, name, w.body(s.name, s.task), s.task.options()...)
+	task, err := m.ReplaceTask(ctx, name, w.body(s.name, s.task), w.options(s.name, s.task)...)
 	switch {
 	case err != nil:
 		return err
@@ -656,16 +663,7 @@ func (w *world) body(name string, o modelOptions) taskmanager.TaskFunc {
 	if o.isGroup() {
 		return w.group(name, o)
 	}
-	return func(ctx context.Context) error {
-		w.mu.Lock()
-		w.contexts[name] = append(w.contexts[name], ctx)
-		w.executing[name]++
-		w.mu.Unlock()
-		defer func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.executing[name]--
-		}()
+	obeys := func(ctx context.Context) error {
 		done := ctx.Done()
 		if o.deaf {
 			done = nil
@@ -684,6 +682,10 @@ func (w *world) body(name string, o modelOptions) taskmanager.TaskFunc {
 			}
 		}
 	}
+	if o.every > 0 {
+		return taskmanager.Every(o.every, obeys) // see options
+	}
+	return w.noted(name)(obeys)
 }
 
 var (
@@ -736,6 +738,7 @@ type taskView struct {
 	ErrRestarts                             int
 	Causes                                  []errorSet // of the contexts of all runs
 	Draining                                int        // of how many of them Draining is closed
+	Passes                                  passesView
 }
 
 type eventView struct {
@@ -802,6 +805,7 @@ func (w *world) compareTasks(seen map[string]int, model *model, m *taskmanager.M
 		} else if t.held && t.nextRun < w.model.now {
 			seen[seenHeld]++
 		}
+		t.seePasses(seen)
 		runs, failures, panics = runs+t.total.runs, failures+t.total.failures, panics+t.total.panics
 		w.compareGroup(seen, t, s.Tasks[localName(name)].Group)
 	}
@@ -872,7 +876,7 @@ func (w *world) view(model *modelTask, m *taskmanager.Manager, t *taskmanager.Ta
 		Runs: s.Runs, Restarts: s.Restarts, Failures: s.Failures, Panics: s.Panics, InWindow: s.RestartsInWindow,
 		Started: w.since(s.StartedAt), RunStarted: w.since(s.RunStartedAt), Uptime: s.Uptime, Next: w.since(s.NextRunAt), Over: w.since(s.EndedAt),
 		InARow: s.ConsecutiveFailures, FailingSince: w.since(s.FailingSince),
-		LastErr: errorsIn(s.LastError), LastErrAt: w.since(s.LastErrorAt), Err: errorsIn(t.Err()),
+		LastErr: errorsIn(s.LastError), LastErrAt: w.since(s.LastErrorAt), Err: errorsIn(t.Err()), Passes: w.passesView(s.Passes),
 	}
 	var gaveUp *taskmanager.GiveUpError
 	if errors.As(t.Err(), &gaveUp) {
@@ -978,6 +982,7 @@ const (
 	isCompleted
 	isLost
 	isReplaced
+	isNoPasses
 	isOther
 )
 
@@ -1010,6 +1015,7 @@ var errorKinds = []struct {
 	{isCompleted, "completed", is(taskmanager.ErrCriticalCompleted)},
 	{isLost, "dependency lost", is(taskmanager.ErrDependencyLost)},
 	{isReplaced, "replaced", is(taskmanager.ErrReplaced)},
+	{isNoPasses, "no passes", is(taskmanager.ErrNoPasses)},
 }
 
 func is(target error) func(error) bool {
