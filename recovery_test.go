@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -368,6 +369,60 @@ func TestRecoveryWhileTheReporterIsAway(t *testing.T) {
 				assert.Equal(t, test.want, got)
 			})
 		})
+	}
+}
+
+// Who fails and recovers faster than the Reporter takes reports is told of in turn, and what is told is not old.
+func TestRecoveryOfTasksThatFailAgainAndAgain(t *testing.T) {
+	for _, tasks := range []int{1, 2, 6, 12, 100} {
+		for name, other := range map[string]bool{"the same errors": false, "other errors": true} {
+			t.Run(fmt.Sprint(tasks, " ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var (
+						mu     sync.Mutex
+						row    int // of calls, for events of the same kind
+						latest taskmanager.EventKind
+						events = make(map[taskmanager.EventKind]uint64)
+						lag    time.Duration
+					)
+					m := newManager(t, noReportLimit(), taskmanager.WithRestartLimit(rate.Inf, 0), taskmanager.WithReporter(taskmanager.ReporterFunc(func(_ context.Context, e taskmanager.Event) error {
+						time.Sleep(5 * time.Second)
+						mu.Lock()
+						defer mu.Unlock()
+						if row++; e.Kind != latest {
+							row, latest = 1, e.Kind
+						}
+						assert.LessOrEqual(t, row, max(1, min(3*tasks, 40))) // one after the other, for a single task
+						events[e.Kind] += 1 + uint64(e.Repeats)
+						lag = max(lag, time.Since(e.Time))
+						return nil
+					})))
+					for i := range tasks {
+						name := fmt.Sprint("task ", i)
+						start(t, m, name, func(ctx context.Context) error {
+							select {
+							case <-time.After(1500 * time.Millisecond):
+							case <-ctx.Done():
+							}
+							if other {
+								return errors.New(name)
+							}
+							return errBoom
+						}, taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0),
+							taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithHealthyAfter(time.Second))
+					}
+					time.Sleep(20 * time.Minute)
+					require.NoError(t, m.StopAll(t.Context()))
+					time.Sleep(20 * time.Minute)
+					assert.Zero(t, m.Stats().ReportsWaiting)
+					mu.Lock()
+					defer mu.Unlock()
+					assert.Less(t, lag, map[bool]time.Duration{false: 45 * time.Second, true: 4 * time.Minute}[other])
+					assert.Equal(t, uint64(tasks*480), events[taskmanager.EventFailed])
+					assert.Equal(t, uint64(tasks*479), events[taskmanager.EventRecovered], "the last run was not healthy yet")
+				})
+			})
+		}
 	}
 }
 

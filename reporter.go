@@ -22,7 +22,8 @@ import (
 // those that have the same error are merged: such an event has a TaskCount, and some of their names in Tasks. If more than 16 remain of a
 // kind, all but the oldest are merged whatever their errors are. At most 10,000 pairs of task and kind wait; beyond that,
 // events are merged by kind alone. What happened first is told first; a failure after a recovery is not merged with one before it, until the
-// task has recovered again.
+// task has recovered again. Of a task that fails and recovers faster than it is told, failures and recoveries come in turn, up to four
+// reports of that task alone and four of several tasks at a time.
 //
 // ctx has a deadline, 10 seconds after the call, and is canceled when Shutdown has no more time. It
 // has the values of the context given to [WithContext], and is not that of a task: in a [Group], it

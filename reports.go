@@ -17,6 +17,7 @@ const (
 	reportsWaiting = 10_000  // pairs of task and kind, in one queue
 	fewReports     = 5       // of one kind, that may wait without being merged with those that have the same error
 	mostReports    = 16      // of one kind, that remain when the others are merged whatever their errors are
+	mostTurns      = 4       // of a task that fails and recovers in turn, in reports of several tasks
 	countedTasks   = 1 << 16 // of those for which a report stands
 
 	readTime = 100 * time.Millisecond // to know the texts of errors
@@ -59,7 +60,7 @@ type reportKey struct {
 	text   uint64     // of several tasks: of the error that they have in common; 0 if there is none
 	cools  bool       // of EventGaveUp: not for good
 
-	settled bool // of one task: it has recovered since
+	settled bool // of one task: of a failure, it has recovered since; of a recovery, it is told as it is, before what has failed since
 	round   int  // of several: tells reports apart between which a task has failed after it had recovered, or recovered
 }
 
@@ -230,9 +231,14 @@ func (q *reportQueue) add(r *report) {
 		r.key = r.key.ofKind(0)
 	}
 	old := q.byKey[r.key]
-	if r.key.isRecoveryOfOne() {
+	if r.key.isLatestRecovery() {
 		q.settle(r.key)
-		if old != nil { // it goes behind what it is the recovery from
+		switch {
+		case old == nil:
+		case q.isNextOfTask(old): // it is told as it is: who fails again and again would never be told to have recovered
+			q.settleOne(old)
+			old = nil
+		default: // it goes behind what it is the recovery from
 			q.drop(old)
 			delete(q.byKey, old.key)
 			old.absorb(r)
@@ -257,7 +263,10 @@ func (q *reportQueue) add(r *report) {
 	q.order = append(q.order, r)
 }
 
-func (k *reportKey) isRecoveryOfOne() bool { return k.kind == EventRecovered && k.task != "" }
+// isLatestRecovery reports whether the key is that of a recovery of one task, with which the next one is merged.
+func (k *reportKey) isLatestRecovery() bool {
+	return k.kind == EventRecovered && k.task != "" && !k.settled
+}
 
 // settle notes that the task of k has recovered: a failure that follows is not merged with those that wait.
 func (q *reportQueue) settle(k reportKey) {
@@ -267,20 +276,28 @@ func (q *reportQueue) settle(k reportKey) {
 		}
 		k.kind, k.level = kind, kind.Level()
 		for _, k.cools = range []bool{false, true} {
-			r := q.byKey[k]
-			if r == nil {
-				continue
-			}
-			delete(q.byKey, k)
-			r.key.settled = true
-			if old := q.byKey[r.key]; old != nil {
-				q.drop(r)
-				old.absorb(r)
-			} else {
-				q.byKey[r.key] = r
+			if r := q.byKey[k]; r != nil {
+				q.settleOne(r)
 			}
 		}
 	}
+}
+
+// settleOne has what comes in from now on not be merged with r.
+func (q *reportQueue) settleOne(r *report) {
+	delete(q.byKey, r.key)
+	r.key.settled = true
+	if old := q.byKey[r.key]; old != nil {
+		q.drop(r)
+		old.absorb(r)
+	} else {
+		q.byKey[r.key] = r
+	}
+}
+
+// isNextOfTask reports whether nothing that is about the task of r alone waits before r.
+func (q *reportQueue) isNextOfTask(r *report) bool {
+	return r == q.order[slices.IndexFunc(q.order, r.isOfTask)]
 }
 
 // drop takes r out of the order.
@@ -289,20 +306,29 @@ func (q *reportQueue) drop(r *report) {
 	q.order = slices.Delete(q.order, i, i+1)
 }
 
-// A sequence is when the latest report of each task, by its hash, was put into a queue.
-type sequence map[uint64]uint64
+// turns say of each task, by its hash, what has been put into a queue.
+type turns map[uint64]turn
 
-// sequence returns an empty one; nil if it does not matter, for nothing that waits is a recovery.
-func (q *reportQueue) sequence() sequence {
+// A turn is the latest report of a task.
+type turn struct {
+	sequence uint64
+	several  int // so many reports in a row, of several tasks, with this one
+}
+
+// turns returns empty ones; nil if they don't matter, for nothing that waits is a recovery.
+func (q *reportQueue) turns() turns {
 	if slices.ContainsFunc(q.order, func(r *report) bool { return r.key.kind == EventRecovered }) {
-		return make(sequence)
+		return make(turns)
 	}
 	return nil
 }
 
-// addAfter is add of a report that is not merged with one that is before others of its tasks: they would be told the other way round.
-func (q *reportQueue) addAfter(r *report, last sequence) {
-	if last == nil {
+// addAfter is add of a report under that key. It is not merged with one that is before others of its tasks: they would be told the
+// other way round. One of a task that has had its turns in reports of several keeps its own key, until some of these are told:
+// there would be ever more of them.
+func (q *reportQueue) addAfter(r *report, key reportKey, latest turns) {
+	if latest == nil {
+		r.key = key
 		q.add(r)
 		return
 	}
@@ -310,26 +336,34 @@ func (q *reportQueue) addAfter(r *report, last sequence) {
 	if tasks == nil {
 		tasks = map[uint64]struct{}{hashTexts(r.origin, r.event.Task): {}}
 	}
-	after := uint64(0)
+	var after turn
 	for task := range tasks {
-		after = max(after, last[task])
+		after.sequence = max(after.sequence, latest[task].sequence)
+		after.several = max(after.several, latest[task].several)
 	}
-	if r.key.task == "" {
-		r.key.round = 0
-		for q.byKey[r.key] != nil && q.byKey[r.key].sequence < after {
-			r.key.round++
+	if key.task == "" {
+		key.round = 0
+		for q.byKey[key] != nil && q.byKey[key].sequence < after.sequence {
+			key.round++
 		}
+	}
+	if old := q.byKey[key]; r.key.task == "" || after.several < mostTurns || old != nil && old.sequence == after.sequence {
+		r.key = key
 	}
 	q.add(r)
 	at := q.byKey[r.key].sequence
 	for task := range tasks {
-		last[task] = at
+		now := turn{at, latest[task].several}
+		if r.key.task == "" && at != latest[task].sequence {
+			now.several++
+		}
+		latest[task] = now
 	}
 }
 
 // addCopy is add of a copy of r, which is made only if it is put at the end.
 func (q *reportQueue) addCopy(r *report) {
-	if old := q.byKey[r.key]; old != nil && !r.key.isRecoveryOfOne() {
+	if old := q.byKey[r.key]; old != nil && !r.key.isLatestRecovery() {
 		old.absorb(r)
 		return
 	}
@@ -342,7 +376,18 @@ func (q *reportQueue) addFirst(reports []*report) {
 	if len(reports) == 0 {
 		return
 	}
-	for _, r := range append(reports, q.takeAll()...) {
+	type task struct{ origin, name string }
+	again := make(map[task]bool)
+	for _, r := range reports {
+		again[task{r.origin, r.event.Task}] = true
+	}
+	waiting := q.takeAll()
+	for _, r := range waiting {
+		if r.key.kind == EventRecovered && again[task{r.origin, r.event.Task}] {
+			r.key.settled = false // it is not the next of its task any more
+		}
+	}
+	for _, r := range append(reports, waiting...) {
 		q.add(r)
 	}
 	q.sort()
@@ -515,12 +560,13 @@ func (q *reportQueue) condense() {
 			common[r.key.ofKind(r.text)]++
 		}
 	}
-	last := q.sequence()
+	latest := q.turns()
 	for _, r := range q.takeAll() {
+		key := r.key
 		if k := r.key.ofKind(r.text); r.reading == hasBeenRead && common[k] > 1 {
-			r.key = k
+			key = k
 		}
-		q.addAfter(r, last)
+		q.addAfter(r, key, latest)
 	}
 	kinds := make(map[EventKind]int)
 	for _, r := range q.order {
@@ -530,12 +576,13 @@ func (q *reportQueue) condense() {
 		return
 	}
 	clear(kinds)
-	last = q.sequence()
+	latest = q.turns()
 	for _, r := range q.takeAll() {
+		key := r.key
 		if kinds[r.event.Kind]++; kinds[r.event.Kind] > mostReports {
-			r.key = r.key.ofKind(0)
+			key = r.key.ofKind(0)
 		}
-		q.addAfter(r, last)
+		q.addAfter(r, key, latest)
 	}
 }
 
@@ -543,7 +590,11 @@ func (q *reportQueue) condense() {
 func (q *reportQueue) tasksOfKinds() map[EventKind]int {
 	tasks := make(map[EventKind]int)
 	for _, r := range q.order {
-		tasks[r.event.Kind] += r.taskCount()
+		latest := r.key
+		latest.settled = false
+		if !r.key.settled || q.byKey[latest] == nil { // its task is counted there
+			tasks[r.event.Kind] += r.taskCount()
+		}
 	}
 	return tasks
 }
@@ -588,7 +639,7 @@ func (u *reportUnion) oldestFirst() []*report {
 
 // turn is when r is to be told: of recoveries of one task, after what the latest of them is from.
 func (r *report) turn() time.Time {
-	if r.key.isRecoveryOfOne() {
+	if r.key.kind == EventRecovered && r.key.task != "" {
 		return r.place
 	}
 	return r.event.firstTime()
