@@ -612,7 +612,7 @@ func (n *decision) occurrence() *occurrence {
 func (t *Task) reserveStuckLocked(n *decision) {
 	n.stuck = &occurrence{
 		kind: EventStuck, now: n.now, run: t.runNumberLocked(), uptime: n.now.Sub(t.run.started),
-		err: &StopTimeoutError{Task: t.name, Timeout: n.timeout}, hand: n.hand,
+		err: &StopTimeoutError{Task: t.name, Timeout: n.timeout, run: t.run}, hand: n.hand,
 	}
 	p := t.recordLocked()
 	p.stuckEvent, p.stuckAfter = n.stuck, n.timeout

@@ -184,8 +184,8 @@ type GiveUpReason string
 
 // The reasons to give up a task. Where several hold, it is the first of them.
 const (
-	// GaveUpLeftRunning is that of a run whose error wraps a [*StopTimeoutError]: something that it has started still
-	// executes, and another run would meet it.
+	// GaveUpLeftRunning is that of a run whose error wraps a [*StopTimeoutError] of a task whose body still executes: another run
+	// would meet it.
 	GaveUpLeftRunning GiveUpReason = "left running"
 	// GaveUpNever is that of a failure under [RestartNever].
 	GaveUpNever GiveUpReason = "never"
@@ -241,6 +241,9 @@ func (e *GiveUpError) Unwrap() error { return e.Err }
 
 // A StopTimeoutError says that a task was asked to stop and its body had not returned by the
 // deadline. Go cannot end a goroutine from outside: the body still runs, and its name stays taken.
+//
+// A body whose error wraps one says that it leaves something executing, as one does that has shut down a Manager of its own in vain,
+// unless what was late has returned by the time the body does.
 type StopTimeoutError struct {
 	Task    string
 	Timeout time.Duration // how long the stop had waited
@@ -248,6 +251,19 @@ type StopTimeoutError struct {
 	// no others: a line "1 @ …" for each group of goroutines at the same place, the labels, and the
 	// calls. It is empty if the body returned before it could be taken.
 	Stack []byte
+
+	run *run // that had not ended; nil if this package has not made the error
+}
+
+// leavesRunning reports whether the body has not returned yet, as far as can be known.
+func (e *StopTimeoutError) leavesRunning() bool {
+	if e == nil || e.run == nil {
+		return true
+	}
+	t := e.run.task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.run == e.run
 }
 
 func (e *StopTimeoutError) Error() string {
@@ -435,9 +451,11 @@ func classifyFirst(left *int, err error) (permanent, leaves answer) {
 		if *left--; *left < 0 || reflect.TypeOf(err) == plainType {
 			return permanent, leaves
 		}
-		switch err.(type) { //nolint:errorlint // one step of a walk
+		switch err := err.(type) { //nolint:errorlint // one step of a walk
 		case *StopTimeoutError:
-			return yes, yes
+			if err.leavesRunning() {
+				return yes, yes
+			}
 		case *backoff.PermanentError:
 			permanent = yes
 		case retryAfterer:
@@ -515,8 +533,32 @@ func retryAfter(err error) (d time.Duration, ok bool) {
 // code.
 func leavesRunningByMethods(err error) bool {
 	defer func() { _ = recover() }()
-	var stuck *StopTimeoutError
-	return errors.As(err, &stuck)
+	return wrapsLeftRunning(err)
+}
+
+// wrapsLeftRunning is as errors.As, but that it goes on after a StopTimeoutError of a body that has returned since.
+func wrapsLeftRunning(err error) bool {
+	for err != nil {
+		var stuck *StopTimeoutError
+		is, ok := err.(*StopTimeoutError) //nolint:errorlint // one step of a walk
+		if !ok {
+			if as, can := err.(interface{ As(target any) bool }); can && as.As(&stuck) {
+				is, ok = stuck, true
+			}
+		}
+		if ok && is.leavesRunning() {
+			return true
+		}
+		switch w := err.(type) { //nolint:errorlint // likewise
+		case interface{ Unwrap() error }:
+			err = w.Unwrap()
+		case interface{ Unwrap() []error }:
+			return slices.ContainsFunc(w.Unwrap(), wrapsLeftRunning)
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // besideCause returns err if it says more than that the context has ended which ended for cause, and otherwise nil. It calls

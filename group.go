@@ -24,8 +24,8 @@ import (
 // The tasks are asked to stop as soon as the group is, also if that has [WithDrain]: how long each of them drains is for its own.
 //
 // No task of a run is alive when the next run begins, unless somebody restarts a group by hand that
-// has failed because of that: one that is stuck fails the group without a restart. If it was the
-// group that was asked to stop, it is stuck, too.
+// has failed because of that: one that is stuck when all others have ended fails the group without a restart.
+// If it was the group that was asked to stop, it is stuck, too, and goes on as asked when the task has returned.
 //
 // If start returns an error, what it has started is stopped and the run has failed. Options that
 // are refused fail it without a restart. The tasks' events go to the subscribers and the reporters

@@ -585,6 +585,64 @@ func TestGroupWithAStuckTaskIsNotRestarted_Promise1(t *testing.T) {
 
 func silently() taskmanager.Option { return taskmanager.WithLogger(slog.New(slog.DiscardHandler)) }
 
+// A group whose task was late, and has returned before the group does, leaves nothing running: it goes on as it was asked to, and the
+// failure of a critical task is one like any other.
+func TestGroupWhoseTaskWasLateGoesOn(t *testing.T) {
+	const s = time.Second
+	ctx := context.Background()
+	late := func(vital taskmanager.TaskFunc) taskmanager.TaskFunc {
+		return taskmanager.Group(func(g *taskmanager.Manager) error {
+			_, err := g.StartTask("base", slowToStop(3*s), taskmanager.WithStopTimeout(4*s))
+			if err == nil {
+				_, err = g.StartTask("late", slowToStop(6*s), taskmanager.WithStopTimeout(5*s), dependsOn("base"))
+			}
+			if err == nil {
+				_, err = g.StartTask("vital", vital, taskmanager.WithCritical(), once())
+			}
+			return err
+		}, silently())
+	}
+	for name, test := range map[string]struct {
+		act   func(m *taskmanager.Manager) error
+		takes time.Duration
+		state taskmanager.State
+		runs  uint64
+	}{
+		"stop":    {func(m *taskmanager.Manager) error { return m.StopTask(ctx, "g") }, 8 * s, taskmanager.StateStopped, 1},
+		"restart": {func(m *taskmanager.Manager) error { return m.RestartTask(ctx, "g") }, 8 * s, taskmanager.StateRunning, 2},
+		"pause":   {func(m *taskmanager.Manager) error { return m.PauseTask(ctx, "g") }, 8 * s, taskmanager.StatePaused, 1},
+		"replace": {func(m *taskmanager.Manager) error {
+			_, err := m.ReplaceTask(ctx, "g", untilStopped)
+			return err
+		}, 8 * s, taskmanager.StateRunning, 1},
+		"a loss": {func(m *taskmanager.Manager) error { return m.RestartTask(ctx, "bound to") }, 0, taskmanager.StateRunning, 2},
+		"a failure": {func(*taskmanager.Manager) error {
+			time.Sleep(2 * time.Hour)
+			return nil
+		}, 2 * time.Hour, taskmanager.StateRunning, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, taskmanager.WithStopTimeout(time.Minute), taskmanager.WithBackoff(s, s), taskmanager.WithBackoffJitter(0))
+				runs := runsOf(untilStopped)
+				if name == "a failure" {
+					runs = runsOf(failAfter(time.Hour), untilStopped)
+				}
+				start(t, m, "bound to", untilStopped)
+				g := start(t, m, "g", late(runs), taskmanager.WithBindTo("bound to"))
+				synctest.Wait()
+				began := time.Now()
+				require.NoError(t, test.act(m))
+				took(t, test.takes, began)
+				time.Sleep(time.Minute)
+				assert.Equal(t, test.state, settled(g))
+				assert.Equal(t, test.runs, g.Stats().Runs)
+				require.NoError(t, m.StopAll(ctx))
+			})
+		})
+	}
+}
+
 // However the start of a group ends, no second body of a task is begun beside one that does not return.
 func TestGroupIsOneHoweverItsStartEnds_Promise1(t *testing.T) {
 	for end, how := range map[string]func() error{

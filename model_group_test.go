@@ -266,6 +266,8 @@ func (m *model) goOn(t *modelTask) bool {
 		g.judge()
 	case cause != 0 && g.isAlive(): // to have stopped is to have returned
 		return false
+	case g.isAlive():
+		m.returns(t, g.err|isLeft)
 	default:
 		m.returns(t, g.err)
 	}

@@ -923,7 +923,7 @@ func (t *modelTask) beat(by time.Duration) {
 // endings are the errors of the verbs that end a body.
 var endings = map[string]errorSet{
 	"return": 0, "fail": isFail, "panic": isPanic, "panic with error": isPanic | isFail, "goexit": isGoexit,
-	"fail for good": isFail | isPermanent, "fail by canceled": isCanceled, "fail by stuck": isTimeout,
+	"fail for good": isFail | isPermanent, "fail by canceled": isCanceled, "fail by stuck": isTimeout | isLeft,
 }
 
 // ending is the error of the body, if it ends as the verb says.
@@ -970,7 +970,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 	case asked.stops():
 		m.end(t, taskmanager.StateStopped, e)
 		return
-	case (asked == askedByLoss || asked == askedToRestart || asked == askedToReplace) && err&isTimeout == 0:
+	case (asked == askedByLoss || asked == askedToRestart || asked == askedToReplace) && err&isLeft == 0:
 		e.Err |= t.causeOf(asked)
 		e.Cause = t.causeOf(asked)
 		m.emit(t, e)
@@ -979,7 +979,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		}
 		m.await(t)
 		return
-	case asked == askedToPause && err&isTimeout == 0:
+	case asked == askedToPause && err&isLeft == 0:
 		m.pauses(t, e)
 		return
 	}
@@ -999,7 +999,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 // judge restarts the task or gives it up.
 func (m *model) judge(t *modelTask, e eventView) {
 	err := e.Err
-	final := t.o.policy == taskmanager.RestartNever || err&(isPermanent|isTimeout) != 0
+	final := t.o.policy == taskmanager.RestartNever || err&(isPermanent|isLeft) != 0
 	e.Restarts = t.inWindow(m.now)
 	limit := t.o.most != taskmanager.Unlimited && e.Restarts >= t.o.most
 	if !final && limit && t.passes != nil && t.passes.failed {
@@ -1018,7 +1018,7 @@ func (m *model) judge(t *modelTask, e eventView) {
 		if !final {
 			e.Err |= isTooMany
 		}
-		if t.o.cooldown > 0 && err&(isPermanent|isTimeout) == 0 {
+		if t.o.cooldown > 0 && err&(isPermanent|isLeft) == 0 {
 			e.Delay = t.o.cooldown
 			t.asked = askedNothing
 			t.follow(askedNothing)
@@ -1174,7 +1174,7 @@ func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 	m.emit(t, e)
 	if s == taskmanager.StateStopped {
 		for _, waits := range t.waiters {
-			if e.Err&isTimeout != 0 {
+			if e.Err&isLeft != 0 {
 				waits.below, waits.named = e.Err, t.group.stuckNames()
 			}
 		}

@@ -984,6 +984,7 @@ const (
 	isReplaced
 	isNoPasses
 	isOther
+	isLeft // beside isTimeout: who was late still executes; no function tells
 )
 
 var errorKinds = []struct {

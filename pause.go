@@ -18,8 +18,8 @@ import (
 //
 //   - If somebody stops the task meanwhile, the stop wins and the error wraps its cause: [ErrStopped], for example. That is the error
 //     of a task that is being stopped, too; that of one that is stuck by a stop or a restart is a [*StopTimeoutError], at once.
-//   - If the error of the run wraps a [*StopTimeoutError], something that it has started still executes: the task is given up, and the
-//     error is its [*GiveUpError].
+//   - If the error of the run wraps a [*StopTimeoutError] of what still executes, the task is given up, and the error is its
+//     [*GiveUpError].
 func (m *Manager) PauseTask(ctx context.Context, name string) error {
 	if err := m.checkCall(ctx); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (t *Task) refusal() error {
 	t.mu.Unlock()
 	switch {
 	case now.phase.state() == StateStuck:
-		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config().manager.stacks([]*run{r})[r]}
+		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config().manager.stacks([]*run{r})[r], run: r}
 	case now.phase == stopping:
 		return fmt.Errorf("taskmanager: task %q is being stopped: %w", t.name, t.causeOf(now.pending))
 	case now.phase == pausing:

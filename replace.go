@@ -27,8 +27,8 @@ import (
 //     task stops for good when its body returns at last. So fails a restart, or a replacement of
 //     somebody else, that waits for it.
 //   - If somebody else stops or pauses the task meanwhile, that wins and the error wraps its cause.
-//   - If the error of the run that was stopped wraps a StopTimeoutError, something that it has started
-//     still executes: the task is given up, and the error is its [*GiveUpError].
+//   - If the error of the run that was stopped wraps a StopTimeoutError of what still executes, the task is
+//     given up, and the error is its [*GiveUpError].
 //   - One that is stuck, or is being stopped or paused, is not replaced: the error is a
 //     StopTimeoutError, or wraps the cause of the stop, at once.
 //   - If ctx is canceled while ReplaceTask waits, it returns the cause of ctx, and the replacement goes on.

@@ -23,8 +23,8 @@ import (
 //     of the stop, wrap ErrRestarted.
 //   - If somebody else stops the task meanwhile, the stop wins and the error wraps its cause:
 //     [ErrStopped], for example. So does a pause.
-//   - If the error of the run that was stopped wraps a [*StopTimeoutError], something that it has
-//     started still executes: the task is given up, and the error is its [*GiveUpError].
+//   - If the error of the run that was stopped wraps a [*StopTimeoutError] of what still executes, the
+//     task is given up, and the error is its [*GiveUpError].
 //   - A stuck task is not restarted: the error is a StopTimeoutError, at once, with the time for which
 //     it had been waited. Nor is one that is being stopped, or paused: the error wraps the cause of that.
 func (m *Manager) RestartTask(ctx context.Context, name string) error {

@@ -236,7 +236,7 @@ func (s *stopOp) expire() {
 	stacks := s.lateStacks(late)
 	errs := make([]error, 0, len(late))
 	for _, r := range late {
-		err := &StopTimeoutError{Task: r.task.name, Timeout: s.timeout, Stack: stacks[r]}
+		err := &StopTimeoutError{Task: r.task.name, Timeout: s.timeout, Stack: stacks[r], run: r}
 		errs = append(errs, err)
 		if o := found[r]; o != nil {
 			s.publishStuck(r.task, o, err)

@@ -22,8 +22,8 @@ import (
 //   - Otherwise nil completes the task, and an error, a panic or a call of [runtime.Goexit] is a
 //     failure. That includes context.Canceled and context.DeadlineExceeded: they came from some
 //     other context.
-//   - An error made by [backoff.Permanent], or that wraps a [*StopTimeoutError], is a failure
-//     without a restart.
+//   - An error made by [backoff.Permanent], or that wraps a [*StopTimeoutError] of what still
+//     executes, is a failure without a restart.
 //   - One with a method RetryAfter() time.Duration, be it by what it wraps, that returns a positive time is
 //     a failure whose restart is delayed for that long at least, an hour at most; so is the end of a
 //     cooldown ([WithCooldown]), and the pass after one that is given up ([Every]). Of several it is the

@@ -326,8 +326,8 @@ func (m *Manager) isClosed() bool {
 // or when its stop timeout has passed if ctx was done at the call. A task that stops itself, with
 // its own context, is asked and not waited for.
 //
-// If what the body has returned wraps a StopTimeoutError, by package fmt or errors, StopTask
-// returns it: the task has stopped, and something that it has started still executes.
+// If what the body has returned wraps a StopTimeoutError of what still executes, by package fmt or
+// errors, StopTask returns it: the task has stopped, and something that it has started has not.
 func (m *Manager) StopTask(ctx context.Context, name string) error {
 	if err := m.checkCall(ctx); err != nil {
 		return err
