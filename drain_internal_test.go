@@ -152,3 +152,13 @@ func TestStopContextThatIsMadeJustWhenTheBodyReturns(t *testing.T) {
 	task.decide(&decision{input: returnedDone, driver: firstDriver, now: time.Now()})
 	require.ErrorIs(t, ctx.Err(), context.Canceled)
 }
+
+// It ends while the run is still under way for everybody else: who hears of its end finds it ended.
+func TestStopContextEndsBeforeTheRun(t *testing.T) {
+	task := undriven(t, quiet(), stopping)
+	ctx, cancel := StopContext(task.run)
+	defer cancel()
+	require.NoError(t, task.run.leaveDrain())
+	require.ErrorIs(t, context.Cause(ctx), context.Canceled)
+	assert.True(t, task.run.isUnderWay())
+}

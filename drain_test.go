@@ -681,18 +681,23 @@ func TestStopContextOfTwoStops(t *testing.T) {
 func TestStopContextOfARunThatIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
-		var ended time.Duration
+		var ended []time.Duration
 		task := start(t, m, "a", func(ctx context.Context) error {
+			before, cancel := taskmanager.StopContext(ctx)
+			defer cancel()
 			<-ctx.Done()
 			began := time.Now()
-			stop, cancel := taskmanager.StopContext(ctx)
+			after, cancel := taskmanager.StopContext(ctx)
 			defer cancel()
-			<-stop.Done()
-			ended = time.Since(began)
+			for _, c := range []context.Context{before, after} {
+				<-c.Done()
+				ended = append(ended, time.Since(began))
+				assert.ErrorIs(t, context.Cause(c), context.DeadlineExceeded)
+			}
 			return nil
 		}, taskmanager.WithWatchdog(time.Minute), once())
 		<-task.Done()
-		assert.Equal(t, 5*time.Second, ended)
+		assert.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second}, ended)
 	})
 }
 

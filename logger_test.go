@@ -221,6 +221,44 @@ func TestLogLinesHaveTheContextOfTheirRun(t *testing.T) {
 	})
 }
 
+// Where middleware calls next more than once, lines come with the context of the latest call, be it that of the run again; and one that
+// calls it when the run is over has no say in what follows.
+func TestLogLinesHaveTheContextOfTheLatestCall(t *testing.T) {
+	again := func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+		return func(ctx context.Context) error {
+			_ = next(context.WithValue(ctx, contextKey{}, "first"))
+			return next(ctx)
+		}
+	}
+	late := make(chan func(), 2)
+	kept := func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+		return func(ctx context.Context) error {
+			late <- func() { _ = next(context.WithValue(ctx, contextKey{}, "late")) }
+			return next(ctx)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var s spans
+		m := observed(t, s.option())
+		task := start(t, m, "again", func(context.Context) error { return nil }, taskmanager.WithMiddleware(again))
+		require.NoError(t, task.Wait(t.Context()))
+		assert.Equal(t, []string{"again: task started: <nil> <nil>", "again: task completed: <nil> <nil>"}, s.got())
+
+		task = start(t, m, "late", untilStopped, taskmanager.WithMiddleware(traced, kept))
+		synctest.Wait()
+		require.NoError(t, task.Restart(t.Context()))
+		synctest.Wait()
+		s.got()
+		(<-late)() // that of the first run
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, []string{"late: task stopped: <nil> late#2"}, s.got())
+		(<-late)()
+		require.NoError(t, task.Restart(t.Context()))
+		assert.Equal(t, []string{"late: task revived by hand: <nil> <nil>", "late: task started: <nil> <nil>"}, s.got())
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 // Lines of a group's tasks have what its run has added, too; those of one that has none of its own as well.
 func TestLogLinesHaveTheContextOfTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
