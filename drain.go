@@ -54,14 +54,17 @@ type stopContext struct {
 	values          context.Context
 }
 
-// Value implements context.Context. For keys that are not of package context it calls the method of the context that
-// [StopContext] was given, on the goroutine of whoever asks.
+// Value implements context.Context. For keys that are not of package context it calls the method of the context whose values it has, on
+// the goroutine of whoever asks.
 func (c stopContext) Value(key any) any {
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
 	return c.values.Value(key)
 }
+
+// isOurs says to isStandard that no method of the user's is called but Value.
+func (stopContext) isOurs() {}
 
 // A drain is what the body of a run has asked for about the end of it, and the time that it has. Guarded by the task's mu.
 type drain struct {
@@ -123,17 +126,22 @@ func (r *run) drainingContext() context.Context {
 	return ctx
 }
 
-// untilDraining returns ctx, or one that derives from it and ends as soon as something is asked of the run that ctx is of.
+// untilDraining returns ctx, or one that has its values and ends with it, and before that if something is asked of the run that ctx is of.
 func untilDraining(ctx context.Context) (until context.Context, release func()) {
 	r := runOf(ctx)
 	if r == nil || r.task.config().drain == 0 {
 		return ctx, func() {}
 	}
-	draining := r.drainingContext()
-	until, end := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(draining, func() { end(context.Cause(draining)) })
-	return until, func() {
-		stop()
+	until, end := context.WithCancelCause(context.Background())
+	endWith := func(ctx context.Context) (stop func()) { return whenDone(ctx, func() { end(causeOf(ctx)) }) }
+	stops := []func(){endWith(r.drainingContext())}
+	if ctx.Done() != r.Done() { // it may end before the run
+		stops = append(stops, endWith(ctx))
+	}
+	return stopContext{until, ctx}, func() {
+		for _, stop := range stops {
+			stop()
+		}
 		end(nil)
 	}
 }
@@ -169,7 +177,7 @@ func (r *run) untilStuck() (ctx context.Context, deadline time.Time) {
 // whose deadline is earlier than the stop timeout leaves a smaller part of it.
 func (t *Task) drainTime(n *decision) time.Duration {
 	c := t.config()
-	if c.drain == 0 || n.waiter == nil || n.overdue != nil {
+	if c.drain == 0 || n.waiter == nil {
 		return 0
 	}
 	left := n.waiter.op.deadline.Sub(n.now)

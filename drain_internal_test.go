@@ -162,3 +162,48 @@ func TestStopContextEndsBeforeTheRun(t *testing.T) {
 	require.ErrorIs(t, context.Cause(ctx), context.Canceled)
 	assert.True(t, task.run.isUnderWay())
 }
+
+// What the body has asked for late ends for the same cause as what it has asked for in time.
+func TestDrainingThatIsCalledLateHasTheCause(t *testing.T) {
+	task := undriven(t, quiet(), stopping)
+	task.machine.draining = true
+	assert.Equal(t, ErrStopped, context.Cause(task.run.drainingContext()))
+	task.run = nil
+	assert.Equal(t, context.Canceled, context.Cause(task.firstRun.drainingContext()))
+}
+
+// Who asks at the same time gets the same channel.
+func TestDrainingThatIsCalledByManyAtOnce(t *testing.T) {
+	const rounds, callers = 1000, 4
+	m := quiet()
+	for range rounds {
+		task := undriven(t, m, running)
+		c := *task.config()
+		c.drain = time.Second
+		task.cfg.Store(&c)
+		begin, channels := make(chan struct{}), make(chan (<-chan struct{}), callers)
+		for range callers {
+			go func() {
+				<-begin
+				channels <- Draining(task.run)
+			}()
+		}
+		close(begin)
+		first := <-channels
+		for range callers - 1 {
+			require.Equal(t, first, <-channels)
+		}
+	}
+}
+
+// What the body of a group has given to its Manager ends with that body.
+func TestDrainOfAGroupThatHasReturned(t *testing.T) {
+	task := undriven(t, quiet(), running)
+	c := *task.config()
+	c.drain = time.Second
+	task.cfg.Store(&c)
+	ctx, release := untilDraining(task.run)
+	require.NoError(t, ctx.Err())
+	release()
+	require.ErrorIs(t, ctx.Err(), context.Canceled)
+}

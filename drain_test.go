@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -432,6 +433,75 @@ func TestDrainOfAGroup(t *testing.T) {
 	}
 }
 
+// A body that calls that of a group in each of its turns leaves nothing of the former ones.
+func TestDrainOfGroupsOneAfterTheOther(t *testing.T) {
+	type big struct{ _ [1 << 20]byte }
+	for name, around := range map[string]func(t *testing.T, ctx context.Context) context.Context{
+		"in the context as it is":       func(_ *testing.T, ctx context.Context) context.Context { return ctx },
+		"in a context with another end": withCancel,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			var pointers []weak.Pointer[big]
+			group := taskmanager.Group(func(m *taskmanager.Manager) error {
+				_, err := m.StartTask("a", succeed, critical)
+				return err
+			}, silently())
+			task := start(t, m, "a", func(ctx context.Context) error {
+				ctx = around(t, ctx)
+				for range 3 {
+					value := new(big)
+					pointers = append(pointers, weak.Make(value))
+					if err := group(context.WithValue(ctx, contextKey{}, value)); err != nil {
+						return err
+					}
+				}
+				return untilStopped(ctx)
+			}, taskmanager.WithDrain(time.Second))
+			synctest.Wait()
+			require.Equal(t, taskmanager.StateRunning, task.State())
+			runtime.GC()
+			alive := 0
+			for _, p := range pointers {
+				if p.Value() != nil {
+					alive++
+				}
+			}
+			assert.Equal(t, 1, alive, "%s: that of Task.Group", name)
+		})
+	}
+}
+
+// What middleware adds to the context of a group that drains is there for its tasks, and where it ends that, the tasks end.
+func TestDrainOfAGroupInAContextOfItsOwn(t *testing.T) {
+	for name, around := range map[string]func(ctx context.Context) context.Context{
+		"of package context": func(ctx context.Context) context.Context { return ctx },
+		"of another type":    func(ctx context.Context) context.Context { return foreignContext{ctx} },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, taskmanager.WithContext(context.WithValue(context.Background(), contextKey{}, "the parent's")))
+			var l drainLog
+			var value any
+			task := start(t, m, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+				_, err := m.StartTask("a", func(ctx context.Context) error {
+					value = ctx.Value(contextKey{})
+					return drained(&l, time.Hour, 0)(ctx)
+				})
+				return err
+			}, silently()), taskmanager.WithDrain(time.Second), once(), taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+				return func(ctx context.Context) error {
+					ctx, cancel := context.WithTimeoutCause(withValue(ctx), time.Minute, errWhy)
+					defer cancel()
+					return next(around(ctx))
+				}
+			}))
+			<-task.Done()
+			assert.Equal(t, drainLog{began: l.began, draining: time.Minute, ended: time.Minute, return_: time.Minute, cause: errWhy}, l, name)
+			assert.Equal(t, "a child's", value, name)
+		})
+	}
+}
+
 func TestDrainIsRefused(t *testing.T) {
 	tests := map[string]struct {
 		opts []taskmanager.TaskOption
@@ -699,6 +769,28 @@ func TestStopContextOfARunThatIsLate(t *testing.T) {
 		<-task.Done()
 		assert.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second}, ended)
 	})
+}
+
+// One that is made when the task is stuck, for whatever that is, has ended.
+func TestStopContextOfAStuckTask(t *testing.T) {
+	for name, ask := range map[string]func(task *taskmanager.Task) error{
+		"stop":    func(task *taskmanager.Task) error { return task.Stop(context.Background()) },
+		"pause":   func(task *taskmanager.Task) error { return task.Pause(context.Background()) },
+		"restart": func(task *taskmanager.Task) error { return task.Restart(context.Background()) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			body, given := newDeafBody(), make(chan context.Context, 1)
+			task := start(t, m, "a", func(ctx context.Context) error { given <- ctx; return body.run(ctx) })
+			synctest.Wait()
+			asStuck(t, ask(task), "a", 5*time.Second)
+			ctx, cancel := taskmanager.StopContext(<-given)
+			defer cancel()
+			assert.ErrorIs(t, context.Cause(ctx), context.DeadlineExceeded, name)
+			body.release()
+			synctest.Wait()
+		})
+	}
 }
 
 func TestStopContextOfOtherContexts(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"runtime/pprof"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // A context may be of a type of the user's: a foreign one, whose methods may hang, panic or call runtime.Goexit.
@@ -59,4 +61,35 @@ func whenClosed(done <-chan struct{}, f func()) (stop func()) {
 		}
 	}()
 	return sync.OnceFunc(func() { close(quit) })
+}
+
+// askForeign calls f, which asks a foreign context, on a goroutine of its own. It waits for that, but for no longer than a second.
+func askForeign(f func()) {
+	const patience = time.Second
+	known := make(chan struct{})
+	go func() {
+		defer close(known)
+		defer func() { _ = recover() }()
+		f()
+	}()
+	select {
+	case <-known:
+	case <-time.After(patience):
+	}
+}
+
+// causeOf returns why ctx has ended; of a foreign one, context.Canceled if that does not say so in time.
+func causeOf(ctx context.Context) error {
+	if isStandard(ctx) {
+		return context.Cause(ctx)
+	}
+	var cause atomic.Pointer[error]
+	askForeign(func() {
+		err := context.Cause(ctx)
+		cause.Store(&err)
+	})
+	if err := cause.Load(); err != nil {
+		return *err
+	}
+	return context.Canceled
 }

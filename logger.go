@@ -53,6 +53,7 @@ func (c *logContext) Value(key any) any {
 }
 
 // A logValues is a logContext with what middleware has added: its methods are those of Background, but for the values of another context.
+// The run that a line is about may have ended, or be about to, and the line must not be lost by that.
 type logValues struct {
 	*logContext // for its methods other than Value, which need none
 
@@ -67,10 +68,11 @@ func (c logValues) Value(key any) any {
 	return c.of.Value(key)
 }
 
-// cancelKey is the key under which package context finds what a child is to end with. The run that a line is about may have ended, or be
-// about to, and the line must not be lost by that.
+// cancelKey is the key under which package context finds what a child is to end with.
 var cancelKey = func() any {
-	f := keyFinder{Context: context.Background()}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // Cause looks no further than at Err before that
+	f := keyFinder{Context: ended}
 	_ = context.Cause(&f)
 	return f.key
 }()

@@ -3,7 +3,6 @@ package taskmanager
 import (
 	"context"
 	"sync/atomic"
-	"time"
 )
 
 // A parentContext is the context given to WithContext. It may be of a type of the user's, whose methods may do anything: of
@@ -100,19 +99,10 @@ func (p *parentContext) unwatchLocked() {
 // onForeignParentDone is onParentDone of a parent context that is not standard.
 func (m *Manager) onForeignParentDone() {
 	p := &m.parent
-	// Its methods may hang, panic or call runtime.Goexit. That must not hold up the stop for long.
-	const patience = time.Second
-	known := make(chan struct{})
-	go func() {
-		defer close(known)
-		defer func() { _ = recover() }()
+	askForeign(func() { // that must not hold up the stop for long
 		cause := context.Cause(p.ctx)
 		p.cause.Store(&cause)
 		p.expired.Store(p.ctx.Err() == context.DeadlineExceeded)
-	}()
-	select {
-	case <-known:
-	case <-time.After(patience):
-	}
+	})
 	m.onParentDone()
 }

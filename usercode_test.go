@@ -305,6 +305,23 @@ func places() []place {
 			pause(t, u)
 			assert.NoError(t, u.task.Resume())
 		}),
+		inLog("task restarted by hand", waiting, 0, func(t *testing.T, u *userCode) { // which is the next run, for which the log comes first
+			started(t, u)
+			synctest.Wait()
+			go func() { _ = u.task.Restart(context.Background()) }()
+		}),
+		inLog("task revived by hand", running, 0, func(t *testing.T, u *userCode) {
+			stop(t, u)
+			assert.NoError(t, u.task.Restart(context.Background()))
+		}),
+		inLog("task replaced by hand", waiting, 0, func(t *testing.T, u *userCode) {
+			started(t, u)
+			synctest.Wait()
+			began := time.Now()
+			_, err := u.m.ReplaceTask(context.Background(), "a", u.body(untilStopped))
+			assert.NoError(t, err)
+			took(t, 0, began)
+		}),
 		inLog("task gave up, pauses", paused, 1, func(t *testing.T, u *userCode) {
 			u.start(t, boom, once(), taskmanager.WithCooldown(time.Hour))
 		}),
@@ -1325,6 +1342,242 @@ func TestUserCodeInMiddlewareAroundARun(t *testing.T) {
 					assert.LessOrEqual(t, u.most.Load(), int64(1), "bodies at once")
 					time.Sleep(2 * userCodeTimeout)
 					assert.LessOrEqual(t, goroutines(), before+1, "goroutines, with the subscription's")
+				})
+			})
+		}
+	}
+}
+
+// What a task is to be replaced with is prepared by the caller, before anything is asked of the task: whatever user code does then, it
+// does to the caller alone.
+func TestUserCodeInWhatReplacesATask(t *testing.T) {
+	calls := map[string]func(u *userCode, name string, opt taskmanager.TaskOption) error{
+		"ReplaceTask": func(u *userCode, name string, opt taskmanager.TaskOption) error {
+			_, err := u.m.ReplaceTask(context.Background(), name, u.body(untilStopped), opt)
+			return err
+		},
+		"Reconcile": func(u *userCode, name string, opt taskmanager.TaskOption) error {
+			_, err := u.m.Reconcile(context.Background(), name, slices.Values([]spec{{
+				Name: name, Body: u.body(untilStopped), Options: []taskmanager.TaskOption{opt}, Version: "2",
+			}}))
+			return err
+		},
+	}
+	places := map[string]func(u *userCode) taskmanager.TaskOption{
+		"middleware": func(u *userCode) taskmanager.TaskOption {
+			return taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+				u.trap.spring()
+				return next
+			})
+		},
+		"policy": func(u *userCode) taskmanager.TaskOption {
+			return taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+				u.trap.spring()
+				return &backoff.ZeroBackOff{}
+			})
+		},
+	}
+	for title, test := range map[string]struct {
+		act     func(u *userCode)
+		returns time.Duration // when the call does; -1: never
+		err     error         // of the call
+		runs    uint64        // of the task, in its life
+	}{
+		"is late":           {act: func(*userCode) { time.Sleep(time.Minute) }, returns: time.Minute, runs: 1},
+		"hangs":             {act: func(u *userCode) { <-u.release }, returns: -1},
+		"panics":            {act: func(*userCode) { panic("user code") }, err: new(taskmanager.OptionError), runs: 1},
+		"exits":             {act: func(*userCode) { runtime.Goexit() }, returns: -1},
+		"restarts the task": {act: func(u *userCode) { _ = u.task.Restart(context.Background()) }, runs: 1},
+		"stops the task":    {act: func(u *userCode) { _ = u.task.Stop(context.Background()) }, runs: 1},
+		"replaces the task": {act: func(u *userCode) {
+			_, _ = u.m.ReplaceTask(context.Background(), "a", u.body(untilStopped))
+		}, runs: 1},
+		"shuts down": {act: func(u *userCode) { _ = u.m.Shutdown(context.Background()) }, err: taskmanager.ErrManagerClosed},
+	} {
+		for call, do := range calls {
+			for place, option := range places {
+				t.Run(call+", "+place+", "+title, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						before := goroutines()
+						u := &userCode{release: make(chan struct{})}
+						u.manager(t, "")
+						u.start(t, untilStopped)
+						synctest.Wait()
+						u.trap.act = func() { test.act(u) }
+						began := time.Now()
+						returned := make(chan error, 1)
+						go func() {
+							err := do(u, "a", option(u))
+							if test.returns >= 0 {
+								took(t, test.returns, began)
+							}
+							returned <- err
+						}()
+						synctest.Wait()
+						require.True(t, u.trap.sprung.Load(), "the user code has not been called")
+						if test.returns != 0 {
+							assert.EqualValues(t, 1, u.entered.Load(), "nothing has been asked of the task")
+							assert.Equal(t, taskmanager.StateRunning, u.task.State())
+						}
+						time.Sleep(time.Hour)
+						switch {
+						case test.returns < 0:
+							assert.Empty(t, returned)
+						case test.err == nil:
+							require.NoError(t, <-returned)
+						default:
+							err := <-returned
+							var refused *taskmanager.OptionError
+							if errors.As(test.err, &refused) {
+								require.ErrorAs(t, err, &refused)
+							} else {
+								require.ErrorIs(t, err, test.err)
+							}
+						}
+						if test.runs > 0 {
+							assert.Equal(t, taskmanager.StateRunning, u.task.State())
+							assert.Equal(t, test.runs, u.task.Stats().Runs)
+						}
+						began = time.Now()
+						require.NoError(t, u.m.Shutdown(context.Background()))
+						took(t, 0, began)
+						assert.EqualValues(t, 1, u.most.Load(), "bodies at once")
+						close(u.release)
+						synctest.Wait()
+						assert.LessOrEqual(t, goroutines(), before+1, "goroutines, with the subscription's")
+					})
+				})
+			}
+		}
+	}
+}
+
+// The context of a caller is asked on the goroutine of the caller, with no lock held: what it does is done to that, and what was asked of
+// the task goes on, or was never asked.
+func TestUserCodeInTheContextOfACaller(t *testing.T) {
+	calls := map[string]func(ctx context.Context, u *userCode) error{
+		"PauseTask":   func(ctx context.Context, u *userCode) error { return u.m.PauseTask(ctx, "a") },
+		"RestartTask": func(ctx context.Context, u *userCode) error { return u.m.RestartTask(ctx, "a") },
+		"StopTasks":   func(ctx context.Context, u *userCode) error { return u.m.StopTasks(ctx, "a") },
+		"ReplaceTask": func(ctx context.Context, u *userCode) error {
+			_, err := u.m.ReplaceTask(ctx, "a", u.body(untilStopped))
+			return err
+		},
+		"Reconcile": func(ctx context.Context, u *userCode) error {
+			_, err := u.m.Reconcile(ctx, "a", slices.Values([]spec{{Name: "a", Body: u.body(untilStopped), Version: "2"}}))
+			return err
+		},
+		"Reconcile, which stops it": func(ctx context.Context, u *userCode) error {
+			_, err := u.m.Reconcile(ctx, "a", slices.Values([]spec{}))
+			return err
+		},
+	}
+	acts := map[string]func(u *userCode){
+		"calls back": func(u *userCode) { u.m.Stats(); _ = u.m.RestartTask(context.Background(), "other") },
+	}
+	for title, act := range userCodeActs {
+		acts[title] = func(u *userCode) { act(u.release) }
+	}
+	for call, do := range calls {
+		for _, method := range []string{"Err", "Done", "Value", "Deadline"} {
+			for title, act := range acts {
+				t.Run(call+", "+method+" "+title, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						before := goroutines()
+						u := &userCode{release: make(chan struct{})}
+						u.manager(t, "")
+						u.start(t, slowToStop(time.Second))
+						synctest.Wait()
+						u.trap.act = func() { act(u) }
+						ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+						defer cancel()
+						go func() {
+							defer func() { _ = recover() }()
+							_ = do(trappedContext{ctx, method, &u.trap}, u)
+						}()
+						synctest.Wait()
+						require.True(t, u.trap.sprung.Load(), "the method has not been called")
+						began := time.Now()
+						require.NoError(t, u.m.StopTask(context.Background(), "other"))
+						took(t, 0, began)
+						if title == "panics" || title == "exits" { // and has lost its turn by that
+							_, err := u.m.Reconcile(context.Background(), "p/", slices.Values([]spec{}))
+							require.NoError(t, err)
+							took(t, 0, began)
+						}
+						u.m.Stats()
+						u.m.Health()
+						require.NoError(t, u.m.Shutdown(context.Background()))
+						took(t, time.Second, began)
+						close(u.release)
+						time.Sleep(2 * userCodeTimeout)
+						assert.True(t, u.trap.left.Load())
+						assert.EqualValues(t, 1, u.most.Load(), "bodies at once")
+						assert.LessOrEqual(t, goroutines(), before+1, "goroutines, with the subscription's")
+					})
+				})
+			}
+		}
+	}
+}
+
+// An endingContext is a trappedContext with an end of its own.
+type endingContext struct {
+	trappedContext
+	done chan struct{}
+}
+
+func (c endingContext) Done() <-chan struct{} {
+	c.springIn("Done")
+	return c.done
+}
+
+func (c endingContext) Err() error {
+	c.springIn("Err")
+	select {
+	case <-c.done:
+		return errWhy
+	default:
+		return nil
+	}
+}
+
+// Where middleware gives a group a context of its own type, which ends, the methods of that stand in the way of the end for no longer than
+// a second, and hold up nothing else.
+func TestUserCodeInTheContextOfAGroupThatDrains(t *testing.T) {
+	for _, method := range []string{"Err", "Done", "Value", "Deadline"} {
+		for title, act := range userCodeActs {
+			t.Run(method+" "+title, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					before := goroutines()
+					u := &userCode{release: make(chan struct{})}
+					u.trap.act = func() { act(u.release) }
+					u.m = mustNew(t)
+					done := make(chan struct{})
+					u.task = start(t, u.m, "group", taskmanager.Group(func(g *taskmanager.Manager) error {
+						_, err := g.StartTask("a", u.body(untilStopped))
+						return err
+					}), once(), taskmanager.WithDrain(time.Second), taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+						return func(ctx context.Context) error {
+							return next(endingContext{trappedContext{ctx, method, &u.trap}, done})
+						}
+					}))
+					synctest.Wait()
+					require.EqualValues(t, 1, u.bodies.Load())
+					u.trap.set.Store(true)
+					began := time.Now()
+					close(done)
+					<-u.task.Done()
+					if u.trap.sprung.Load() && !u.trap.left.Load() {
+						took(t, time.Second, began)
+					} else {
+						took(t, 0, began)
+					}
+					assert.Zero(t, u.bodies.Load())
+					require.NoError(t, u.m.Shutdown(t.Context()))
+					close(u.release)
+					time.Sleep(2 * userCodeTimeout)
+					assert.Equal(t, before, goroutines(), "goroutines")
 				})
 			})
 		}
