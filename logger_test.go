@@ -82,6 +82,42 @@ func TestLoggerIsTheDefault(t *testing.T) {
 	require.NoError(t, m.Shutdown(t.Context()))
 }
 
+// A handler to which the attributes are added is called on the goroutine of the body, with no lock held: what it does, the body does.
+func TestLoggerOfAHandlerInTheWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		act   func(m *taskmanager.Manager)
+		state taskmanager.State
+		err   error
+	}{
+		"is late": {func(*taskmanager.Manager) { time.Sleep(time.Second) }, taskmanager.StateCompleted, nil},
+		"panics":  {func(*taskmanager.Manager) { panic(errWhy) }, taskmanager.StateFailed, errWhy},
+		"exits":   {func(*taskmanager.Manager) { runtime.Goexit() }, taskmanager.StateFailed, taskmanager.ErrGoexit},
+		"calls back": {
+			func(m *taskmanager.Manager) { m.Stats(); _ = m.StopTask(context.Background(), "other") }, taskmanager.StateCompleted, nil,
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var m *taskmanager.Manager
+			m = newManager(t, taskmanager.WithLogger(slog.New(attrHandler{slog.DiscardHandler, func() { test.act(m) }})))
+			start(t, m, "other", untilStopped)
+			task := start(t, m, "a", func(ctx context.Context) error { taskmanager.Logger(ctx).Info("hello"); return nil }, once())
+			require.ErrorIs(t, task.Wait(t.Context()), test.err, name)
+			assert.Equal(t, test.state, task.State(), name)
+		})
+	}
+}
+
+// An attrHandler does something when attributes are added to it.
+type attrHandler struct {
+	slog.Handler
+	act func()
+}
+
+func (h attrHandler) WithAttrs([]slog.Attr) slog.Handler {
+	h.act()
+	return h.Handler
+}
+
 // The number of a run can be had for as long as somebody has its context.
 func TestRunFromContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -224,8 +224,10 @@ func TestReconcileRefuses(t *testing.T) {
 		}
 		assert.Equal(t, taskmanager.StateRunning, settled(task))
 		require.NoError(t, m.Shutdown(ctx))
-		_, err := m.Reconcile(ctx, "p/", versions("p/b"))
-		require.ErrorIs(t, err, taskmanager.ErrManagerClosed)
+		for _, specs := range []iter.Seq[spec]{versions("p/b"), versions()} {
+			_, err := m.Reconcile(ctx, "p/", specs)
+			assert.Equal(t, taskmanager.ErrManagerClosed, err)
+		}
 	})
 }
 
@@ -538,6 +540,29 @@ func TestReconcileFromABodyThatIsReplaced(t *testing.T) {
 		})
 		assert.Equal(t, changes{Replaced: []string{"p/a", "p/b"}}, <-done)
 		took(t, time.Second, began)
+	})
+}
+
+// A task of another Manager is no part of it, whatever its name is: the call ends with the run of that.
+func TestReconcileFromABodyOfAnotherManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, other := newManager(t), newManager(t)
+		replaced := start(t, m, "p/a", slowToStop(2*time.Second))
+		synctest.Wait()
+		errs := make(chan error, 1)
+		caller := start(t, other, "p/a", func(ctx context.Context) error {
+			_, err := m.Reconcile(ctx, "p/", versions("p/a:2"))
+			errs <- err
+			return nil
+		})
+		time.Sleep(time.Second)
+		began := time.Now()
+		require.NoError(t, caller.Stop(t.Context()))
+		took(t, 0, began)
+		require.ErrorIs(t, <-errs, taskmanager.ErrStopped)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, replaced.State(), "it goes on")
 	})
 }
 

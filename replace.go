@@ -111,21 +111,17 @@ func (m *Manager) installOnce(ctx context.Context, rs []*replacement, from []*Ta
 	defer leave()
 	maxTimeout := longestTimeout(ctx, hasDeadline, time.Now())
 	var stops []*stopOp
-	detached := false
 	for _, r := range rs {
 		r.ask(m, hand, maxTimeout)
 		switch {
 		case r.op == nil:
 		case slices.Contains(callers, r.target):
-			r.detached, detached = true, true
+			r.detached = true
 		default:
 			stops = append(stops, r.op)
 		}
 	}
 	defer m.beginProgress(replaceRequest, began, stops, nil).end()
-	if detached {
-		ctx = context.WithoutCancel(ctx) // it is ending by its owner's wish
-	}
 	for _, r := range rs {
 		r.await(ctx, hasDeadline)
 	}
@@ -241,7 +237,7 @@ func (t *Task) takeOverLocked(other *Task, n *decision, revived bool) {
 		t.renewLocked(nil)
 		if x != nil && x.wake != nil { // its driver may wait
 			now := t.lazyLocked()
-			now.wake, now.parked, now.clogged = x.wake, x.parked, x.clogged
+			now.wake, now.parked = x.wake, x.parked
 		}
 		if former != nil && former.unsure != nil { // it has yet to be asked whether what the run before has started executes still
 			t.record.unsure, t.record.judged, t.record.judgedAt = former.unsure, former.judged, former.judgedAt

@@ -702,6 +702,52 @@ func TestReplaceTaskChangesOptions(t *testing.T) {
 	})
 }
 
+// A policy is made once for each life, by the call that begins it.
+func TestReplaceTaskMakesThePolicyOnce(t *testing.T) {
+	for name, body := range map[string]taskmanager.TaskFunc{"running": untilStopped, "in backoff": boom, "completed": succeed} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t, exact()...)
+			start(t, m, "a", body)
+			synctest.Wait()
+			made := 0
+			task, err := m.ReplaceTask(t.Context(), "a", boom, taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+				made++
+				return backoff.NewConstantBackOff(time.Second)
+			}))
+			require.NoError(t, err)
+			time.Sleep(2500 * time.Millisecond)
+			assert.EqualValues(t, 3, task.Stats().Runs, name)
+			assert.Equal(t, 1, made, name)
+		})
+	}
+}
+
+// Nothing of the old body is in the way of the new one: not the time after which a run of it was healthy, nor its passes.
+func TestReplaceTaskForgetsTheOldBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", failAt(0), taskmanager.WithHealthyAfter(time.Hour))
+		time.Sleep(time.Minute)
+		_, err := m.ReplaceTask(t.Context(), "a", untilStopped, taskmanager.WithHealthyAfter(time.Second))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		all := kinds(pending(events), "a")
+		assert.Equal(t, taskmanager.EventRecovered, all[len(all)-1])
+
+		_, err = m.ReplaceTask(t.Context(), "a", taskmanager.Every(time.Hour, succeed))
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.EqualValues(t, 1, task.Stats().Passes.Begun)
+		_, err = m.ReplaceTask(t.Context(), "a", untilStopped)
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Nil(t, task.Stats().Passes)
+		require.Error(t, m.TriggerTask("a"))
+	})
+}
+
 // What the old body has left executing is never met by the new one.
 func TestReplaceTaskThatLeavesSomething(t *testing.T) {
 	left := &taskmanager.StopTimeoutError{Task: "inner", Timeout: time.Second}
