@@ -54,6 +54,9 @@ func (m *Manager) ReplaceTask(ctx context.Context, name string, body TaskFunc, o
 	return r.target, nil
 }
 
+// errReplaceTimedOut is the cause of the stop of a task whose body has not returned in time for its replacement.
+var errReplaceTimedOut = fmt.Errorf("%w, and its body did not return in time", ErrReplaced)
+
 // A replacement is a body and a configuration that are to take the place of those of a task.
 type replacement struct {
 	task    *Task // has them; it gets the name if nobody has that, and is known to nobody otherwise

@@ -130,9 +130,6 @@ func (t *Task) endCooldown(hand *byHand) (bool, error) {
 // errRestartTimedOut is the cause of the stop of a task whose body has not returned in time for its restart.
 var errRestartTimedOut = fmt.Errorf("%w, and its body did not return in time", ErrRestarted)
 
-// errReplaceTimedOut is the cause of the stop of a task whose body has not returned in time for its replacement.
-var errReplaceTimedOut = fmt.Errorf("%w, and its body did not return in time", ErrReplaced)
-
 // errNameTaken is not shown to anybody.
 var errNameTaken = errors.New("taskmanager: name was taken over")
 
