@@ -170,6 +170,24 @@ func (in input) asksToReturn() bool { return in >= askedRestart && in <= askedSt
 // An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
 type effect uint32
 
+// asking returns the input by which q is made known to a task.
+func (q request) asking() input {
+	switch q {
+	case overdueRequest:
+		return becameOverdue
+	case unboundRequest:
+		return dependencyLost
+	case restartRequest:
+		return askedRestart
+	case replaceRequest:
+		return askedReplace
+	case pauseRequest:
+		return askedPause
+	default:
+		return askedStop
+	}
+}
+
 const (
 	refuse            effect = 1 << iota // tell whoever asked that the task can't do it
 	countFailure                         // note how the run has ended; a failure is counted

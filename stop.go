@@ -58,18 +58,8 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 	waiters := make([]waiter, len(s.tasks))
 	for i, t := range s.tasks {
 		waiters[i].op = s
-		n := decision{input: askedStop, request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand, overdue: s.overdue, loss: s.loss}
-		switch s.request {
-		case overdueRequest:
-			n.input = becameOverdue
-		case unboundRequest:
-			n.input = dependencyLost
-		case restartRequest:
-			n.input = askedRestart
-		case pauseRequest:
-			n.input = askedPause
-		case replaceRequest:
-			n.input = askedReplace
+		n := decision{
+			input: s.request.asking(), request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand, overdue: s.overdue, loss: s.loss,
 		}
 		t.decide(&n)
 		if n.input == askedStop && n.more && n.phase.executes() {
