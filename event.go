@@ -14,20 +14,24 @@ type EventKind int
 
 // The kinds of events, with the level at which each is logged.
 const (
-	EventStarted    EventKind = iota // debug: a run begins
-	EventReady                       // debug: a run has announced that it is ready
-	EventFailed                      // warn: a run failed, and will be restarted, unless the task is stopped before
-	EventGaveUp                      // error: a run failed, and there will be no other, or none before a cooldown is over
-	EventCompleted                   // info: a run returned nil
-	EventStopped                     // info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is ErrRestarted, ErrReplaced or ErrDependencyLost
-	EventStuck                       // error: the task was asked to stop, and its body has not returned by the deadline
-	EventPaused                      // info, or as [EventKind.Level] says: the task was paused by hand
-	EventResumed                     // info: the task was paused, or had a cooldown, and goes on by hand
-	EventPassGaveUp                  // error: a pass of [Every] or [OnSchedule] failed and is not tried again; the task goes on with the next one
+	EventStarted   EventKind = iota // debug: a run begins
+	EventReady                      // debug: a run has announced that it is ready
+	EventFailed                     // warn: a run failed, and will be restarted, unless the task is stopped before
+	EventGaveUp                     // error: a run failed, and there will be no other, or none before a cooldown is over
+	EventCompleted                  // info: a run returned nil
 
-	// EventRecovered is logged as info: a run of a task of which an EventFailed, EventGaveUp or EventPassGaveUp was published is healthy by now. It has
-	// lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]). A task that is
-	// stopped before that is not told to have recovered, nor is one that is started anew under the name; one that was replaced is.
+	// EventStopped is logged as info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is
+	// ErrRestarted, ErrReplaced or ErrDependencyLost.
+	EventStopped
+
+	EventStuck      // error: the task was asked to stop, and its body has not returned by the deadline
+	EventPaused     // info, or as [EventKind.Level] says: the task was paused by hand
+	EventResumed    // info: the task was paused, or had a cooldown, and goes on by hand
+	EventPassGaveUp // error: a pass of [Every] or [OnSchedule] failed and is not tried again; the task goes on with the next one
+
+	// EventRecovered is logged as info: a run of a task of which an EventFailed, EventGaveUp or EventPassGaveUp was published is healthy by
+	// now. It has lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]). A task
+	// that is stopped before that is not told to have recovered, nor is one that is started anew under the name; one that was replaced is.
 	EventRecovered
 )
 
@@ -78,25 +82,40 @@ func (k EventKind) isReported() bool { return k.Level() >= slog.LevelWarn || k =
 // An Event is something that happened to a task. Fields that don't apply to its kind are zero, except
 // that MaxRestarts and Window are always those of the task.
 type Event struct {
-	Time        time.Time
-	Manager     string // see WithName
-	Task        string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
-	Kind        EventKind
-	Run         uint64        // the run that it is about, from 1; 0 if the task was stopped before its first
-	Err         error         // failed, gave up and pass gave up (a *GiveUpError, whose Reason says why; of several tasks, the Err of the latest), stuck, or stopped or paused: with an error of its own, or by ErrRestarted, ErrReplaced or ErrDependencyLost
-	Cause       error         // stopped, paused: why: ErrPaused, ErrStopped, ErrShutdown, ErrRestarted and ErrReplaced (wrapped, if that has timed out), ErrDependencyLost (wrapped), or the cause of the parent context
-	Delay       time.Duration // until the next run, before the fleet-wide limit; gave up: that is the cooldown, if there is one; pass gave up: until the next pass, 0 if none is known; of several tasks, that of the latest
-	Restarts    int           // within Window, the coming one included; with Unlimited, counted up to 1,000
-	MaxRestarts int           // that are allowed within Window; or Unlimited
+	Time    time.Time
+	Manager string // see WithName
+	Task    string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
+	Kind    EventKind
+	Run     uint64 // the run that it is about, from 1; 0 if the task was stopped before its first
+
+	// Failed, stuck: what has happened; of several tasks, to the latest. Gave up, pass gave up: likewise, a *GiveUpError, whose Reason says
+	// why. Stopped, paused: an error of the body's own, or nil; if another run follows, it wraps the Cause, too: ErrRestarted, ErrReplaced
+	// or ErrDependencyLost.
+	Err error
+
+	// Stopped, paused: why. ErrStopped, ErrPaused, ErrShutdown, ErrRestarted and ErrReplaced (wrapped, if that has timed out),
+	// ErrDependencyLost (wrapped), or the cause of the parent context.
+	Cause error
+
+	// Until the next run, before the fleet-wide limit. Gave up: the cooldown, if there is one. Pass gave up: until the next pass, 0 if none
+	// is known. Of several tasks, that of the latest.
+	Delay time.Duration
+
+	Restarts    int // within Window, the coming one included; with Unlimited, counted up to 1,000
+	MaxRestarts int // that are allowed within Window; or Unlimited
 	Window      time.Duration
 	Uptime      time.Duration // how long that run lasted; recovered: has lasted
-	Failures    int           // recovered: how many there had been, since the task was healthy before; 0 if it was given up without one, see RestartAlways
-	FailedSince time.Time     // recovered: when the first of them happened, or the task was given up; zero if it stands for several tasks
-	Repeats     int           // reports: further events of this kind that this one, the latest of them, stands for
-	Since       time.Time     // reports: when the first of the events happened that this one stands for; zero without Repeats
-	TaskCount   int           // reports: for how many tasks this one stands, counted up to 65,536; 0 for one
-	Tasks       []string      // reports: up to ten of their names; nil for one
-	Missed      int           // subscribers: events lost before this one
+
+	// Recovered: how many failures there had been since the task was healthy before, 0 if it was given up without one (see RestartAlways);
+	// and when the first of them happened, or the task was given up, zero if it stands for several tasks.
+	Failures    int
+	FailedSince time.Time
+
+	Repeats   int       // reports: further events of this kind that this one, the latest of them, stands for
+	Since     time.Time // reports: when the first of the events happened that this one stands for; zero without Repeats
+	TaskCount int       // reports: for how many tasks this one stands, counted up to 65,536; 0 for one
+	Tasks     []string  // reports: up to ten of their names; nil for one
+	Missed    int       // subscribers: events lost before this one
 
 	// Failed: the tasks that wait for this one to be ready (see WithDependsOn), be it by way of others. Gave up, stuck: also those
 	// whose next run will, because they run or are in backoff now. They are named by their paths, the first ten in

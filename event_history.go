@@ -9,9 +9,9 @@ import (
 const mostEventHistory = 1000
 
 // History returns the latest events of the task, the oldest first, from its first failure on: a task that has never failed, nor was
-// stuck, has none. From then on each of its events is there, in all lives of the Task, be it logged or not, until
-// as many later ones have happened as [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are
-// not kept; MaxRestarts and Window are as they are now. The slice is the caller's.
+// stuck, has none. From then on each of its events is there, in all lives of the Task, be it logged or not, until as many later ones
+// have happened as [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are not
+// kept; MaxRestarts and Window are as they are now. The slice is the caller's.
 func (t *Task) History() []Event {
 	t.mu.Lock()
 	var kept []pastEvent

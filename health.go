@@ -102,7 +102,9 @@ type HealthProblem struct {
 	Critical bool         `json:"critical,omitempty"`
 	State    State        `json:"state"`
 	Reason   HealthReason `json:"reason"`
-	Detail   string       `json:"detail,omitempty"` // for whom it waits, or how many restarts it has used up, or since when it fails, or when its cooldown is over
+
+	// Detail says for whom it waits, how many restarts it has used up, since when it fails, or when its cooldown is over.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Health returns how the tasks are now. Like Stats, it takes time in proportion to their number, and

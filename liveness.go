@@ -58,8 +58,8 @@ func HeartbeatWithin(ctx context.Context, d time.Duration) {
 	}
 }
 
-// warnOfNoEffect has the log warn, once in a life of the task, that its body has called something in vain: readyCall or heartbeatCall. r is nil if it was not the
-// body of a task.
+// warnOfNoEffect has the log warn, once in a life of the task, that its body has called something in vain: readyCall or heartbeatCall. r
+// is nil if it was not the body of a task.
 func (r *run) warnOfNoEffect(call uint32) {
 	if r == nil || r.flags.Load()&call != 0 {
 		return

@@ -224,7 +224,8 @@ func callNext(s Schedule, t time.Time) (next time.Time, err error) {
 	}()
 	next = s.Next(t).Local() // without a monotonic reading
 	if !next.IsZero() && !next.After(t) {
-		return time.Time{}, badSchedule(s, fmt.Sprintf("Next(%s) returned %s, which is not after it", t.Format(time.RFC3339Nano), next.Format(time.RFC3339Nano)))
+		return time.Time{}, badSchedule(s, fmt.Sprintf("Next(%s) returned %s, which is not after it",
+			t.Format(time.RFC3339Nano), next.Format(time.RFC3339Nano)))
 	}
 	return next, nil
 }

@@ -4,8 +4,8 @@ import "strings"
 
 // What becomes of a task is decided here and nowhere else: by step, which is pure. It reads no clock, takes no lock,
 // calls nobody and starts nothing. It is given where a task is (machine) and what has happened (input), looks up the row
-// of the two in the table, and returns where the task is then, and what is to be done about it (effect). Task.apply
-// carries that out. docs/ARCHITECTURE.md has the table as a drawing; a test keeps the two equal.
+// of the two in the table, and returns where the task is then, and what is to be done about it (effect).
+// Task.applyLocked carries that out. docs/ARCHITECTURE.md has the table as a drawing; a test keeps the two equal.
 
 // A State is where a task is in its life. The zero value is StateWaiting.
 type State uint32
@@ -93,8 +93,10 @@ const (
 
 var phaseStates = [phases]State{
 	waiting: StateWaiting, running: StateRunning,
-	overdue: StateStopping, unbinding: StateStopping, restarting: StateStopping, replacing: StateStopping, pausing: StateStopping, stopping: StateStopping,
-	overdueStuck: StateStuck, unbindingStuck: StateStuck, restartingStuck: StateStuck, replacingStuck: StateStuck, pausingStuck: StateStuck, stuck: StateStuck,
+	overdue: StateStopping, unbinding: StateStopping, restarting: StateStopping, replacing: StateStopping,
+	pausing: StateStopping, stopping: StateStopping,
+	overdueStuck: StateStuck, unbindingStuck: StateStuck, restartingStuck: StateStuck, replacingStuck: StateStuck,
+	pausingStuck: StateStuck, stuck: StateStuck,
 	judging: StateBackoff, inBackoff: StateBackoff, cooling: StatePaused, paused: StatePaused,
 	completed: StateCompleted, failed: StateFailed, stopped: StateStopped,
 }
@@ -105,8 +107,8 @@ var phaseNames = [phases]string{
 	waiting: "waiting", running: "running",
 	overdue: "overdue", unbinding: "unbinding", restarting: "restarting", replacing: "replacing",
 	pausing: "pausing", stopping: "stopping",
-	overdueStuck: "overdueStuck", unbindingStuck: "unbindingStuck", restartingStuck: "restartingStuck", replacingStuck: "replacingStuck", pausingStuck: "pausingStuck",
-	stuck:   "stuck",
+	overdueStuck: "overdueStuck", unbindingStuck: "unbindingStuck", restartingStuck: "restartingStuck", replacingStuck: "replacingStuck",
+	pausingStuck: "pausingStuck", stuck: "stuck",
 	judging: "judging", inBackoff: "inBackoff", cooling: "cooling", paused: "paused",
 	completed: "completed", failed: "failed", stopped: "stopped",
 }
@@ -153,12 +155,13 @@ const (
 )
 
 var inputNames = [inputs]string{
-	beginNow: "beginNow", holdNow: "holdNow", returnedDone: "returnedDone", returnedAgain: "returnedAgain",
-	returnedLeaves: "returnedLeaves", judgedRestart: "judgedRestart", judgedNextPass: "judgedNextPass", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
-	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", becameHealthy: "becameHealthy", askedRestart: "askedRestart", askedReplace: "askedReplace", askedPause: "askedPause",
-	askedStop: "askedStop", resumed: "resumed",
-	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed", revived: "revived",
-	triggered: "triggered",
+	beginNow: "beginNow", holdNow: "holdNow",
+	returnedDone: "returnedDone", returnedAgain: "returnedAgain", returnedLeaves: "returnedLeaves",
+	judgedRestart: "judgedRestart", judgedNextPass: "judgedNextPass", judgedGiveUp: "judgedGiveUp", judgedCooldown: "judgedCooldown",
+	becameOverdue: "becameOverdue", dependencyLost: "dependencyLost", becameHealthy: "becameHealthy",
+	askedRestart: "askedRestart", askedReplace: "askedReplace", askedPause: "askedPause", askedStop: "askedStop", resumed: "resumed",
+	deadlinePassed: "deadlinePassed", overduePassed: "overduePassed", drainPassed: "drainPassed",
+	revived: "revived", triggered: "triggered",
 }
 
 func (in input) String() string { return inputNames[in] }
@@ -166,9 +169,6 @@ func (in input) String() string { return inputNames[in] }
 // asksToReturn reports whether in is a request on which a run may drain. To be late is none: who does not answer has no work in
 // hand that is worth a wait.
 func (in input) asksToReturn() bool { return in >= askedRestart && in <= askedStop }
-
-// An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
-type effect uint32
 
 // asking returns the input by which q is made known to a task.
 func (q request) asking() input {
@@ -187,6 +187,9 @@ func (q request) asking() input {
 		return askedStop
 	}
 }
+
+// An effect is what is to be done about an input. Several are a sum. They are carried out in this order.
+type effect uint32
 
 const (
 	refuse            effect = 1 << iota // tell whoever asked that the task can't do it
@@ -221,9 +224,10 @@ const publishAny = publishRunEnd | publishStarted | publishRestart | publishStop
 	publishGaveUp | publishPassGaveUp | publishDone | publishStuck | publishRecovered
 
 var effectNames = [effects]string{
-	"refuse", "countFailure", "noLongerStuck", "publishRunEnd", "publishStarted", "publishRestart", "publishStopped",
-	"publishPaused", "publishResumed", "publishGaveUp", "publishPassGaveUp", "publishDone", "publishStuck", "publishRecovered", "endLife", "beginLife", "adopt", "resolveRestarts",
-	"resolveAll", "loseBound", "triggerPass", "cancelRun", "beginDrain", "wakeDriver",
+	"refuse", "countFailure", "noLongerStuck",
+	"publishRunEnd", "publishStarted", "publishRestart", "publishStopped", "publishPaused", "publishResumed", "publishGaveUp",
+	"publishPassGaveUp", "publishDone", "publishStuck", "publishRecovered",
+	"endLife", "beginLife", "adopt", "resolveRestarts", "resolveAll", "loseBound", "triggerPass", "cancelRun", "beginDrain", "wakeDriver",
 }
 
 func (e effect) String() string {
@@ -497,10 +501,12 @@ type machine struct {
 
 // pendingIn is what is pending in a phase; stopRequest stands for whichever stop it is.
 var pendingIn = [phases]request{
-	overdue: overdueRequest, overdueStuck: overdueRequest, unbinding: unboundRequest, unbindingStuck: unboundRequest, restarting: restartRequest,
-	restartingStuck: restartRequest, pausing: pauseRequest, pausingStuck: pauseRequest, paused: pauseRequest,
-	stopping: stopRequest, stuck: stopRequest, stopped: stopRequest,
+	overdue: overdueRequest, overdueStuck: overdueRequest,
+	unbinding: unboundRequest, unbindingStuck: unboundRequest,
+	restarting: restartRequest, restartingStuck: restartRequest,
 	replacing: replaceRequest, replacingStuck: replaceRequest,
+	pausing: pauseRequest, pausingStuck: pauseRequest, paused: pauseRequest,
+	stopping: stopRequest, stuck: stopRequest, stopped: stopRequest,
 }
 
 // An outlook is what is known of what follows a run, at the moment at which it ends.

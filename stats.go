@@ -28,17 +28,21 @@ type TaskStats struct {
 	RestartWindow time.Duration // see WithRestartWindow
 	RestartPolicy RestartPolicy // see WithRestart
 
-	// Failures in a row, and when the first of them happened; zero if there are none. What ends them is a run that has lasted
-	// for WithHealthyAfter, and is ready, as soon as it has, if nothing was asked of it before; a run that returns nil; and a pass of Every or OnSchedule that
-	// succeeds, which alone does where there are passes. To be stopped or restarted by hand does not, unless the task had ended.
+	// Failures in a row, and when the first of them happened; zero if there are none. What ends them is a run that has lasted for
+	// WithHealthyAfter, and is ready, as soon as it has, if nothing was asked of it before; a run that returns nil; and a pass of Every or
+	// OnSchedule that succeeds, which alone does where there are passes. To be stopped or restarted by hand does not, unless the task had
+	// ended.
 	ConsecutiveFailures int
 	FailingSince        time.Time
 
 	StartedAt    time.Time     // of the task
 	RunStartedAt time.Time     // of the run that executes now; zero if none does
 	Uptime       time.Duration // of the run that executes now; zero if none does
-	NextRunAt    time.Time     // in StateBackoff, and in StatePaused until a cooldown is over; once a policy of one's own has said; the fleet-wide limit may delay it further
-	EndedAt      time.Time     // zero until the task has ended
+
+	// NextRunAt is known in StateBackoff, once a policy of one's own has said, and in StatePaused until a cooldown is over. The fleet-wide
+	// limit may delay the run further.
+	NextRunAt time.Time
+	EndedAt   time.Time // zero until the task has ended
 
 	LastError   error // the latest failure; nil if there was none
 	LastErrorAt time.Time
@@ -151,7 +155,8 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
 		s.MaxRestarts, s.RestartWindow.Seconds(), s.RestartPolicy,
-		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.EndedAt, lastError, s.LastErrorAt, s.Passes, s.Group,
+		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.EndedAt,
+		lastError, s.LastErrorAt, s.Passes, s.Group,
 	})
 }
 

@@ -363,7 +363,8 @@ func (t *Task) path() string {
 	return t.name
 }
 
-// causeOf is why a task stops after a request. Of an unboundRequest it says by whose loss with the task's mu held. But for a restart or a replacement that has failed it is what the body finds in its context.
+// causeOf is why the task stops after a request: what the body finds in its context, but for a restart or a replacement that has
+// failed. For an unboundRequest, of which it says by whose loss, it is called with the task's mu held.
 func (t *Task) causeOf(q request) error {
 	switch q {
 	case unboundRequest:
