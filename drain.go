@@ -77,6 +77,14 @@ type drain struct {
 	timer *time.Timer
 }
 
+// drain returns what there is about the end of the run; nil for nothing.
+func (x *lazyFields) drain() *drain {
+	if x == nil || x.rare == nil {
+		return nil
+	}
+	return x.rare.drain
+}
+
 func (t *Task) drainLocked() *drain {
 	x := t.lazyLocked().rareLocked()
 	if x.drain == nil {
@@ -97,33 +105,38 @@ func (r *run) draining() <-chan struct{} {
 func (r *run) drainingContext() context.Context {
 	t := r.task
 	t.mu.Lock()
-	if d := t.lazy.drain(); t.run == r && d != nil && d.asked != nil {
+	d := t.lazy.drain()
+	if t.run == r && d != nil && d.asked != nil {
 		defer t.mu.Unlock()
 		return d.asked
 	}
 	t.mu.Unlock()
 	ctx, end := context.WithCancelCause(r) // without the task's mu, for it calls methods of r
-	var cause error
+	kept, cause := r.keepDrainingContext(ctx, end)
+	if cause != nil {
+		end(cause)
+	}
+	return kept
+}
+
+// keepDrainingContext notes that ctx, which end ends, is what drainingContext returns. If somebody else has been faster, it returns
+// theirs. cause is that with which ctx is to end at once; nil if it is not.
+func (r *run) keepDrainingContext(ctx context.Context, end context.CancelCauseFunc) (kept context.Context, cause error) {
+	t := r.task
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch {
 	case t.run != r:
-		cause = context.Canceled // it has ended with r, or is about to
+		return ctx, context.Canceled // it has ended with r, or is about to
 	case t.machine.draining:
-		cause = t.causeOf(t.machine.pending)
-	default:
-		d := t.drainLocked()
-		if d.asked != nil { // somebody else has been faster
-			t.mu.Unlock()
-			end(nil)
-			return d.asked
-		}
-		d.asked, d.endAsked = ctx, end
-		t.mu.Unlock()
-		return ctx
+		return ctx, t.causeOf(t.machine.pending)
 	}
-	t.mu.Unlock()
-	end(cause)
-	return ctx
+	d := t.drainLocked()
+	if d.asked != nil {
+		return d.asked, context.Canceled
+	}
+	d.asked, d.endAsked = ctx, end
+	return ctx, nil
 }
 
 // untilDraining returns ctx, or one that has its values and ends with it, and before that if something is asked of the run that ctx is of.
@@ -158,7 +171,7 @@ func (r *run) untilStuck() (ctx context.Context, deadline time.Time) {
 		if t.run == r {
 			end(context.DeadlineExceeded)
 		}
-		end(nil)
+		end(nil) // the first cause counts
 		return ctx, time.Time{}
 	}
 	for w := t.waiters; w != nil; w = w.next {
@@ -192,13 +205,13 @@ func (t *Task) drainTime(n *decision) time.Duration {
 // drainForLocked is called when something is asked of a run that drains, or begins to: it does so for d, or for what is left of
 // its time if that is less.
 func (t *Task) drainForLocked(n *decision, d time.Duration) {
-	p, until := t.drainLocked(), n.now.Add(d)
+	x, until := t.drainLocked(), n.now.Add(d)
 	switch {
-	case p.timer == nil:
-		p.until, p.timer = until, time.AfterFunc(d, t.run.endDrain)
-	case until.Before(p.until):
-		p.until = until
-		p.timer.Reset(d)
+	case x.timer == nil:
+		x.until, x.timer = until, time.AfterFunc(d, t.run.endDrain)
+	case until.Before(x.until):
+		x.until = until
+		x.timer.Reset(d)
 	}
 }
 

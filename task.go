@@ -211,14 +211,6 @@ func (x *lazyFields) rareLocked() *rareFields {
 	return x.rare
 }
 
-// drain returns what there is about the end of the run; nil for nothing.
-func (x *lazyFields) drain() *drain {
-	if x == nil || x.rare == nil {
-		return nil
-	}
-	return x.rare.drain
-}
-
 func (t *Task) recordLocked() *record {
 	if t.record == nil {
 		t.record = &record{}
