@@ -66,9 +66,9 @@ type verdict struct {
 	left  bool          // because something that the run has started still executes
 	limit bool          // nor would one be within the limit of restarts
 	delay time.Duration // of a policy of the user's
+	err   error         // of such a policy
 
 	atLeast time.Duration // that the error demands by RetryAfter; 0 if it does not
-	err     error         // of such a policy
 }
 
 // An occurrence is what there is to say of an event, beyond what is the same for all of a task's.
@@ -281,10 +281,11 @@ func (t *Task) giveUpLocked(n *decision, was phase) *GiveUpError {
 	case v.limit:
 		gaveUp.Restarts, gaveUp.Window = p.restarts.Len(), t.config().window
 	}
-	if t.machine.phase == failed {
+	switch t.machine.phase {
+	case failed:
 		p.gaveUp = gaveUp
-	}
-	if p := t.machine.phase; p == failed || p == cooling {
+		t.carryFailuresLocked(n)
+	case cooling:
 		t.carryFailuresLocked(n)
 	}
 	return gaveUp
@@ -397,7 +398,6 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 		t.resolveLocked(t.machine.pending) // why it has stopped, or none
 	}
 	if do&triggerPass != 0 {
-		n.joined = true
 		t.triggerPassLocked()
 	}
 	d := t.lazy.drain()

@@ -232,7 +232,8 @@ func (d *driver) returned() {
 // noteReturn is returned without the log.
 func (d *driver) noteReturn(n *decision) {
 	t, r, err := d.task, d.run, d.outcome.err
-	m := t.config().manager
+	c := t.config() // of the body that has returned
+	m := c.manager
 	n.input, n.driver, n.now = returnedAgain, d.id, time.Now()
 	if err != nil && !d.outcome.returned {
 		err = t.withLeftBehind(err)
@@ -254,18 +255,21 @@ func (d *driver) noteReturn(n *decision) {
 	switch {
 	case leaves == yes:
 		n.input = returnedLeaves
-	case err == nil && t.config().restart != RestartAlways:
+	case err == nil && c.restart != RestartAlways:
 		n.input = returnedDone
 	}
 	n.unsure = leaves == unknown
-	never := t.config().restart == RestartNever
-	n.verdict.known = permanent != unknown && (t.config().policy == nil || never) || never && t.config().cooldown == 0
 	n.verdict.final = permanent == yes
-	c := t.config()
+	switch {
+	case c.restart == RestartNever && c.cooldown == 0:
+		n.verdict.known = true // whatever the error says
+	case c.restart == RestartNever, c.policy == nil:
+		n.verdict.known = permanent != unknown
+	}
 	t.decide(n)
 	d.atOnce = n.atOnce
 	t.announceEnd(n.phase)
-	if t.config() != c {
+	if t.config() != c { // it was replaced
 		m.readinessChanged(t) // of its group, which may need to wait no longer for the task that replaces this one
 	}
 }
