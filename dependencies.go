@@ -588,6 +588,49 @@ func cycleError(name string, c *taskConfig, dependsOn func(name string) []string
 	return &OptionError{Option: option, Value: quoted(names), Reason: "makes a cycle: " + cycle.String()}
 }
 
+// findCycles returns those of names, and of those that they depend on, be it by way of others, that depend on themselves. These are
+// Tarjan's strongly connected components.
+func findCycles(names iter.Seq[string], dependsOn func(name string) []string) (cyclic map[string]bool) {
+	const done = -1
+	var (
+		numbers = make(map[string]int) // from 1 on, as they are found; done when it is known
+		stack   []string
+		visit   func(name string) (least int) // returns the least number that can be reached
+	)
+	cyclic = make(map[string]bool)
+	visit = func(name string) (least int) {
+		number, bottom := len(numbers)+1, len(stack)
+		numbers[name] = number
+		stack = append(stack, name)
+		least = number
+		for _, d := range dependsOn(name) {
+			switch n := numbers[d]; {
+			case d == name:
+				cyclic[name] = true
+			case n == 0:
+				least = min(least, visit(d))
+			case n != done:
+				least = min(least, n)
+			}
+		}
+		if least == number {
+			component := stack[bottom:]
+			for _, s := range component {
+				numbers[s] = done
+				cyclic[s] = cyclic[s] || len(component) > 1
+			}
+			stack = stack[:bottom]
+		}
+		return least
+	}
+	for name := range names {
+		if numbers[name] == 0 {
+			visit(name)
+		}
+	}
+	return cyclic
+}
+
 // hasLiveDependentLocked reports whether a task that has not ended depends on the one of that name.
 func (m *Manager) hasLiveDependentLocked(name string) bool {
 	for d := range m.dependents[name] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -194,8 +195,7 @@ func (r *reconciliation) refuseCycles() {
 		}
 		return nil
 	}
-	cyclic := make(map[string]bool)
-	findCycles(configs, dependsOn, cyclic)
+	cyclic := findCycles(maps.Keys(configs), dependsOn)
 	within := func(name string) []string {
 		if cyclic[name] {
 			return dependsOn(name)
@@ -209,45 +209,6 @@ func (r *reconciliation) refuseCycles() {
 		}
 		return cyclic[name]
 	})
-}
-
-// findCycles adds to cyclic all names that depend on themselves, be it by way of others, and can be reached from those of configs. These
-// are Tarjan's strongly connected components.
-func findCycles(configs map[string]*taskConfig, dependsOn func(name string) []string, cyclic map[string]bool) {
-	var (
-		numbers = make(map[string]int) // from 1 on, as they are found; -1 when it is known
-		stack   []string
-		visit   func(name string) int // returns the least number that can be reached
-	)
-	visit = func(name string) int {
-		number, bottom := len(numbers)+1, len(stack)
-		numbers[name] = number
-		stack = append(stack, name)
-		least := number
-		for _, d := range dependsOn(name) {
-			switch n := numbers[d]; {
-			case d == name:
-				cyclic[name] = true
-			case n == 0:
-				least = min(least, visit(d))
-			case n > 0:
-				least = min(least, n)
-			}
-		}
-		if least == number {
-			for _, s := range stack[bottom:] {
-				numbers[s] = -1
-				cyclic[s] = cyclic[s] || len(stack)-bottom > 1
-			}
-			stack = stack[:bottom]
-		}
-		return least
-	}
-	for name := range configs {
-		if numbers[name] == 0 {
-			visit(name)
-		}
-	}
 }
 
 func (r *reconciliation) isUnwanted(t *Task) bool {
