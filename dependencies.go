@@ -248,12 +248,12 @@ func (m *Manager) unwatchReadiness(name string, c *readinessChange) {
 	}
 }
 
-// awaitReadinessOf waits until t may have become ready, or has ended. It returns true if there is nothing more to wait for, with what WaitReady
-// returns.
-func (m *Manager) awaitReadinessOf(ctx context.Context, t *Task) (over bool, err error) {
+// awaitReadinessOf waits until t may have become ready, or has ended. It returns true if there is nothing more to wait for, with what
+// WaitReady returns.
+func (m *Manager) awaitReadinessOf(ctx context.Context, t *Task) (done bool, err error) {
 	c := m.watchReadiness(t.name)
 	defer m.unwatchReadiness(t.name, c)
-	if over, err = t.readiness(); over {
+	if done, err = t.readiness(); done {
 		return true, err // since it was found unready
 	}
 	select {
@@ -265,7 +265,7 @@ func (m *Manager) awaitReadinessOf(ctx context.Context, t *Task) (over bool, err
 }
 
 // readiness returns true if t is ready, or has ended, with what WaitReady returns then.
-func (t *Task) readiness() (over bool, err error) {
+func (t *Task) readiness() (done bool, err error) {
 	if _, ready := t.checkReady(); ready {
 		return true, nil
 	}

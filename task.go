@@ -298,10 +298,10 @@ func (t *Task) WaitReady(ctx context.Context) error {
 	}
 	m := t.config().manager
 	for {
-		if over, err := t.readiness(); over {
+		if done, err := t.readiness(); done {
 			return err
 		}
-		if over, err := m.awaitReadinessOf(ctx, t); over {
+		if done, err := m.awaitReadinessOf(ctx, t); done {
 			return err
 		}
 	}
