@@ -44,41 +44,78 @@ func drained(l *drainLog, d, linger time.Duration) taskmanager.TaskFunc {
 	}
 }
 
-// Work in hand is finished with a live context, and the stop returns when it is.
+// What asks the task "a" to return, the cause that its body finds then, and the state that follows.
+var drainRequests = map[string]struct {
+	ask   func(m *taskmanager.Manager) error
+	cause error
+	then  taskmanager.State
+}{
+	"StopTask": {
+		func(m *taskmanager.Manager) error { return m.StopTask(context.Background(), "a") },
+		taskmanager.ErrStopped, taskmanager.StateStopped,
+	},
+	"StopAll": {
+		func(m *taskmanager.Manager) error { return m.StopAll(context.Background()) },
+		taskmanager.ErrStopped, taskmanager.StateStopped,
+	},
+	"Shutdown": {
+		func(m *taskmanager.Manager) error { return m.Shutdown(context.Background()) },
+		taskmanager.ErrShutdown, taskmanager.StateStopped,
+	},
+	"PauseTask": {
+		func(m *taskmanager.Manager) error { return m.PauseTask(context.Background(), "a") },
+		taskmanager.ErrPaused, taskmanager.StatePaused,
+	},
+	"RestartTask": {
+		func(m *taskmanager.Manager) error { return m.RestartTask(context.Background(), "a") },
+		taskmanager.ErrRestarted, taskmanager.StateRunning,
+	},
+	"ReplaceTask": {
+		func(m *taskmanager.Manager) error {
+			_, err := m.ReplaceTask(context.Background(), "a", untilStopped)
+			return err
+		},
+		taskmanager.ErrReplaced, taskmanager.StateRunning,
+	},
+	"Reconcile": {
+		func(m *taskmanager.Manager) error {
+			_, err := m.Reconcile(context.Background(), "a", versions())
+			return err
+		},
+		taskmanager.ErrStopped, taskmanager.StateStopped,
+	},
+}
+
+// Work in hand is finished with a live context, and the stop returns when it is; if it takes longer than it may, the context ends.
 func TestDrainLetsWorkInHandBeFinished(t *testing.T) {
-	asks := map[string]struct {
-		ask  func(m *taskmanager.Manager) error
-		then taskmanager.State
-	}{
-		"StopTask":    {func(m *taskmanager.Manager) error { return m.StopTask(context.Background(), "a") }, taskmanager.StateStopped},
-		"StopAll":     {func(m *taskmanager.Manager) error { return m.StopAll(context.Background()) }, taskmanager.StateStopped},
-		"Shutdown":    {func(m *taskmanager.Manager) error { return m.Shutdown(context.Background()) }, taskmanager.StateStopped},
-		"PauseTask":   {func(m *taskmanager.Manager) error { return m.PauseTask(context.Background(), "a") }, taskmanager.StatePaused},
-		"RestartTask": {func(m *taskmanager.Manager) error { return m.RestartTask(context.Background(), "a") }, taskmanager.StateRunning},
-	}
-	for title, test := range asks {
-		t.Run(title, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newManager(t)
-				var first, l drainLog
-				task := start(t, m, "a", func(ctx context.Context) error {
-					err := drained(&l, 2*time.Second, 0)(ctx)
-					if first.began.IsZero() {
-						first = l
+	const drain = 3 * time.Second
+	for title, test := range drainRequests {
+		for _, work := range []time.Duration{2 * time.Second, time.Hour} {
+			t.Run(fmt.Sprint(title, ", ", work), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					var first, l drainLog
+					task := start(t, m, "a", func(ctx context.Context) error {
+						err := drained(&l, work, 0)(ctx)
+						if first.began.IsZero() {
+							first = l
+						}
+						return err
+					}, taskmanager.WithDrain(drain))
+					time.Sleep(time.Minute)
+					began := time.Now()
+					require.NoError(t, test.ask(m))
+					took(t, min(work, drain), began)
+					synctest.Wait()
+					want := drainLog{began: first.began, draining: time.Minute, return_: time.Minute + work}
+					if work > drain {
+						want.ended, want.return_, want.cause = time.Minute+drain, time.Minute+drain, test.cause
 					}
-					return err
-				}, taskmanager.WithDrain(3*time.Second))
-				time.Sleep(time.Minute)
-				began := time.Now()
-				require.NoError(t, test.ask(m))
-				assert.Equal(t, 2*time.Second, time.Since(began))
-				synctest.Wait()
-				assert.Equal(t, time.Minute, first.draining)
-				assert.Zero(t, first.ended)
-				assert.NoError(t, first.cause, "its context has not ended")
-				assert.Equal(t, test.then, task.State())
+					assert.Equal(t, want, first)
+					assert.Equal(t, test.then, task.State())
+				})
 			})
-		})
+		}
 	}
 }
 
