@@ -137,7 +137,8 @@ func (t *Task) decide(n *decision) {
 	n.endContexts()
 }
 
-// concernsManagerLocked reports whether the Manager's mu must be held to decide about n: a life may begin or end.
+// concernsManagerLocked reports whether the Manager's mu must be held to decide about n: a life may begin or end. It foresees what
+// follows.
 func (t *Task) concernsManagerLocked(n *decision) bool {
 	t.foreseeLocked(n)
 	row := &table[t.machine.phase][n.input]
@@ -160,13 +161,9 @@ func (t *Task) foreseeLocked(n *decision) {
 	if !v.known || !asked && table[t.machine.phase][n.input].to != judging {
 		return
 	}
-	restarts := 0
-	if p := t.record; p != nil {
-		p.restarts.Forget(n.now, c.window)
-		restarts = p.restarts.Len()
-	}
+	usedUp := t.limitIsUsedUpLocked(n.now)
 	final := v.final || c.restart == RestartNever
-	v.limit = !final && c.maxRestarts != Unlimited && restarts >= c.maxRestarts
+	v.limit = !final && usedUp
 	switch permanent := v.final && !v.stops; {
 	case !final && !v.limit:
 		n.outlook = willRestart
@@ -180,6 +177,17 @@ func (t *Task) foreseeLocked(n *decision) {
 	if asked {
 		n.input = judgedBy[n.outlook]
 	}
+}
+
+// limitIsUsedUpLocked reports whether a restart after the end of a run at that time would be beyond the limit. It forgets those that do
+// not count any more.
+func (t *Task) limitIsUsedUpLocked(now time.Time) bool {
+	c, restarts := t.config(), 0
+	if p := t.record; p != nil {
+		p.restarts.Forget(now, c.window)
+		restarts = p.restarts.Len()
+	}
+	return c.maxRestarts != Unlimited && restarts >= c.maxRestarts
 }
 
 func (t *Task) decideLocked(n *decision) {

@@ -308,7 +308,7 @@ func (d *driver) judge() {
 	end := p.judged
 	p.judged.asked = true
 	c := t.config()
-	usedUp := c.maxRestarts != Unlimited && p.restarts.Count(p.judgedAt, c.window) >= c.maxRestarts
+	usedUp := t.limitIsUsedUpLocked(p.judgedAt)
 	n := decision{input: judgedRestart, driver: d.id, now: p.judgedAt, verdict: verdict{known: true}}
 	t.mu.Unlock()
 
