@@ -96,10 +96,10 @@ func withNotedContext(body TaskFunc) TaskFunc {
 
 // setLogContext notes with which context lines about the run are to be logged, if it is under way; nil for none of its own.
 func (r *run) setLogContext(ctx context.Context) {
-	if ctx == nil && r.flags.Load()&logContextSet == 0 {
-		return
-	}
 	if r.flags.Load()&logContextSet == 0 {
+		if ctx == nil {
+			return
+		}
 		r.flags.Or(logContextSet)
 	}
 	t := r.task
