@@ -93,7 +93,7 @@ func (d *driver) next() bool {
 		case judging:
 			d.judge()
 		case inBackoff, cooling:
-			if d.pause() && d.tryBegin() {
+			if d.awaitTurn() && d.tryBegin() {
 				return true
 			}
 		case waiting:
@@ -404,9 +404,9 @@ const maxDelay = 100 * 365 * 24 * time.Hour
 // maxLines is how many lines of a task may wait for the log's handler before the task waits, too.
 const maxLines = 16
 
-// pause returns true when the delay is over and it is this task's turn to restart, and false when somebody has asked the
+// awaitTurn returns true when the delay is over and it is this task's turn to restart, and false when somebody has asked the
 // task for something.
-func (d *driver) pause() bool {
+func (d *driver) awaitTurn() bool {
 	t := d.task
 	limiter := t.config().manager.restartLimiter
 	t.mu.Lock()

@@ -43,7 +43,7 @@ func TestSuperviseReplacedAsksNobody(t *testing.T) {
 		"judge":            d.judge,
 		"askPolicy":        func() { _, _ = d.askPolicy(task.record) },
 		"checkLeftRunning": d.checkLeftRunning,
-		"pause":            func() { assert.False(t, d.pause()) },
+		"awaitTurn":        func() { assert.False(t, d.awaitTurn()) },
 	} {
 		ask()
 		require.True(t, task.mu.TryLock(), name)
