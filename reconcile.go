@@ -56,8 +56,8 @@ type Changes struct {
 // It returns an OptionError, and has done nothing, if ctx or specs is nil or prefix is not what a name
 // can begin with, an empty one included; and otherwise [ErrManagerClosed] if the Manager is closed. One
 // call of a Manager is at work at a time, after it has read its specs; the others wait for it, or for the
-// end of ctx. A task of them may call it: if it is to be stopped or replaced by that, it is asked, and
-// not waited for.
+// end of ctx. Options are called before, while it is the turn of another call, or of none. A task of
+// them may call it: if it is to be stopped or replaced by that, it is asked, and not waited for.
 func (m *Manager) Reconcile(ctx context.Context, prefix string, specs iter.Seq[Spec]) (Changes, error) {
 	if err := m.checkCall(ctx); err != nil {
 		return Changes{}, err
@@ -68,13 +68,22 @@ func (m *Manager) Reconcile(ctx context.Context, prefix string, specs iter.Seq[S
 	if specs == nil {
 		return Changes{}, &OptionError{Option: "specs", Value: nil, Reason: "must not be nil"}
 	}
-	wanted := slices.Collect(specs)
-	if err := m.beginReconcile(ctx); err != nil {
-		return Changes{}, err
+	r := reconciliation{manager: m, prefix: prefix}
+	for s := range specs {
+		r.wishes = append(r.wishes, wish{Spec: s})
+	}
+	r.check()
+	for {
+		if err := m.beginReconcile(ctx); err != nil {
+			return Changes{}, joinErrors(append(r.errs, err))
+		}
+		if r.compare() {
+			break
+		}
+		m.endReconcile()
+		r.prepare()
 	}
 	defer m.endReconcile()
-	r := reconciliation{manager: m, prefix: prefix, names: make(map[string]int, len(wanted))}
-	r.compare(wanted)
 	r.refuseCycles()
 	if ctx.Err() != nil {
 		r.errs = append(r.errs, fmt.Errorf("taskmanager: nothing has been started, replaced or stopped: %w", context.Cause(ctx)))
@@ -121,48 +130,76 @@ func (m *Manager) endReconcile() {
 type reconciliation struct {
 	manager      *Manager
 	prefix       string
+	wishes       []wish
 	names        map[string]int // how often there is a spec of that name
 	replacements []*replacement
 	changes      Changes
 	errs         []error
 }
 
-// compare finds out what is to be done. It calls the user's options, and changes nothing.
-func (r *reconciliation) compare(wanted []Spec) {
-	for i := range wanted {
-		r.names[wanted[i].Name]++
+// A wish is a spec, and what has come of it.
+type wish struct {
+	Spec
+	needed  bool  // the task is, as far as was known when it was compared
+	task    *Task // prepared outside of the turn
+	err     error // why it is refused
+	dropped bool  // likewise, which is said of another one
+}
+
+// check refuses those that can't be served, whatever tasks there are.
+func (r *reconciliation) check() {
+	r.names = make(map[string]int, len(r.wishes))
+	for i := range r.wishes {
+		r.names[r.wishes[i].Name]++
 	}
-	for i := range wanted {
-		if err := r.compareOne(&wanted[i]); err != nil {
-			r.errs = append(r.errs, fmt.Errorf("%w: %q", err, wanted[i].Name))
+	said := make(map[string]bool)
+	for i := range r.wishes {
+		w := &r.wishes[i]
+		switch {
+		case r.names[w.Name] > 1:
+			w.dropped, said[w.Name] = said[w.Name], true
+			w.err = &OptionError{Option: "specs", Value: w.Name, Reason: "has the name more than once"}
+		case !strings.HasPrefix(w.Name, r.prefix):
+			w.err = &OptionError{Option: "name", Value: w.Name, Reason: fmt.Sprintf("does not begin with the prefix %q", r.prefix)}
+		case w.Body == nil:
+			w.err = &OptionError{Option: "body", Value: nil, Reason: "must not be nil"}
 		}
 	}
 }
 
-func (r *reconciliation) compareOne(s *Spec) error {
-	switch n := r.names[s.Name]; {
-	case n < 0:
-		return nil // it has been said of the first of them
-	case n > 1:
-		r.names[s.Name] = -n
-		return &OptionError{Option: "specs", Value: s.Name, Reason: "has the name more than once"}
-	case !strings.HasPrefix(s.Name, r.prefix):
-		return &OptionError{Option: "name", Value: s.Name, Reason: fmt.Sprintf("does not begin with the prefix %q", r.prefix)}
-	case s.Body == nil:
-		return &OptionError{Option: "body", Value: nil, Reason: "must not be nil"}
+// compare finds out what is to be done, and changes nothing. It reports whether all is prepared that is needed.
+func (r *reconciliation) compare() (prepared bool) {
+	r.changes, r.replacements, r.errs, prepared = Changes{}, nil, nil, true
+	for i := range r.wishes {
+		w := &r.wishes[i]
+		if w.dropped {
+			continue
+		}
+		if w.err != nil {
+			r.errs = append(r.errs, fmt.Errorf("%w: %q", w.err, w.Name))
+			continue
+		}
+		t, ok := r.manager.Lookup(w.Name)
+		starts := !ok || t.State() == StateStopped
+		if !starts && t.hasVersion(w.Version) {
+			r.changes.Unchanged++
+			continue
+		}
+		w.needed = true
+		prepared = prepared && w.task != nil
+		r.replacements = append(r.replacements, &replacement{task: w.task, starts: starts})
 	}
-	t, ok := r.manager.Lookup(s.Name)
-	starts := !ok || t.State() == StateStopped
-	if !starts && t.hasVersion(s.Version) {
-		r.changes.Unchanged++
-		return nil
+	return prepared
+}
+
+// prepare makes the tasks that are needed. It calls the user's options, which may hang, or call Reconcile: so it is not the turn of this
+// call meanwhile.
+func (r *reconciliation) prepare() {
+	for i := range r.wishes {
+		if w := &r.wishes[i]; w.needed && w.task == nil && w.err == nil {
+			w.task, w.err = r.manager.prepare(w.Name, w.Body, w.Options, w.Version)
+		}
 	}
-	task, err := r.manager.prepare(s.Name, s.Body, s.Options, s.Version)
-	if err != nil {
-		return err
-	}
-	r.replacements = append(r.replacements, &replacement{task: task, starts: starts})
-	return nil
 }
 
 // hasVersion reports whether the task has that version, and keeps it: it is neither being stopped nor replaced. One that is stuck
@@ -322,6 +359,10 @@ func (r *reconciliation) conclude(ctx context.Context) {
 		}
 	}
 	if unfinished > 0 {
-		r.errs = append(r.errs, fmt.Errorf("taskmanager: the replacements of %d tasks go on: %w", unfinished, context.Cause(ctx)))
+		what := "the replacement of a task goes on"
+		if unfinished > 1 {
+			what = fmt.Sprintf("the replacements of %d tasks go on", unfinished)
+		}
+		r.errs = append(r.errs, fmt.Errorf("taskmanager: %s: %w", what, context.Cause(ctx)))
 	}
 }

@@ -291,42 +291,89 @@ func TestReconcileWithASource(t *testing.T) {
 	}
 }
 
-// An option that does not come back has changed nothing, and lets the next call have its turn when it gives up.
+// An option that does not come back, or calls Reconcile itself, holds up no other call, and has changed nothing until then.
 func TestReconcileWhilePolicy(t *testing.T) {
-	for name, trap := range map[string]func(){
-		"hangs": func() { time.Sleep(time.Hour) },
-		"exits": runtime.Goexit,
+	for name, trap := range map[string]func(*taskmanager.Manager){
+		"hangs": func(*taskmanager.Manager) { time.Sleep(time.Hour) },
+		"exits": func(*taskmanager.Manager) { runtime.Goexit() },
+		"calls": func(m *taskmanager.Manager) { _, _ = m.Reconcile(context.Background(), "q/", versions("q/a")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newManager(t)
 				a := start(t, m, "p/a", untilStopped)
 				go func() {
-					_, _ = m.Reconcile(t.Context(), "p/", slices.Values([]spec{{
+					_, _ = m.Reconcile(t.Context(), "p/", slices.Values([]spec{{Name: "p/a", Body: untilStopped}, {
 						Name: "p/b", Body: untilStopped, Options: []taskmanager.TaskOption{taskmanager.WithBackOffPolicy(func() backoff.BackOff {
-							trap()
+							trap(m)
 							return &backoff.ZeroBackOff{}
 						})},
 					}}))
 				}()
 				synctest.Wait()
+				assert.Equal(t, name == "calls", m.IsRunning("p/b"))
+				assert.Equal(t, name == "calls", m.IsRunning("q/a"))
 				began := time.Now()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				c, err := m.Reconcile(ctx, "p/", versions("p/a"))
-				if name == "hangs" {
-					require.ErrorIs(t, err, context.DeadlineExceeded)
-					took(t, time.Minute, began)
-					time.Sleep(2 * time.Hour)
-					return
-				}
+				c, err := m.Reconcile(t.Context(), "p/", versions("p/a"))
 				require.NoError(t, err)
 				took(t, 0, began)
-				assert.Equal(t, changes{Unchanged: 1}, c)
+				assert.Equal(t, 1, c.Unchanged)
 				assert.Equal(t, taskmanager.StateRunning, settled(a))
+				time.Sleep(2 * time.Hour)
+				assert.Equal(t, name == "hangs", m.IsRunning("p/b"), "in its turn it goes on with what there is then")
 			})
 		})
 	}
+}
+
+// What has changed while the options were called is found when it is the turn of the call: both what is not as it should be any more, and
+// what has become so.
+func TestReconcileComparesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "p/a", untilStopped)
+		start(t, m, "p/b", untilStopped)
+		slow := taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+			time.Sleep(time.Minute)
+			return next
+		})
+		time.AfterFunc(time.Second, func() {
+			_ = m.StopTask(context.Background(), "p/a")
+			_, _ = m.StartTask("p/c", untilStopped)
+		})
+		c, err := m.Reconcile(t.Context(), "p/", slices.Values([]spec{
+			{Name: "p/a", Body: untilStopped},
+			{Name: "p/b", Body: untilStopped},
+			{Name: "p/c", Body: untilStopped, Options: []taskmanager.TaskOption{slow}},
+			{Name: "p/d", Body: untilStopped, Options: []taskmanager.TaskOption{slow}},
+		}))
+		require.NoError(t, err)
+		assert.Equal(t, changes{Started: []string{"p/a", "p/d"}, Unchanged: 2}, c)
+	})
+}
+
+// A call that gives up, or whose Manager is closed, while the options were called says so, and which specs are refused.
+func TestReconcileEndsWhilePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		ends := func(f func()) iter.Seq[spec] {
+			return slices.Values([]spec{{Name: "p/a"}, {
+				Name: "p/b", Body: untilStopped, Options: []taskmanager.TaskOption{taskmanager.WithMiddleware(func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+					f()
+					return next
+				})},
+			}})
+		}
+		c, err := m.Reconcile(ctx, "p/", ends(func() { cancel(errWhy) }))
+		require.EqualError(t, err, `taskmanager: body <nil>: must not be nil: "p/a"`+"\n"+errWhy.Error())
+		assert.Zero(t, c)
+		c, err = m.Reconcile(t.Context(), "p/", ends(func() { _ = m.Shutdown(context.Background()) }))
+		require.EqualError(t, err, `taskmanager: body <nil>: must not be nil: "p/a"`+"\n"+taskmanager.ErrManagerClosed.Error())
+		assert.Zero(t, c)
+		assert.False(t, m.IsRunning("p/b"))
+	})
 }
 
 // The second one waits for the first, and finds what that has left.
@@ -443,7 +490,7 @@ func TestReconcileWithADeadline(t *testing.T) {
 			return m.Reconcile(ctx, "p/", versions("p/a:2", "p/b"))
 		}
 		c, err := reconcile(s)
-		require.EqualError(t, err, errWhy.Error()+"\ntaskmanager: the replacements of 1 tasks go on: "+errWhy.Error())
+		require.EqualError(t, err, errWhy.Error()+"\ntaskmanager: the replacement of a task goes on: "+errWhy.Error())
 		assert.Equal(t, changes{Started: []string{"p/b"}}, c, "p/old has not stopped yet")
 		assert.Equal(t, taskmanager.StateStopping, a.State())
 		time.Sleep(3 * s)
