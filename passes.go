@@ -443,7 +443,7 @@ func (l *passLoop) settle() {
 	number, took := t.runNumberLocked(), p.stats.LastDuration
 	l.unlock()
 	if warn {
-		t.config().manager.bus.logAtLevelLater(slog.LevelWarn, "passes are skipped: the one before was not over when they were due",
+		t.config().manager.bus.logAtLevelLater(slog.LevelWarn, "passes are skipped: the one before was under way, or was tried again, when they were due",
 			slog.String("task", t.path()), slog.Uint64("run", number), slog.Uint64("skipped", n), slog.Duration("took", roundDuration(took)))
 	}
 }

@@ -404,9 +404,9 @@ func TestPassesSkippedAreLogged(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, seconds(0, 40, 60, 70, 90, 100, 110, 140, 150, 160, 170, 180, 190), passes.times())
 		assert.Equal(t, []string{
-			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=3 took=35s",
-			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=1 took=15s",
-			"WARN passes are skipped: the one before was not over when they were due | task=a run=1 skipped=2 took=25s",
+			"WARN passes are skipped: the one before was under way, or was tried again, when they were due | task=a run=1 skipped=3 took=35s",
+			"WARN passes are skipped: the one before was under way, or was tried again, when they were due | task=a run=1 skipped=1 took=15s",
+			"WARN passes are skipped: the one before was under way, or was tried again, when they were due | task=a run=1 skipped=2 took=25s",
 		}, lines.about("skipped"))
 		assert.EqualValues(t, 3+1+1+2, task.Stats().Passes.Skipped)
 	})
