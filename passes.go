@@ -41,7 +41,8 @@ func newPassOption(name string, d time.Duration, set func(*passConfig) string) P
 
 // WithPassJitter has each pass begin up to d after its tick, at random, so that tasks which were started in one instant don't
 // begin their passes in one instant. It moves no tick. The first pass of Every is at a tick, too. A pass that is tried again, or
-// was triggered by hand, is not delayed. With Every, d must not be longer than the interval. 0, the default, is for no jitter.
+// was triggered by hand, is not delayed. With Every, d must not be longer than the interval; with OnSchedule, the times that come while
+// a pass is delayed are skipped. 0, the default, is for no jitter.
 func WithPassJitter(d time.Duration) PassOption {
 	return newPassOption("WithPassJitter", d, func(c *passConfig) string {
 		c.jitter = min(d, maxDelay)
@@ -53,7 +54,7 @@ func WithPassJitter(d time.Duration) PassOption {
 }
 
 // WithFirstPass has Every begin with a pass after that delay, at which its first tick is then. The default, and 0, is at once. A
-// pass that has failed is tried again without it. OnSchedule, whose schedule says when the first pass is, refuses it.
+// pass that has failed is tried again without it, and one that is triggered before the first tick does not take its place. OnSchedule, whose schedule says when the first pass is, refuses it.
 func WithFirstPass(delay time.Duration) PassOption {
 	return newPassOption("WithFirstPass", delay, func(c *passConfig) string {
 		c.firstPass = min(delay, maxDelay)
@@ -80,7 +81,7 @@ type PassStats struct {
 	Begun   uint64 // calls of the function that was given to Every or OnSchedule: those that try again included
 	Failed  uint64 // of these
 	GivenUp uint64 // that failed and were not tried again, see EventPassGaveUp
-	Skipped uint64 // ticks that came while a pass was under way or was tried again; of those that came at once, 1,000 at most
+	Skipped uint64 // ticks that came while a pass was under way, delayed, or tried again; of those that came at once, 1,000 at most
 
 	LastStart    time.Time     // of the latest pass; zero before the first
 	LastDuration time.Duration // of the latest pass that has ended
@@ -102,8 +103,8 @@ func (s PassStats) MarshalJSON() ([]byte, error) {
 	}{s.Begun, s.Failed, s.GivenUp, s.Skipped, s.LastStart, s.LastDuration.Seconds(), s.LastSuccess, s.Next})
 }
 
-// TriggerTask begins a pass of the task of that name now: by hand, of one whose body is made by [Every] or [OnSchedule]. It moves no
-// tick, and waits for nothing. If a pass is under way, another one follows when it has ended: one, however often it is called
+// TriggerTask begins a pass of the task of that name now: by hand, of one whose body is made by [Every] or [OnSchedule]. It waits for
+// nothing, and moves no tick: one that comes meanwhile is skipped, as in any pass; one that has come, and waits for its jitter, is not. If a pass is under way, another one follows when it has ended: one, however often it is called
 // meanwhile. In StateBackoff the pass that has failed is tried again now, and a task that waits for its dependencies begins with a pass
 // when it runs. A pause keeps what was asked for; the end of the task, and a replacement, do not.
 //

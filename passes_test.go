@@ -445,6 +445,8 @@ func TestTrigger(t *testing.T) {
 		"of a schedule":          {scheduled, 0, seconds(3, 13), seconds(3, 10, 13, 20, 30), [4]uint64{5, 0, 0, 0}},
 		"of one, in a pass":      {scheduled, 2 * time.Second, seconds(11), seconds(10, 12, 20, 30), [4]uint64{4, 0, 0, 0}},
 		"of one, over a tick":    {scheduled, 4 * time.Second, seconds(17), seconds(10, 17, 30), [4]uint64{3, 0, 0, 1}},
+		"before the first tick":  {inThree, 0, seconds(1), seconds(1, 3, 13, 23, 33), [4]uint64{5, 0, 0, 0}},
+		"over the first tick":    {inThree, 4 * time.Second, seconds(1), seconds(1, 13, 23, 33), [4]uint64{4, 0, 0, 1}},
 		"of one, over two ticks": {scheduled, 14 * time.Second, seconds(9), seconds(9, 30), [4]uint64{2, 0, 0, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -471,6 +473,10 @@ func TestTrigger(t *testing.T) {
 
 func everyTen(pass taskmanager.TaskFunc) taskmanager.TaskFunc {
 	return taskmanager.Every(10*time.Second, pass)
+}
+
+func inThree(pass taskmanager.TaskFunc) taskmanager.TaskFunc {
+	return taskmanager.Every(10*time.Second, pass, taskmanager.WithFirstPass(3*time.Second))
 }
 
 func scheduled(pass taskmanager.TaskFunc) taskmanager.TaskFunc {
@@ -1066,20 +1072,122 @@ func TestPassesCutOffWhenTriedAgainAreDue(t *testing.T) {
 	}
 }
 
-// A pass that is triggered while that of a tick waits for its jitter leaves that alone, and the jitter that is told is that of the pass.
-func TestTriggerWithinTheJitter(t *testing.T) {
+// A pass of OnSchedule begins up to its jitter after its time, exactly when the statistics say, and moves no other.
+func TestOnScheduleWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		m := newManager(t)
 		passes := newPassLog()
-		task := start(t, m, "a", taskmanager.Every(time.Minute, passes.ending(), taskmanager.WithPassJitter(time.Minute)))
+		task := start(t, m, "a", taskmanager.OnSchedule(each(10*time.Second), passes.lasting(), taskmanager.WithPassJitter(5*time.Second)))
+		late := make(map[time.Duration]bool)
+		var want []time.Duration
+		for tick := range 20 {
+			synctest.Wait()
+			next := nextPass(task).Sub(passes.made)
+			by := next - time.Duration(tick+1)*10*time.Second
+			assert.GreaterOrEqual(t, by, time.Duration(0))
+			assert.Less(t, by, 5*time.Second)
+			late[by] = true
+			want = append(want, next)
+			time.Sleep(time.Until(passes.made.Add(next)))
+		}
 		synctest.Wait()
-		next := nextPass(task).Sub(passes.made)
-		require.NoError(t, task.Trigger())
-		time.Sleep(next)
-		synctest.Wait()
-		assert.Equal(t, []time.Duration{0, next}, passes.times())
-		assert.Equal(t, [4]uint64{2, 0, 0, 0}, counts(task))
+		assert.Equal(t, want, passes.times())
+		assert.Greater(t, len(late), 1, "at random")
+		assert.Equal(t, [4]uint64{20, 0, 0, 0}, counts(task))
 	})
+}
+
+// What comes while a pass of OnSchedule waits for its jitter, which may be long, is skipped.
+func TestOnScheduleWithALongJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.OnSchedule(each(10*time.Second), passes.lasting(), taskmanager.WithPassJitter(time.Hour)))
+		synctest.Wait()
+		first := nextPass(task).Sub(passes.made)
+		time.Sleep(first)
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{first}, passes.times())
+		assert.Equal(t, [4]uint64{1, 0, 0, uint64(first/(10*time.Second)) - 1}, counts(task)) //nolint:gosec // it is positive
+	})
+}
+
+// A pass that is triggered while that of a tick waits for its jitter leaves that alone: it comes when it would have, or as soon as the
+// triggered one is over.
+func TestTriggerWithinTheJitter(t *testing.T) {
+	for name, test := range map[string]struct {
+		body  func(taskmanager.TaskFunc, ...taskmanager.PassOption) taskmanager.TaskFunc
+		after time.Duration // when a tick has come
+	}{
+		"Every":      {everyMinute, 0},
+		"OnSchedule": {minutely, time.Minute},
+	} {
+		trigger := func(t *testing.T, takes time.Duration) (passes *passLog, task *taskmanager.Task, tick, next time.Duration) {
+			passes = newPassLog()
+			task = start(t, newManager(t), "a", test.body(passes.lasting(takes), taskmanager.WithPassJitter(time.Minute)))
+			time.Sleep(test.after)
+			synctest.Wait()
+			next = nextPass(task).Sub(passes.made)
+			require.NoError(t, task.Trigger())
+			return passes, task, test.after, next
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				passes, task, tick, next := trigger(t, 0)
+				time.Sleep(next - tick)
+				synctest.Wait()
+				assert.Equal(t, []time.Duration{tick, next}, passes.times())
+				assert.Equal(t, [4]uint64{2, 0, 0, 0}, counts(task))
+			})
+		})
+		t.Run(name+" for long", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				passes, task, tick, _ := trigger(t, 90*time.Second)
+				time.Sleep(100 * time.Second)
+				assert.Equal(t, []time.Duration{tick, tick + 90*time.Second}, passes.times())
+				assert.Equal(t, [4]uint64{2, 0, 0, 1}, counts(task), "that of a minute later is skipped")
+				assert.GreaterOrEqual(t, nextPass(task).Sub(passes.made), tick+2*time.Minute)
+			})
+		})
+	}
+}
+
+func everyMinute(pass taskmanager.TaskFunc, opts ...taskmanager.PassOption) taskmanager.TaskFunc {
+	return taskmanager.Every(time.Minute, pass, opts...)
+}
+
+func minutely(pass taskmanager.TaskFunc, opts ...taskmanager.PassOption) taskmanager.TaskFunc {
+	return taskmanager.OnSchedule(each(time.Minute), pass, opts...)
+}
+
+// A tick that comes during a pass that was triggered is skipped with its jitter, be that over by then or not.
+func TestTriggerOverATickWithJitter(t *testing.T) {
+	for name, test := range map[string]struct {
+		body  func(taskmanager.TaskFunc, ...taskmanager.PassOption) taskmanager.TaskFunc
+		first int // passes before that
+	}{
+		"Every":      {everyMinute, 1},
+		"OnSchedule": {minutely, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				passes := newPassLog()
+				takes := append(make([]time.Duration, test.first), 2*time.Second)
+				task := start(t, m, "a", test.body(passes.lasting(takes...), taskmanager.WithPassJitter(30*time.Second)))
+				time.Sleep(59 * time.Second)
+				require.NoError(t, task.Trigger())
+				time.Sleep(3 * time.Second)
+				next := nextPass(task).Sub(passes.made)
+				assert.GreaterOrEqual(t, next, 2*time.Minute)
+				assert.Less(t, next, 150*time.Second)
+				time.Sleep(time.Until(passes.made.Add(next)))
+				synctest.Wait()
+				assert.Equal(t, []time.Duration{59 * time.Second, next}, passes.times()[test.first:])
+				assert.Equal(t, [4]uint64{uint64(test.first) + 2, 0, 0, 1}, counts(task)) //nolint:gosec // it is not negative
+			})
+		})
+	}
 }
 
 func TestPassesGivenUpTellTheJitterOfTheNext(t *testing.T) {
