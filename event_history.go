@@ -115,10 +115,13 @@ func (r *eventRing) all() []pastEvent {
 //go:noinline
 func (t *Task) keepLocked(o *occurrence) {
 	p, limit := t.record, t.config().eventHistory
-	if p == nil || limit == 0 {
+	switch {
+	case p == nil:
 		return
-	}
-	if p.history == nil {
+	case limit == 0:
+		p.history = nil // from a body that was replaced: should there be another limit, that would have a gap
+		return
+	case p.history == nil:
 		if !o.kind.isReported() {
 			return
 		}

@@ -125,6 +125,11 @@ func TestEventHistoryOfAReplacedTask(t *testing.T) {
 		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventStopped, taskmanager.EventStarted}, kinds(task.History(), "a"))
 		_, err = m.ReplaceTask(t.Context(), "a", untilStopped, taskmanager.WithEventHistory(0))
 		require.NoError(t, err)
+		synctest.Wait()
 		assert.Nil(t, task.History())
+		_, err = m.ReplaceTask(t.Context(), "a", boom, taskmanager.WithEventHistory(3))
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventFailed}, kinds(task.History(), "a"), "nothing of before, for some of that is not known")
 	})
 }
