@@ -950,6 +950,98 @@ func TestPassesPausedInTheWait(t *testing.T) {
 	}
 }
 
+// A pass that is to be tried again is due after a pause, however long; what would have come meanwhile is skipped.
+func TestPassesPausedOverTicks(t *testing.T) {
+	for name, test := range map[string]struct {
+		body   func(taskmanager.TaskFunc) taskmanager.TaskFunc
+		ends   []func() error
+		want   []time.Duration
+		counts [4]uint64
+	}{
+		"Every, a pass is due":      {everyTen, []func() error{succeeds, fails}, seconds(0, 10, 45, 50, 60), [4]uint64{5, 1, 0, 3}},
+		"Every, none is":            {everyTen, nil, seconds(0, 10, 45, 55), [4]uint64{4, 0, 0, 0}},
+		"OnSchedule, a pass is due": {scheduled, []func() error{fails}, seconds(10, 45, 50, 60), [4]uint64{4, 1, 0, 3}},
+		"OnSchedule, none is":       {scheduled, nil, seconds(10, 50, 60), [4]uint64{3, 0, 0, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, exact()...)
+				passes := newPassLog()
+				task := start(t, m, "a", test.body(passes.ending(test.ends...)))
+				time.Sleep(10*time.Second + time.Millisecond)
+				require.NoError(t, task.Pause(t.Context()))
+				assert.Zero(t, task.Stats().Passes.Next)
+				time.Sleep(time.Until(passes.made.Add(45 * time.Second)))
+				require.NoError(t, task.Resume())
+				time.Sleep(16 * time.Second)
+				synctest.Wait()
+				assert.Equal(t, test.want, passes.times())
+				assert.Equal(t, test.counts, counts(task))
+			})
+		})
+	}
+}
+
+// What replaces a body has passes of its own, or none, whatever the one before had.
+func TestPassesReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		replace := func(body taskmanager.TaskFunc) {
+			t.Helper()
+			_, err := m.ReplaceTask(t.Context(), "a", body)
+			require.NoError(t, err)
+		}
+		passes := newPassLog()
+		task := start(t, m, "a", untilStopped)
+		time.Sleep(3 * time.Second)
+		require.ErrorIs(t, task.Trigger(), taskmanager.ErrNoPasses)
+		replace(everyTen(passes.ending(fails))) // fails at 3
+		synctest.Wait()
+		assert.Equal(t, [4]uint64{1, 1, 0, 0}, counts(task))
+		replace(everyTen(passes.lasting())) // in backoff: what is due of the other one is not
+		time.Sleep(time.Second)
+		assert.Equal(t, [4]uint64{1, 0, 0, 0}, counts(task))
+		replace(scheduled(passes.lasting()))
+		time.Sleep(7 * time.Second)
+		assert.Equal(t, [4]uint64{1, 0, 0, 0}, counts(task))
+		assert.Equal(t, seconds(3, 3, 10), passes.times())
+		replace(untilStopped)
+		assert.Nil(t, task.Stats().Passes)
+		require.ErrorIs(t, task.Trigger(), taskmanager.ErrNoPasses)
+	})
+}
+
+// A task whose schedule is one of the clock on the wall keeps to that when summer time begins and ends: one pass a day, at that time,
+// but for the night in which it is left out.
+func TestPassesThroughSummerTime(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	require.NoError(t, err)
+	for at, odd := range map[[2]int]string{{9, 0}: "", {2, 30}: "2000-03-26 03:30 CEST"} {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var days []string
+				task := start(t, newManager(t, exact()...), "a", taskmanager.OnSchedule(daily{at[0], at[1], zone}, func(context.Context) error {
+					days = append(days, time.Now().In(zone).Format("2006-01-02 15:04 MST"))
+					return nil
+				}))
+				const most = 310 // to the 5th of November
+				time.Sleep(most * 24 * time.Hour)
+				require.NoError(t, task.Stop(t.Context()))
+				require.Len(t, days, most)
+				for i, day := range days {
+					want := time.Date(2000, 1, 1+i, at[0], at[1], 0, 0, zone).Format("2006-01-02 15:04 MST")
+					if day[:10] == odd[:min(10, len(odd))] {
+						want = odd
+					}
+					require.Equal(t, want, day)
+				}
+				assert.EqualValues(t, most, task.Stats().Passes.Begun)
+				assert.Zero(t, task.Stats().Passes.Skipped)
+			})
+		})
+	}
+}
+
 func TestPassStatsJSON(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
