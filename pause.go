@@ -72,7 +72,6 @@ func (t *Task) Resume() error {
 	t.decide(&n)
 	switch {
 	case n.joined:
-		m.readinessChanged(t) // of its group
 		return nil
 	case n.phase == pausing, n.phase == pausingStuck:
 		return fmt.Errorf("%w: %q is still being paused (%s)", ErrTaskNotPaused, t.name, n.phase.state())

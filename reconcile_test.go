@@ -749,6 +749,54 @@ func TestReconcileRemovesACycle(t *testing.T) {
 	})
 }
 
+// Nor does one that has ended; and one that is removed makes none as soon as it has stopped.
+func TestReconcileTurnsOneDependencyAround(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		specs := func(on string) iter.Seq[spec] {
+			return slices.Values([]spec{{Name: "p/a", Body: untilStopped, Options: []taskmanager.TaskOption{dependsOn(on)}, Version: on}})
+		}
+		start(t, m, "p/a", untilStopped)
+		require.NoError(t, start(t, m, "q", succeed, dependsOn("p/a")).Wait(t.Context()))
+		c, err := m.Reconcile(t.Context(), "p/", specs("q"))
+		require.NoError(t, err)
+		assert.Equal(t, changes{Replaced: []string{"p/a"}}, c)
+
+		start(t, m, "p/old", slowToStop(time.Second), dependsOn("p/a"))
+		synctest.Wait()
+		began := time.Now()
+		c, err = m.Reconcile(t.Context(), "p/", specs("p/old"))
+		require.NoError(t, err)
+		assert.Equal(t, changes{Replaced: []string{"p/a"}, Stopped: []string{"p/old"}}, c)
+		took(t, time.Second, began)
+	})
+}
+
+// What makes a cycle until others have stopped is not started when nobody waits any more.
+func TestReconcileThatIsCanceledRemovesNoCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "p/old", untilStopped)
+		start(t, m, "p/older", untilStopped, dependsOn("p/a"))
+		start(t, m, "p/slow", slowToStop(3*time.Second))
+		_, err := m.ReplaceTask(t.Context(), "p/old", untilStopped, dependsOn("p/older"))
+		require.NoError(t, err)
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer time.AfterFunc(time.Second, func() { cancel(errWhy) }).Stop()
+		specs := slices.Values([]spec{{Name: "p/a", Body: untilStopped, Options: []taskmanager.TaskOption{dependsOn("p/old")}}})
+		c, err := m.Reconcile(ctx, "p/", specs)
+		require.ErrorIs(t, err, errWhy)
+		var cycle *taskmanager.OptionError
+		require.ErrorAs(t, err, &cycle)
+		assert.Equal(t, changes{Stopped: []string{"p/old", "p/older"}}, c)
+		time.Sleep(3 * time.Second)
+		c, err = m.Reconcile(t.Context(), "p/", specs)
+		require.NoError(t, err)
+		assert.Equal(t, changes{Started: []string{"p/a"}}, c)
+	})
+}
+
 // One that was given up is no failure any more when nobody wants it.
 func TestReconcileForgetsWhatWasGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -767,5 +815,24 @@ func TestReconcileForgetsWhatWasGivenUp(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 1, n, "q")
 		synctest.Wait()
+	})
+}
+
+// A critical task that waits for one that was given up is gone, and is not when that is forgotten.
+func TestReconcileForgetsWhatOthersWaitFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		start(t, m, "p/a", boom, once())
+		start(t, m, "waits", untilStopped, dependsOn("p/a"), critical)
+		synctest.Wait()
+		require.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		_, err := m.Reconcile(t.Context(), "p/", versions())
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.HealthDegraded, m.Health().State)
+		r, cancel := goRun(t, m)
+		r.lives(t)
+		cancel()
+		require.NoError(t, r.err(t, 0))
 	})
 }
