@@ -80,14 +80,19 @@ func (m *Manager) install(ctx context.Context, rs []*replacement) {
 	defer m.watchParent()
 	for left := rs; len(left) > 0; {
 		m.installOnce(ctx, left, from, hand, began, hasDeadline)
-		before, again := len(left), false
-		left = slices.DeleteFunc(slices.Clone(left), func(r *replacement) bool {
-			again = again || r.again
-			return !r.again && !r.isCyclic()
-		})
-		if !again && len(left) == before {
-			break // nothing has changed that the others may depend on
+		var next []*replacement
+		changed := false // something that those may depend on which make a cycle
+		for _, r := range left {
+			cyclic := r.isCyclic()
+			changed = changed || !cyclic
+			if cyclic || r.again {
+				next = append(next, r)
+			}
 		}
+		if !changed {
+			break
+		}
+		left = next
 	}
 	for _, r := range rs {
 		if r.err == nil && r.task.config().unreachable {
