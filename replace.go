@@ -256,7 +256,5 @@ func (t *Task) takeOverLocked(other *Task, n *decision, revived bool) {
 	if p := other.record; p != nil {
 		t.record.delays = p.delays
 	}
-	if p := other.passesLocked(); p != nil || t.lazy != nil {
-		t.lazyLocked().passes = p
-	}
+	t.lazyLocked().passes = other.passesLocked() // there is a lazy: the line that says who replaces the task
 }

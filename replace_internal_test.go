@@ -34,3 +34,16 @@ func TestReplaceTaskThatHasLostItsName(t *testing.T) {
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }
+
+// A task that was given up by the end of the run for which it was to be replaced, and was revived since, is to be asked again.
+func TestReplaceTaskThatWasRevivedMeanwhile(t *testing.T) {
+	m := quiet()
+	task := undriven(t, m, running)
+	s := newStopOp(m, replaceRequest, time.Second)
+	s.remaining.Store(1)
+	s.resolve()
+	r := &replacement{target: task, op: s}
+	r.await(t.Context(), true)
+	require.NoError(t, r.err)
+	assert.True(t, r.again)
+}

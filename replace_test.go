@@ -500,26 +500,31 @@ func TestReplaceTaskFromItsOwnBody(t *testing.T) {
 
 // Two that replace each other wait for neither.
 func TestReplaceTaskEachOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		other := func(name string) taskmanager.TaskFunc {
-			return func(ctx context.Context) error {
-				time.Sleep(time.Second)
-				_, err := m.ReplaceTask(ctx, name, untilStopped)
-				if err != nil {
-					assert.ErrorIs(t, err, taskmanager.ErrReplaced)
+	for name, waits := range map[string]func(ctx context.Context) context.Context{
+		"until they are replaced": func(ctx context.Context) context.Context { return ctx },
+		"whatever is asked":       context.WithoutCancel,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			other := func(name string) taskmanager.TaskFunc {
+				return func(ctx context.Context) error {
+					time.Sleep(time.Second)
+					_, err := m.ReplaceTask(waits(ctx), name, untilStopped)
+					if err != nil {
+						assert.ErrorIs(t, err, taskmanager.ErrReplaced)
+					}
+					<-ctx.Done()
+					return nil
 				}
-				<-ctx.Done()
-				return nil
 			}
-		}
-		a, b := start(t, m, "a", other("b")), start(t, m, "b", other("a"))
-		began := time.Now()
-		time.Sleep(time.Second)
-		assert.Equal(t, taskmanager.StateRunning, settled(a))
-		assert.Equal(t, taskmanager.StateRunning, settled(b))
-		took(t, time.Second, began)
-	})
+			a, b := start(t, m, "a", other("b")), start(t, m, "b", other("a"))
+			began := time.Now()
+			time.Sleep(time.Second)
+			assert.Equal(t, taskmanager.StateRunning, settled(a), name)
+			assert.Equal(t, taskmanager.StateRunning, settled(b), name)
+			took(t, time.Second, began)
+		})
+	}
 }
 
 // What is refused disturbs nobody.
@@ -699,6 +704,52 @@ func TestReplaceTaskChangesOptions(t *testing.T) {
 		assert.Nil(t, task.Stats().Group)
 		assert.EqualValues(t, 1, task.Stats().Failures)
 		assert.Equal(t, s, time.Until(task.Stats().NextRunAt))
+	})
+}
+
+// The end of the parent stops what ReplaceTask has started, though nobody has watched for it before.
+func TestReplaceTaskAndThenTheParentEnds(t *testing.T) {
+	for name, before := range map[string]func(m *taskmanager.Manager) error{
+		"of an unknown name": func(*taskmanager.Manager) error { return nil },
+		"of one that has ended": func(m *taskmanager.Manager) error {
+			task, err := m.StartTask("a", succeed)
+			if err != nil {
+				return err
+			}
+			return task.Wait(context.Background())
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			parent, end := context.WithCancelCause(context.Background())
+			m := newManager(t, taskmanager.WithContext(parent))
+			require.NoError(t, before(m), name)
+			synctest.Wait()
+			task, err := m.ReplaceTask(t.Context(), "a", untilStopped)
+			require.NoError(t, err)
+			end(errWhy)
+			require.NoError(t, task.Wait(t.Context()))
+			assert.Equal(t, taskmanager.StateStopped, task.State(), name)
+		})
+	}
+}
+
+// One that has never failed has nothing to recover from when it has been replaced.
+func TestReplaceTaskOfOneThatHasNotFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if run, _ := taskmanager.RunFromContext(ctx); run == 1 {
+				return nil
+			}
+			return untilStopped(ctx)
+		}, taskmanager.WithRestart(taskmanager.RestartAlways))
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 2, task.Stats().Runs)
+		_, err := m.ReplaceTask(t.Context(), "a", untilStopped)
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		assert.NotContains(t, kinds(pending(events), "a"), taskmanager.EventRecovered)
 	})
 }
 

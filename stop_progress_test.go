@@ -63,9 +63,13 @@ func TestStopProgress(t *testing.T) {
 			time.AfterFunc(7*s, cancel)
 			return m.StopTask(ctx, "a")
 		}, []string{"waited=5s left=13s tasks=a"}},
-		"StopAll":     {7 * s, 18 * s, func(m *taskmanager.Manager) error { return m.StopAll(context.Background()) }, []string{"waited=5s left=13s tasks=a"}},
-		"Shutdown":    {7 * s, 18 * s, func(m *taskmanager.Manager) error { return m.Shutdown(context.Background()) }, []string{"waited=5s left=13s tasks=a"}},
-		"Run":         {7 * s, 18 * s, run, []string{"waited=5s left=13s tasks=a"}},
+		"StopAll":  {7 * s, 18 * s, func(m *taskmanager.Manager) error { return m.StopAll(context.Background()) }, []string{"waited=5s left=13s tasks=a"}},
+		"Shutdown": {7 * s, 18 * s, func(m *taskmanager.Manager) error { return m.Shutdown(context.Background()) }, []string{"waited=5s left=13s tasks=a"}},
+		"Run":      {7 * s, 18 * s, run, []string{"waited=5s left=13s tasks=a"}},
+		"ReplaceTask": {7 * s, 18 * s, func(m *taskmanager.Manager) error {
+			_, err := m.ReplaceTask(context.Background(), "a", untilStopped)
+			return err
+		}, []string{"waited=5s left=13s tasks=a"}},
 		"RestartTask": {7 * s, 18 * s, func(m *taskmanager.Manager) error { return m.RestartTask(context.Background(), "a") }, []string{"waited=5s left=13s tasks=a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
