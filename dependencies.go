@@ -415,8 +415,12 @@ func (t *Task) checkReady() (why string, ready bool) {
 
 // readyLocked reports whether t runs and has said that it is ready, if it has to say so. A group has to be asked besides.
 func (t *Task) readyLocked() bool {
-	return t.machine.phase == running &&
-		(t.config().readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready)
+	return t.machine.phase == running && t.hasSaidReadyLocked()
+}
+
+// hasSaidReadyLocked reports whether the run that is under way has said that it is ready, if it has to.
+func (t *Task) hasSaidReadyLocked() bool {
+	return t.config().readiness == 0 || t.lazy != nil && t.lazy.watched != nil && t.lazy.watched.ready
 }
 
 // findDependents finds out what events of t will say of those who depend on it, for the effects that n is about to have. It is

@@ -257,12 +257,13 @@ func (m *model) ends(t *modelTask, err errorSet) {
 	}
 }
 
-// passSucceeds has the limit and the backoff begin anew. That the task has recovered is not told where something is asked of it.
+// passSucceeds has the limit and the backoff begin anew, if the run is ready. That the task has recovered is not told where something is
+// asked of it.
 func (m *model) passSucceeds(t *modelTask) {
 	p := t.passes
 	p.seen.LastSuccess, p.givenUp = m.now, false
 	p.beginAnew()
-	if !t.hasFailed() {
+	if !t.hasFailed() || !t.ready {
 		return
 	}
 	if t.state == taskmanager.StateRunning {

@@ -557,7 +557,7 @@ func (l *passLoop) passEnded(began time.Time, succeeded bool) (failed bool) {
 	case succeeded && pending != overdueRequest:
 		p.stats.LastSuccess, p.givenUp, p.succeeded = now.Round(0), false, true
 		p.beginAfresh()
-		if recovers = t.hasFailedLocked(); recovers {
+		if recovers = t.hasFailedLocked() && t.hasSaidReadyLocked(); recovers {
 			t.recoverLocked(now, !parentDone)
 			t.record.beginLimitAnew()
 		}

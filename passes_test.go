@@ -1295,3 +1295,20 @@ func TestPassesGivenUpTellTheJitterOfTheNext(t *testing.T) {
 		assert.WithinDuration(t, e.Time.Add(e.Delay), nextPass(task), 0)
 	})
 }
+
+// That its passes succeed is no sign of health in a run that has to say that it is ready, and does not: it is given up at its limit.
+func TestPassesOfARunThatIsNeverReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(2))...)
+		task := start(t, m, "a", taskmanager.Every(time.Second, func(context.Context) error { return nil }), taskmanager.WithReadiness(time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		require.ErrorIs(t, task.Wait(ctx), taskmanager.ErrTooManyRestarts)
+		s := task.Stats()
+		assert.EqualValues(t, 3, s.Failures)
+		assert.Equal(t, 3, s.ConsecutiveFailures)
+		for _, e := range task.History() {
+			assert.NotEqual(t, taskmanager.EventRecovered, e.Kind)
+		}
+	})
+}

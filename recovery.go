@@ -34,9 +34,7 @@ func (t *Task) hasFailedLocked() bool {
 // canRecoverLocked reports whether the run that is under way is healthy if it goes on for long enough. One that makes passes is judged
 // by those, and one of which something is asked, or that is late, is not judged any more.
 func (t *Task) canRecoverLocked() bool {
-	x := t.lazy
-	return t.machine.phase == running && (x == nil || !x.passes.ofThisRun()) &&
-		(t.config().readiness == 0 || x != nil && x.watched != nil && x.watched.ready)
+	return t.readyLocked() && !t.passesLocked().ofThisRun()
 }
 
 // hasRecoveredLocked reports whether the run that is under way has lasted long enough to be healthy.

@@ -22,11 +22,12 @@ import (
 // skipped. It is tried as often as the task's limit of restarts allows (see [WithMaxRestarts]). Then, or when its policy says Stop, the
 // pass is given up, which is an [EventPassGaveUp], and the task lives on, also one with [WithCooldown]: the next run begins at once, or
 // when the time is over that the error asks for (see [TaskFunc]), in its turn of the fleet-wide limit, and waits for the next tick. A
-// pass that fails so slowly that the limit is never used up is tried again until it succeeds. A pass that succeeds, and one that is
-// given up, have the limit and the backoff begin anew. The task itself is given up by a pass whose error is permanent
-// ([backoff.Permanent]), or says that something still executes (*StopTimeoutError); by a policy that gives no delay other than by Stop;
-// and at the first failure with [RestartNever]. To be restarted by hand, to go on after a pause or a cooldown, and to run again after
-// the loss of a task that this one is bound to, is to begin with a pass, and with new ticks, unless a pass is to be tried again.
+// pass that fails so slowly that the limit is never used up is tried again until it succeeds. A pass that succeeds in a run that
+// is ready (see [WithReadiness]), and one that is given up, have the limit and the backoff begin anew. The task itself is given up
+// by a pass whose error is permanent ([backoff.Permanent]), or says that something still executes (*StopTimeoutError); by a policy
+// that gives no delay other than by Stop; and at the first failure with [RestartNever]. To be restarted by hand, to go on after a
+// pause or a cooldown, and to run again after the loss of a task that this one is bound to, is to begin with a pass, and with new
+// ticks, unless a pass is to be tried again.
 //
 // A body that Every or OnSchedule has made may be a part of another body. What happens from run to run is then about the
 // outermost of those that a run calls; passes within a pass are part of it.

@@ -30,8 +30,8 @@ type TaskStats struct {
 
 	// Failures in a row, and when the first of them happened; zero if there are none. What ends them is a run that has lasted for
 	// WithHealthyAfter, and is ready, as soon as it has, if nothing was asked of it before; a run that returns nil; and a pass of Every or
-	// OnSchedule that succeeds, which alone does where there are passes. To be stopped or restarted by hand does not, unless the task had
-	// ended.
+	// OnSchedule that succeeds in a run that is ready, which alone does where there are passes. To be stopped or restarted by hand does
+	// not, unless the task had ended.
 	ConsecutiveFailures int
 	FailingSince        time.Time
 
