@@ -1,7 +1,6 @@
 package taskmanager
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"math"
@@ -33,19 +32,19 @@ type decision struct {
 	isLost   bool // to those that are bound to it
 	line     bool // told is to be logged by who asks; Task.logging is due to that
 
-	now     time.Time
-	waiter  *waiter         // of a request: who waits until it has been done
-	hand    *byHand         // of a request by hand, and of the deadline of one: who has asked
-	overdue *overdueRun     // of becameOverdue
-	loss    *lossError      // of dependencyLost
-	timeout time.Duration   // of deadlinePassed
-	delays  backoff.BackOff // of revived
-	end     runEnd          // of returned…; of judgedGiveUp, if the task waits: of the run before
-	verdict verdict         // of returned… and judgedRestart: on the run that has ended
-	outlook outlook         // what follows by that
+	endAsked, endStop bool // the contexts of drain are to be ended; that of StopContext, if stopLate, because the body is late
+	stopLate          bool
 
-	endAsked, endStop context.CancelCauseFunc // see drain; nil: not now
-	stopCause         error                   // of endStop
+	outlook outlook // what follows by verdict
+
+	now     time.Time
+	waiter  *waiter          // of a request: who waits until it has been done
+	hand    *byHand          // of a request by hand, and of the deadline of one: who has asked
+	timeout time.Duration    // of deadlinePassed
+	delays  *backoff.BackOff // of revived: those of a policy of the user's; otherwise nil
+	end     runEnd           // of returned…; of judgedGiveUp, if the task waits: of the run before
+	verdict verdict          // of returned… and judgedRestart: on the run that has ended
+	drain   *drain           // with endAsked and endStop
 
 	canceledBy error // of returned…: why the context of the run had ended before the body; nil if it had not
 
@@ -86,7 +85,23 @@ type occurrence struct {
 	waiting  *nameList // those that it takes down or holds up; nil if there are none
 	hand     *byHand   // who has asked for a stop, for the log
 
-	ctx context.Context // of the run, for the log: see rareFields.logContext
+	ctx *logValues // of the run, for the log: see rareFields.logContext
+}
+
+// overdue is what becameOverdue is about, whatever has become of it; nil if that was not asked.
+func (n *decision) overdue() *overdueRun {
+	if n.waiter == nil {
+		return nil
+	}
+	return n.waiter.op.overdue
+}
+
+// loss is likewise what dependencyLost is about.
+func (n *decision) loss() *lossError {
+	if n.waiter == nil {
+		return nil
+	}
+	return n.waiter.op.loss
 }
 
 // level is that of the line of an event. It may call the methods of the body's error.
@@ -131,7 +146,7 @@ func (t *Task) decide(n *decision) {
 		t.decideLocked(n)
 		t.mu.Unlock()
 	}
-	if n.isLost && n.loss == nil { // who brings a loss goes on with those that are bound to the task
+	if n.isLost && n.loss() == nil { // who brings a loss goes on with those that are bound to the task
 		m.loseBound(t)
 	}
 	n.endContexts()
@@ -192,14 +207,8 @@ func (t *Task) limitIsUsedUpLocked(now time.Time) bool {
 
 func (t *Task) decideLocked(n *decision) {
 	n.phase = t.machine.phase
-	if n.input == askedReplace {
-		r := n.waiter.op.replacement
-		if r.refused = t.checkReplacementLocked(r); r.refused != nil {
-			return
-		}
-	}
-	if n.input == becameOverdue && !n.overdue.isOverdueLocked(n.overdue.err.Err) {
-		return // the run has ended, or become ready, while its stacks were taken
+	if (n.input == askedReplace || n.input == becameOverdue) && t.isVoidLocked(n) {
+		return
 	}
 	if n.driver != 0 {
 		if n.release {
@@ -209,7 +218,9 @@ func (t *Task) decideLocked(n *decision) {
 			return
 		}
 	}
-	t.recoverLocked(n.now, t.hasRecoveredLocked(n.now)) // whatever else is heard of it
+	if t.hasFailedLocked() {
+		t.recoverLocked(n.now, t.hasRecoveredLocked(n.now)) // whatever else is heard of it
+	}
 	if n.driver != 0 {
 		// The end of the parent context is a request that a body may have heard of before the Manager has.
 		if n.parentDone && !t.machine.pending.stops() {
@@ -220,9 +231,24 @@ func (t *Task) decideLocked(n *decision) {
 	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
 		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
 	}
-	t.recoverLocked(n.now, n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) && !t.passesLocked().noneSucceeded())
+	if t.hasFailedLocked() {
+		t.recoverLocked(n.now, n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) && !t.passesLocked().noneSucceeded())
+	}
 	t.applyLocked(n, n.input)
 	n.more = t.linesWaitLocked()
+}
+
+// isVoidLocked reports whether nothing is to be decided: a replacement is refused, or the run has ended, or become ready, while the stacks
+// of one that was late were taken.
+//
+//go:noinline
+func (t *Task) isVoidLocked(n *decision) bool {
+	if n.input == becameOverdue {
+		return !n.overdue().isOverdueLocked(n.overdue().err.Err)
+	}
+	r := n.waiter.op.replacement
+	r.refused = t.checkReplacementLocked(r)
+	return r.refused != nil
 }
 
 // planRestartLocked notes when the next run will be, and that it counts, unless the one before has given up a pass.
@@ -331,8 +357,7 @@ func (t *Task) ownDelayLocked() time.Duration {
 // applyLocked is the only function that changes machine. in is what n is about, or a part of it.
 func (t *Task) applyLocked(n *decision, in input) {
 	was := t.machine.phase
-	drainTime := t.drainTime(n)
-	next, do, ok := table.step(t.machine, in, n.request, n.outlook, drainTime > 0)
+	next, do, ok := table.step(t.machine, in, n.request, n.outlook, t.config().drain > 0 && t.drainTime(n) > 0)
 	if !ok || do&refuse != 0 { // who asks finds that it has not joined those that wait
 		return
 	}
@@ -379,11 +404,11 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if do&publishAny != 0 {
 		t.publishLocked(n, do, was)
 	}
-	switch d := t.lazy.drain(); {
+	switch {
 	case next.draining && n.waiter != nil:
-		t.drainForLocked(n, drainTime)
-	case d != nil && (in == deadlinePassed || in == overduePassed):
-		n.endStop, n.stopCause = d.endStop, context.DeadlineExceeded
+		t.drainForLocked(n)
+	case in == deadlinePassed || in == overduePassed:
+		t.endStopContextLocked(n, true)
 	}
 	n.isLost = n.isLost || do&loseBound != 0
 	if do&(endLife|adopt|resolveAll|resolveRestarts|triggerPass|cancelRun|beginDrain|wakeDriver) != 0 {
@@ -408,25 +433,34 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 	if do&triggerPass != 0 {
 		t.triggerPassLocked()
 	}
-	d := t.lazy.drain()
-	if do&beginDrain != 0 && d != nil && d.endAsked != nil {
-		n.endAsked, n.cause = d.endAsked, t.causeOf(t.machine.pending)
-	}
-	if do&cancelRun != 0 {
-		n.cancel = t.run
-		if n.loss != nil {
-			t.recordLocked().loss = n.loss
-		}
-		n.cause = t.causeOf(t.machine.pending)
-		if n.overdue != nil {
-			t.recordLocked().overdue = n.overdue.err
-			if t.machine.phase == overdue {
-				n.cause = n.overdue.err.Err
-			}
-		}
+	if do&(beginDrain|cancelRun) != 0 {
+		t.endRunContextsLocked(n, do)
 	}
 	if do&wakeDriver != 0 && n.driver == 0 {
 		t.wakeDriverLocked()
+	}
+}
+
+// endRunContextsLocked has the context of the run end, or that of Draining, and notes what for.
+//
+//go:noinline
+func (t *Task) endRunContextsLocked(n *decision, do effect) {
+	n.cause = t.causeOf(t.machine.pending)
+	if d := t.lazy.drain(); do&beginDrain != 0 && d != nil && d.endAsked != nil {
+		n.drain, n.endAsked = d, true
+	}
+	if do&cancelRun == 0 {
+		return
+	}
+	n.cancel = t.run
+	if l := n.loss(); l != nil {
+		t.recordLocked().loss = l
+	}
+	if o := n.overdue(); o != nil {
+		t.recordLocked().overdue = o.err
+		if t.machine.phase == overdue {
+			n.cause = o.err.Err
+		}
 	}
 }
 
@@ -532,13 +566,10 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		return
 	}
 	if do == publishStarted && n.quiet && !t.config().manager.bus.wants(EventStarted) {
-		t.keepStartLocked(n.now)
+		if p := t.record; p != nil && p.history != nil {
+			t.keepStartLocked(n)
+		}
 		return
-	}
-	var gaveUp *GiveUpError
-	if do&(publishGaveUp|publishPassGaveUp) != 0 {
-		gaveUp = t.giveUpLocked(n, was)
-		gaveUp.Pass = do == publishPassGaveUp
 	}
 	o := n.occurrence()
 	o.now, o.run = n.now, t.runNumberLocked()
@@ -548,41 +579,61 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	switch do {
 	case publishStarted:
 		o.kind = EventStarted
-	case publishRestart:
-		o.kind, o.cause = EventStopped, t.causeOf(pendingIn[was])
-		o.err = errBesideCause(besideCause(n.end.err, n.canceledBy), o.cause)
-	case publishStopped:
-		o.kind, o.cause, o.request = EventStopped, t.causeOf(t.machine.pending), t.machine.pending
-		o.hand = t.handLocked()
-		if was.executes() {
-			o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
-			if o.err != nil && goesOn(n.canceledBy) {
-				o.err = &endedError{o.err}
-			}
-		}
-	case publishPaused:
-		o.kind, o.cause, o.request, o.hand = EventPaused, ErrPaused, pauseRequest, t.handLocked()
-		if was.executes() {
-			o.err = besideCause(besideCause(n.end.err, n.canceledBy), ErrPaused)
-		}
-	case publishResumed:
-		o.kind, o.hand = EventResumed, n.hand
-	case publishGaveUp:
-		p := t.record
-		o.kind, o.run, o.err, o.uptime, o.restarts = EventGaveUp, p.judged.run, gaveUp, p.judged.uptime, p.restarts.Count(n.now, t.config().window)
-		o.waiting = n.takesDown
-		if t.machine.phase == cooling {
-			o.delay = p.delay
-		}
-	case publishPassGaveUp:
-		p := t.record
-		o.kind, o.now, o.run, o.uptime = EventPassGaveUp, p.judgedAt, p.judged.run, p.judged.uptime
-		o.err, o.restarts, o.delay = gaveUp, p.restarts.Len(), max(t.passesLocked().untilNext(p.judgedAt), n.verdict.atLeast)
-		p.beginLimitAnew()
 	case publishDone:
 		o.kind = EventCompleted
+	case publishGaveUp, publishPassGaveUp:
+		t.describeGivingUpLocked(n, o, do, was)
+	default:
+		t.describeStopLocked(n, o, do, was)
 	}
 	t.tellLocked(n, o)
+}
+
+// describeStopLocked completes o, the event of a run that has ended as asked, or what a resumption says.
+//
+//go:noinline
+func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was phase) {
+	o.kind = EventStopped
+	switch do {
+	case publishRestart:
+		o.cause = t.causeOf(pendingIn[was])
+		o.err = errBesideCause(besideCause(n.end.err, n.canceledBy), o.cause)
+		return
+	case publishStopped:
+		o.cause, o.request = t.causeOf(t.machine.pending), t.machine.pending
+	case publishPaused:
+		o.kind, o.cause, o.request = EventPaused, ErrPaused, pauseRequest
+	case publishResumed:
+		o.kind, o.hand = EventResumed, n.hand
+		return
+	}
+	o.hand = t.handLocked()
+	if !was.executes() {
+		return
+	}
+	o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
+	if o.err != nil && do == publishStopped && goesOn(n.canceledBy) {
+		o.err = &endedError{o.err}
+	}
+}
+
+// describeGivingUpLocked completes o, the event of a task, which was in that phase, or of a pass that is given up, and notes that it is.
+//
+//go:noinline
+func (t *Task) describeGivingUpLocked(n *decision, o *occurrence, do effect, was phase) {
+	p, gaveUp := t.record, t.giveUpLocked(n, was)
+	o.run, o.err, o.uptime = p.judged.run, gaveUp, p.judged.uptime
+	if do == publishPassGaveUp {
+		gaveUp.Pass = true
+		o.kind, o.now, o.restarts = EventPassGaveUp, p.judgedAt, p.restarts.Len()
+		o.delay = max(t.passesLocked().untilNext(p.judgedAt), n.verdict.atLeast)
+		p.beginLimitAnew()
+		return
+	}
+	o.kind, o.restarts, o.waiting = EventGaveUp, p.restarts.Count(n.now, t.config().window), n.takesDown
+	if t.machine.phase == cooling {
+		o.delay = p.delay
+	}
 }
 
 // errBesideCause is what there is to say of a run that has ended with err for a cause after which the task goes on.
@@ -718,7 +769,11 @@ func (t *Task) endLifeLocked(n *decision) {
 
 // beginLifeLocked begins a life of a task that had ended.
 func (t *Task) beginLifeLocked(n *decision) {
-	t.renewLocked(n.delays)
+	var delays backoff.BackOff
+	if n.delays != nil {
+		delays = *n.delays
+	}
+	t.renewLocked(delays)
 	m := t.config().manager
 	m.removeEndedLocked(t)
 	m.clearCriticalExitLocked(t)

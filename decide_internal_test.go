@@ -43,7 +43,9 @@ func TestDecideForeseesTheEndOfALife(t *testing.T) {
 							task.record = &record{judged: runEnd{err: errors.New("boom")}, judgedAt: time.Now()}
 							n := decision{input: in, request: stopRequest, verdict: v, driver: driven, parentDone: parentDone, now: time.Now()}
 							if in == becameOverdue {
-								n.overdue = &overdueRun{&watchedRun{run: task.run}, &OverdueError{Err: ErrWatchdog}}
+								s := newStopOp(m, overdueRequest, time.Hour)
+								s.overdue = &overdueRun{&watchedRun{run: task.run}, &OverdueError{Err: ErrWatchdog}}
+								n.waiter = &waiter{op: s}
 							}
 							if pendingIn[p] == replaceRequest {
 								s := newStopOp(m, replaceRequest, time.Hour)

@@ -190,7 +190,7 @@ func (r *run) untilStuck() (ctx context.Context, deadline time.Time) {
 // whose deadline is earlier than the stop timeout leaves a smaller part of it.
 func (t *Task) drainTime(n *decision) time.Duration {
 	c := t.config()
-	if c.drain == 0 || n.waiter == nil {
+	if n.waiter == nil {
 		return 0
 	}
 	left := n.waiter.op.deadline.Sub(n.now)
@@ -202,9 +202,10 @@ func (t *Task) drainTime(n *decision) time.Duration {
 	return time.Duration(part)                                  //nolint:gosec // it is less than left
 }
 
-// drainForLocked is called when something is asked of a run that drains, or begins to: it does so for d, or for what is left of
-// its time if that is less.
-func (t *Task) drainForLocked(n *decision, d time.Duration) {
+// drainForLocked is called when something is asked of a run that drains, or begins to: it does so for its drainTime, or for what is left
+// of that if it is less.
+func (t *Task) drainForLocked(n *decision) {
+	d := t.drainTime(n)
 	x, until := t.drainLocked(), n.now.Add(d)
 	switch {
 	case x.timer == nil:
@@ -274,19 +275,32 @@ func (t *Task) dropDrainLocked(n *decision) {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	n.endStop = d.endStop // somebody has called StopContext just now
+	t.endStopContextLocked(n, false) // somebody has called StopContext just now
 	t.lazy.rare.drain = nil
+}
+
+// endStopContextLocked has the context of StopContext end, if there is one: because the body is late, or has returned.
+//
+//go:noinline
+func (t *Task) endStopContextLocked(n *decision, late bool) {
+	if d := t.lazy.drain(); d != nil {
+		n.drain, n.endStop, n.stopLate = d, d.endStop != nil, late
+	}
 }
 
 // endContexts ends the contexts of a run that are to end by what was decided. It is called without locks.
 func (n *decision) endContexts() {
-	if n.endAsked != nil {
-		n.endAsked(n.cause)
+	if n.endAsked {
+		n.drain.endAsked(n.cause)
 	}
 	if n.cancel != nil {
 		n.cancel.end(n.cause)
 	}
-	if n.endStop != nil {
-		n.endStop(n.stopCause)
+	if n.endStop {
+		var cause error
+		if n.stopLate {
+			cause = context.DeadlineExceeded
+		}
+		n.drain.endStop(cause)
 	}
 }

@@ -52,18 +52,16 @@ type causedError struct{ cause, error error }
 
 func (e *causedError) Error() string { return e.cause.Error() }
 
-func newPastEvent(o *occurrence) pastEvent {
-	e := pastEvent{
-		at: o.now.UnixNano(), err: o.err, delay: o.delay, uptime: o.uptime, run: o.run,
-		restarts: int32(min(o.restarts, math.MaxInt32)), kind: uint8(o.kind),
-	}
+// set keeps o in e.
+func (e *pastEvent) set(o *occurrence) {
+	e.at, e.err, e.delay, e.uptime, e.run = o.now.UnixNano(), o.err, o.delay, o.uptime, o.run
+	e.restarts, e.kind, e.cause = int32(min(o.restarts, math.MaxInt32)), uint8(o.kind), 0
 	for pastCauses[e.cause] != o.cause { //nolint:errorlint // the cause itself
 		if e.cause++; e.cause == beside {
 			e.err = &causedError{o.cause, o.err}
 			break
 		}
 	}
-	return e
 }
 
 func (e *pastEvent) occurrence() occurrence {
@@ -86,8 +84,8 @@ type eventRing struct {
 	n     int
 }
 
-// add adds an event, and drops those beyond limit, which may be another one than before.
-func (r *eventRing) add(e *pastEvent, limit int) {
+// next returns the place of one more event. It drops those beyond limit, which may be another one than before.
+func (r *eventRing) next(limit int) *pastEvent {
 	for ; r.n >= limit; r.n-- {
 		r.at[r.first] = pastEvent{}
 		r.first = (r.first + 1) % len(r.at)
@@ -97,8 +95,8 @@ func (r *eventRing) add(e *pastEvent, limit int) {
 		r.at, r.first = make([]pastEvent, min(max(4, 2*len(r.at)), limit)), 0
 		copy(r.at, kept)
 	}
-	r.at[(r.first+r.n)%len(r.at)] = *e
 	r.n++
+	return &r.at[(r.first+r.n-1)%len(r.at)]
 }
 
 // all returns a copy of the events, the oldest first.
@@ -127,15 +125,13 @@ func (t *Task) keepLocked(o *occurrence) {
 		}
 		p.history = &eventRing{}
 	}
-	e := newPastEvent(o)
-	p.history.add(&e, limit)
+	p.history.next(limit).set(o)
 }
 
 // keepStartLocked keeps that a run has begun, of which nobody else is to hear.
 //
 //go:noinline
-func (t *Task) keepStartLocked(now time.Time) {
-	if p := t.record; p != nil && p.history != nil {
-		t.keepLocked(&occurrence{kind: EventStarted, now: now, run: t.runNumberLocked()})
-	}
+func (t *Task) keepStartLocked(n *decision) {
+	n.told = occurrence{kind: EventStarted, now: n.now, run: t.runNumberLocked()}
+	t.keepLocked(&n.told)
 }

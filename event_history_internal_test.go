@@ -39,7 +39,7 @@ func TestEventHistoryIsARing(t *testing.T) {
 			limit = 1 + random.IntN(20)
 		}
 		e := pastEvent{run: uint64(i) + 1}
-		ring.add(&e, limit)
+		*ring.next(limit) = e
 		want = append(want, e)
 		want = want[max(0, len(want)-limit):]
 		require.Equal(t, want, ring.all())
@@ -56,7 +56,8 @@ func TestEventHistoryMakesEventsAnew(t *testing.T) {
 		o := occurrence{
 			kind: EventStopped, now: time.Unix(5, 6), run: 7, err: err, cause: cause, delay: 8, uptime: 9, restarts: 10,
 		}
-		e := newPastEvent(&o)
+		var e pastEvent
+		e.set(&o)
 		assert.Equal(t, o, e.occurrence())
 	}
 }

@@ -83,7 +83,7 @@ func isTaskKey(key any) bool {
 }
 
 // logContextOf returns the context of a line about a run: ctx, or what there is if no middleware has added anything.
-func (t *Task) logContextOf(ctx context.Context) context.Context {
+func (t *Task) logContextOf(ctx *logValues) context.Context {
 	if ctx == nil {
 		return (*logContext)(t)
 	}

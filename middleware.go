@@ -84,9 +84,9 @@ func wrap(mw func(next TaskFunc) TaskFunc, next TaskFunc) (wrapped TaskFunc, err
 func withNotedContext(body TaskFunc) TaskFunc {
 	return func(ctx context.Context) error {
 		if w, r := watchedOrRunOf(ctx); r != nil {
-			var added context.Context
+			var added *logValues
 			if ctx != context.Context(r) && ctx != context.Context(w) {
-				added = logValues{of: ctx}
+				added = &logValues{of: ctx}
 			}
 			r.setLogContext(added)
 		}
@@ -95,7 +95,7 @@ func withNotedContext(body TaskFunc) TaskFunc {
 }
 
 // setLogContext notes with which context lines about the run are to be logged, if it is under way; nil for none of its own.
-func (r *run) setLogContext(ctx context.Context) {
+func (r *run) setLogContext(ctx *logValues) {
 	if r.flags.Load()&logContextSet == 0 {
 		if ctx == nil {
 			return
@@ -111,7 +111,7 @@ func (r *run) setLogContext(ctx context.Context) {
 }
 
 // logContext returns rareFields.logContext.
-func (x *lazyFields) logContext() context.Context {
+func (x *lazyFields) logContext() *logValues {
 	if x == nil || x.rare == nil {
 		return nil
 	}

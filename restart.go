@@ -138,10 +138,11 @@ func (m *Manager) revive(t *Task, hand *byHand) (bool, error) {
 	n := decision{input: revived, hand: hand}
 	c := t.config()
 	if c.policy != nil {
-		var err error
-		if n.delays, err = c.newDelays(); err != nil {
+		delays, err := c.newDelays()
+		if err != nil {
 			return false, fmt.Errorf("%w: %q", err, t.name)
 		}
+		n.delays = &delays
 	}
 	n.now = time.Now()
 	again, err := m.reviveAs(t, c, &n)

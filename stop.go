@@ -59,7 +59,7 @@ func (s *stopOp) start(since time.Time) (accepted int) {
 	for i, t := range s.tasks {
 		waiters[i].op = s
 		n := decision{
-			input: s.request.asking(), request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand, overdue: s.overdue, loss: s.loss,
+			input: s.request.asking(), request: s.request, now: time.Now(), waiter: &waiters[i], hand: s.hand,
 		}
 		t.decide(&n)
 		if n.input == askedStop && n.more && n.phase.executes() {

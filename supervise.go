@@ -16,18 +16,19 @@ type driver struct {
 	id   uint32 // of Task.driver, as long as it is not replaced
 	mute bool   // don't ask the log's handler whether it wants to know that a run begins: that has ended the driver before this one
 
-	atOnce    bool      // nothing has held up the next run when the last one returned
-	since     time.Time // when the next run begins, if that is known without a look at the clock
-	startAt   time.Time // the next run does not begin before, by WithStartJitter
-	held      bool      // the next run has waited for a task that this one depends on
-	over      bool      // the task has ended
-	run       *run      // that has begun and is not over
-	outcome   outcome
+	atOnce    bool // nothing has held up the next run when the last one returned
+	held      bool // the next run has waited for a task that this one depends on
+	over      bool // the task has ended
 	executing bool
 	unsure    bool // of the run before, see record.unsure
 	asking    bool // the log's handler, whether it wants to know that a run begins
 	holdsLog  bool // Task.logging is due to this driver
 	left      bool // regularly
+
+	since   time.Time  // when the next run begins, if that is known without a look at the clock
+	startAt *time.Time // the next run does not begin before, by WithStartJitter; nil if that has not been drawn
+	run     *run       // that has begun and is not over
+	outcome outcome
 }
 
 // firstDriver is the number of a task's first driver.
@@ -137,8 +138,7 @@ func (d *driver) look() phase {
 // changed, and returns false.
 func (d *driver) tryBegin() bool {
 	t := d.task
-	c := t.config()
-	if len(c.dependsOn) > 0 && !d.awaitDependencies() || c.startJitter > 0 && !d.awaitStart(c.startJitter) {
+	if len(t.config().dependsOn) > 0 && !d.awaitDependencies() || t.config().startJitter > 0 && !d.awaitStart() {
 		return false
 	}
 	if d.unsure {
@@ -150,14 +150,18 @@ func (d *driver) tryBegin() bool {
 
 // awaitStart returns true if WithStartJitter does not hold up the next run. Otherwise it waits, and returns false: what else holds it up
 // may have changed meanwhile.
-func (d *driver) awaitStart(jitter time.Duration) bool {
+func (d *driver) awaitStart() bool {
 	t := d.task
 	t.mu.Lock()
 	first := d.id == firstDriver && t.runs == 0 // one that has replaced it has been asked for the run
-	if d.held || first && d.startAt.IsZero() {
-		d.held, d.startAt = false, time.Now().Add(rand.N(min(jitter, maxDelay)+1))
+	if d.held || first && d.startAt == nil {
+		at := time.Now().Add(rand.N(min(t.config().startJitter, maxDelay) + 1))
+		d.held, d.startAt = false, &at
 	}
-	delay := time.Until(d.startAt)
+	var delay time.Duration
+	if d.startAt != nil {
+		delay = time.Until(*d.startAt)
+	}
 	if delay <= 0 || t.driver != d.id || t.machine.phase != waiting || t.lazy != nil && t.lazy.hurry {
 		t.mu.Unlock()
 		return true
@@ -231,6 +235,21 @@ func (d *driver) returned() {
 
 // noteReturn is returned without the log.
 func (d *driver) noteReturn(n *decision) {
+	t, c := d.task, d.task.config()
+	d.describeReturn(n)
+	t.decide(n)
+	d.atOnce = n.atOnce
+	t.announceEnd(n.phase)
+	if t.config() != c { // it was replaced
+		c.manager.readinessChanged(t) // of its group, which may need to wait no longer for the task that replaces this one
+	}
+}
+
+// describeReturn notes in n how the body has returned, and what can be said of that without a lock. It is not inlined, for what it puts on
+// the stack would be there when it is decided what follows.
+//
+//go:noinline
+func (d *driver) describeReturn(n *decision) {
 	t, r, err := d.task, d.run, d.outcome.err
 	c := t.config() // of the body that has returned
 	m := c.manager
@@ -265,12 +284,6 @@ func (d *driver) noteReturn(n *decision) {
 		n.verdict.known = true // whatever the error says
 	case c.restart == RestartNever, c.policy == nil:
 		n.verdict.known = permanent != unknown
-	}
-	t.decide(n)
-	d.atOnce = n.atOnce
-	t.announceEnd(n.phase)
-	if t.config() != c { // it was replaced
-		m.readinessChanged(t) // of its group, which may need to wait no longer for the task that replaces this one
 	}
 }
 

@@ -97,7 +97,7 @@ type rareFields struct {
 	leftBehind error  // what a group's run has left executing, and could not return
 	// logContext is that of lines about the latest run, to whose context middleware has added something; otherwise nil, and so when the
 	// next run begins, and when the task has ended.
-	logContext context.Context
+	logContext *logValues
 	warnedOf   map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
 }
 
