@@ -317,15 +317,15 @@ type passLoop struct {
 	draining <-chan struct{} // of a task with WithDrain: closed before the context ends
 }
 
-// lock returns the passes of the task, whose mu it locks; nil if these are not, or not any more, those of a task.
+// lock returns the passes of the task, whose mu it locks; nil if these are not those of a task, or its run is over.
 func (l *passLoop) lock() *passes {
 	if l.run == nil {
 		return nil
 	}
 	t := l.run.task
 	t.mu.Lock()
-	if p := t.passesLocked(); t.run == l.run && p != nil && p.loop == l {
-		return p
+	if t.run == l.run {
+		return t.passesLocked()
 	}
 	t.mu.Unlock()
 	return nil
