@@ -79,6 +79,36 @@ func TestEventHistoryOfATaskThatHasNotFailed(t *testing.T) {
 	})
 }
 
+// Whatever is the first to be reported begins it.
+func TestEventHistoryBegins(t *testing.T) {
+	for kind, begin := range map[taskmanager.EventKind]func(t *testing.T, m *taskmanager.Manager){
+		taskmanager.EventFailed: func(t *testing.T, m *taskmanager.Manager) { start(t, m, "a", boom) },
+		taskmanager.EventGaveUp: func(t *testing.T, m *taskmanager.Manager) { start(t, m, "a", boom, once()) },
+		taskmanager.EventPassGaveUp: func(t *testing.T, m *taskmanager.Manager) {
+			start(t, m, "a", everyTen(boom), taskmanager.WithMaxRestarts(0))
+		},
+		taskmanager.EventStuck: func(t *testing.T, m *taskmanager.Manager) {
+			task := start(t, m, "a", func(context.Context) error { time.Sleep(time.Minute); return nil })
+			synctest.Wait()
+			asStuck(t, task.Stop(t.Context()), "a", userCodeTimeout)
+			<-task.Done()
+		},
+	} {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				begin(t, m)
+				synctest.Wait()
+				task, ok := m.Lookup("a")
+				require.True(t, ok)
+				history := task.History()
+				require.NotEmpty(t, history)
+				assert.Equal(t, kind, history[0].Kind)
+			})
+		})
+	}
+}
+
 // The latest are kept, as many as were asked for.
 func TestEventHistoryKeepsTheLatest(t *testing.T) {
 	for n, want := range map[int]int{0: 0, 1: 1, 3: 3, 16: 16, 1000: 199} {

@@ -360,6 +360,21 @@ func TestPassesGivenUpAtOnceAreAProblem(t *testing.T) {
 	})
 }
 
+// A success ends that: one failure of a later pass, which is tried again, is none.
+func TestPassesGivenUpAreAProblemUntilOneSucceeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithMaxRestarts(3))...)
+		passes := newPassLog()
+		start(t, m, "a", taskmanager.Every(time.Minute, passes.ending(fails, fails, fails, fails, succeeds, fails, lasts(5*time.Second, succeeds))))
+		time.Sleep(30 * time.Second)
+		assert.Len(t, m.Health().Problems, 1)
+		time.Sleep(93 * time.Second)
+		assert.Equal(t, seconds(0, 1, 2, 3, 60, 120, 121), passes.times())
+		assert.Empty(t, m.Health().Problems)
+		time.Sleep(time.Minute)
+	})
+}
+
 // A policy that says Stop ends the tries of a pass; one that is broken ends the task.
 func TestPassesWithAPolicy(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -469,6 +484,24 @@ func TestTrigger(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A pass that is asked for while the schedule is asked for the next one begins as soon as that has answered.
+func TestTriggerWhileTheScheduleIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		asks := 0
+		passes := newPassLog()
+		start(t, m, "a", taskmanager.OnSchedule(nextFunc(func(now time.Time) time.Time {
+			if asks++; asks == 1 {
+				time.Sleep(time.Second)
+				assert.NoError(t, m.TriggerTask("a"))
+			}
+			return each(10 * time.Second)(now)
+		}), passes.lasting()))
+		time.Sleep(15 * time.Second)
+		assert.Equal(t, seconds(1, 10), passes.times())
+	})
 }
 
 func everyTen(pass taskmanager.TaskFunc) taskmanager.TaskFunc {
@@ -660,6 +693,12 @@ func TestPassesWithATimeout(t *testing.T) {
 			})
 		})
 	}
+	// What fails in time has not timed out.
+	synctest.Test(t, func(t *testing.T) {
+		task := start(t, newManager(t, exact()...), "a", taskmanager.Every(time.Minute, newPassLog().ending(fails), taskmanager.WithPassTimeout(time.Second)))
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, errBoom, task.Stats().LastError)
+	})
 	// A stop is no timeout.
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
@@ -856,6 +895,25 @@ func TestPassesUnderAWatchdog(t *testing.T) {
 	})
 }
 
+// The heartbeat of a pass that is triggered begins with that, and not with the tick that the run has waited for.
+func TestTriggerUnderAWatchdog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact(taskmanager.WithWatchdog(5*time.Second))...)
+		passes := newPassLog()
+		task := start(t, m, "a", taskmanager.Every(time.Minute, func(ctx context.Context) error {
+			if passes.note() == 2 {
+				<-ctx.Done()
+			}
+			return nil
+		}))
+		time.Sleep(20 * time.Second)
+		require.NoError(t, task.Trigger())
+		time.Sleep(50 * time.Second)
+		assert.Equal(t, seconds(0, 20, 26, 60), passes.times())
+		assert.Equal(t, [4]uint64{4, 1, 0, 0}, counts(task))
+	})
+}
+
 // A run that waits for a pass is not late to be ready: its time begins with the first pass.
 func TestPassesAndReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -980,6 +1038,99 @@ func TestPassesPausedOverTicks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A pass that has been tried again, and has succeeded, is not due any more, whatever begins the next run.
+func TestPassesTriedAgainAreNotDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		passes := newPassLog()
+		task := start(t, m, "a", scheduled(passes.ending(fails)))
+		time.Sleep(13 * time.Second)
+		require.NoError(t, task.Pause(t.Context()))
+		require.NoError(t, task.Resume())
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, seconds(10, 11, 20), passes.times())
+	})
+}
+
+// After a cooldown a task begins afresh, as after a restart by hand: the pass by which it was given up is not due.
+func TestPassesAfterACooldown(t *testing.T) {
+	for name, test := range map[string]struct {
+		body func(taskmanager.TaskFunc) taskmanager.TaskFunc
+		want []time.Duration
+	}{
+		"Every":      {everyTen, seconds(0, 10, 13, 23, 33)},
+		"OnSchedule": {scheduled, seconds(10, 20, 30)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, once(), taskmanager.WithCooldown(3*time.Second))
+				passes := newPassLog()
+				start(t, m, "a", test.body(func(context.Context) error {
+					passes.note()
+					if time.Since(passes.made) == 10*time.Second {
+						return errBoom
+					}
+					return nil
+				}))
+				time.Sleep(35 * time.Second)
+				assert.Equal(t, test.want, passes.times())
+			})
+		})
+	}
+}
+
+// A body that makes other passes when one has failed begins those afresh, and has no pass to be tried again.
+func TestPassesAfterOthersInARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		passes := newPassLog()
+		ticks := scheduled(passes.ending(fails))
+		task := start(t, m, "a", func(ctx context.Context) error {
+			if err := ticks(ctx); err != nil {
+				return ticks(ctx)
+			}
+			return nil
+		})
+		time.Sleep(25 * time.Second)
+		assert.Equal(t, seconds(10, 20), passes.times())
+		assert.Equal(t, [4]uint64{2, 1, 0, 0}, counts(task))
+		assert.EqualValues(t, 1, task.Stats().Runs)
+	})
+}
+
+// A body that makes its passes at another interval than before begins them afresh.
+func TestPassesAtAnotherInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, exact()...)
+		passes := newPassLog()
+		interval := 10 * time.Second
+		start(t, m, "a", func(ctx context.Context) error {
+			ticks := taskmanager.Every(interval, passes.ending(fails))
+			interval = 3 * time.Second
+			return ticks(ctx)
+		})
+		time.Sleep(8 * time.Second)
+		assert.Equal(t, seconds(0, 1, 4, 7), passes.times())
+	})
+}
+
+// The pass after one that was given up is when it was told to be, also where the schedule has another answer each time.
+func TestPassesGivenUpTellTheNextOfAnySchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithMaxRestarts(0))
+		events := m.Subscribe(t.Context())
+		asks := 0
+		passes := newPassLog()
+		start(t, m, "a", taskmanager.OnSchedule(nextFunc(func(last time.Time) time.Time {
+			asks++
+			return last.Add(time.Duration(asks) * 10 * time.Second)
+		}), passes.ending(fails)))
+		time.Sleep(35 * time.Second)
+		assert.Equal(t, []string{"10s pass gave up run=1 restarts=0 delay=20s"}, told(events))
+		assert.Equal(t, seconds(10, 30), passes.times())
+	})
 }
 
 // What replaces a body has passes of its own, or none, whatever the one before had.
@@ -1144,7 +1295,7 @@ func TestPassesCutOffWhenTriedAgainAreDue(t *testing.T) {
 				m := newManager(t, exact()...)
 				start(t, m, "db", untilStopped)
 				passes := newPassLog()
-				start(t, m, "a", taskmanager.OnSchedule(each(time.Hour), func(ctx context.Context) error {
+				task := start(t, m, "a", taskmanager.OnSchedule(each(time.Hour), func(ctx context.Context) error {
 					passes.note()
 					switch len(passes.times()) {
 					case 1:
@@ -1159,6 +1310,7 @@ func TestPassesCutOffWhenTriedAgainAreDue(t *testing.T) {
 				cut(t, m)
 				time.Sleep(2 * time.Hour)
 				assert.Equal(t, seconds(3600, 3601, 3605, 7200, 10800), passes.times())
+				assert.Equal(t, [4]uint64{5, 1, 0, 0}, counts(task), "what is cut off has not failed")
 			})
 		})
 	}

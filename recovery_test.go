@@ -125,6 +125,8 @@ func TestRecoveryAfterGivingUp(t *testing.T) {
 		"0s failed run=1", "1s gave up run=2", "1m0s failed run=1", "2m1s recovered run=2 failures=3 since 0s, after 1m0s")
 	recovers(t, runsOf(boom, boom, boom, untilStopped), []taskmanager.TaskOption{taskmanager.WithMaxRestarts(1), taskmanager.WithCooldown(time.Minute)}, wait(3*time.Minute),
 		"0s failed run=1", "1s gave up run=2", "1m1s failed run=3", "2m2s recovered run=4 failures=3 since 0s, after 1m0s")
+	recovers(t, runsOf(boom, boom, boom, boom, untilStopped), []taskmanager.TaskOption{taskmanager.WithMaxRestarts(1), taskmanager.WithCooldown(time.Minute)}, wait(4*time.Minute),
+		"0s failed run=1", "1s gave up run=2", "1m1s failed run=3", "1m2s gave up run=4", "3m2s recovered run=5 failures=4 since 0s, after 1m0s")
 
 	// It may have been given up without a failure.
 	done := func(context.Context) error { return nil }
