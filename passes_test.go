@@ -1159,6 +1159,11 @@ func TestPassesReplaced(t *testing.T) {
 		replace(untilStopped)
 		assert.Nil(t, task.Stats().Passes)
 		require.ErrorIs(t, task.Trigger(), taskmanager.ErrNoPasses)
+
+		waits := start(t, m, "b", untilStopped, taskmanager.WithDependsOn("c"))
+		_, err := m.ReplaceTask(t.Context(), "b", everyTen(succeed), taskmanager.WithDependsOn("c"))
+		require.NoError(t, err)
+		require.NoError(t, waits.Trigger(), "before it runs, too")
 	})
 }
 
