@@ -164,7 +164,8 @@ func TestReconcileRefusesOneOfThem(t *testing.T) {
 			specs[7].Options = []taskmanager.TaskOption{dependsOn("p/7")}
 			return specs
 		}, `taskmanager: WithDependsOn("p/7"): makes a cycle: "p/7" -> "p/7": "p/7"`, false},
-		"twice": {func(specs []spec) []spec { return append(specs, specs[7], specs[7]) }, `taskmanager: specs "p/7": has the name more than once: "p/7"`, false},
+		"twice":       {func(specs []spec) []spec { return append(specs, specs[7]) }, `taskmanager: specs "p/7": has the name more than once: "p/7"`, false},
+		"three times": {func(specs []spec) []spec { return append(specs, specs[7], specs[7]) }, `taskmanager: specs "p/7": has the name more than once: "p/7"`, false},
 		"outside the prefix": {
 			func(specs []spec) []spec { return append(specs, spec{Name: "q/7", Body: untilStopped, Version: "2"}) },
 			`taskmanager: name "q/7": does not begin with the prefix "p/": "q/7"`, true,
@@ -835,4 +836,32 @@ func TestReconcileForgetsWhatOthersWaitFor(t *testing.T) {
 		cancel()
 		require.NoError(t, r.err(t, 0))
 	})
+}
+
+// A countedContext has ended when it has been asked for its error so often.
+type countedContext struct {
+	context.Context
+	calls *int
+}
+
+func (c countedContext) Err() error {
+	if *c.calls--; *c.calls < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Whenever its context ends, a call has done what it says, or says why it has not.
+func TestReconcileWhoseContextEnds(t *testing.T) {
+	for calls := range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			left := calls
+			c, err := m.Reconcile(countedContext{t.Context(), &left}, "p/", versions("p/a"))
+			assert.Equal(t, m.IsRunning("p/a"), len(c.Started) == 1, "after %d calls", calls)
+			if len(c.Started) == 0 {
+				assert.ErrorIs(t, err, context.Canceled, "after %d calls", calls)
+			}
+		})
+	}
 }
