@@ -591,27 +591,33 @@ func TestReconcileFromABodyThatIsReplaced(t *testing.T) {
 	})
 }
 
-// A task of another Manager is no part of it, whatever its name is: the call ends with the run of that.
-func TestReconcileFromABodyOfAnotherManager(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, other := newManager(t), newManager(t)
-		replaced := start(t, m, "p/a", slowToStop(2*time.Second))
-		synctest.Wait()
-		errs := make(chan error, 1)
-		caller := start(t, other, "p/a", func(ctx context.Context) error {
-			_, err := m.Reconcile(ctx, "p/", versions("p/a:2"))
-			errs <- err
-			return nil
+// A task of another Manager is no part of it, whatever its name is, nor is one of another name: the call ends with the run of that.
+func TestReconcileFromABodyThatIsNoPartOfIt(t *testing.T) {
+	for _, name := range []string{"p/a", "q"} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newManager(t)
+			other := m
+			if name == "p/a" {
+				other = newManager(t)
+			}
+			replaced := start(t, m, "p/a", slowToStop(2*time.Second))
+			synctest.Wait()
+			errs := make(chan error, 1)
+			caller := start(t, other, name, func(ctx context.Context) error {
+				_, err := m.Reconcile(ctx, "p/", versions("p/a:2"))
+				errs <- err
+				return nil
+			})
+			time.Sleep(time.Second)
+			began := time.Now()
+			require.NoError(t, caller.Stop(t.Context()))
+			took(t, 0, began)
+			require.ErrorIs(t, <-errs, taskmanager.ErrStopped)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			assert.Equal(t, taskmanager.StateRunning, replaced.State(), "it goes on")
 		})
-		time.Sleep(time.Second)
-		began := time.Now()
-		require.NoError(t, caller.Stop(t.Context()))
-		took(t, 0, began)
-		require.ErrorIs(t, <-errs, taskmanager.ErrStopped)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		assert.Equal(t, taskmanager.StateRunning, replaced.State(), "it goes on")
-	})
+	}
 }
 
 // A task that is being stopped or replaced is not as wanted yet, whatever its version is by now.
@@ -864,4 +870,22 @@ func TestReconcileWhoseContextEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The options of what is as wanted are not looked at, whatever else there is to do.
+func TestReconcileCallsNoOptionOfWhatIsUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		made := 0
+		specs := []spec{{Name: "p/a", Body: untilStopped, Options: []taskmanager.TaskOption{taskmanager.WithBackOffPolicy(func() backoff.BackOff {
+			made++
+			return &backoff.ZeroBackOff{}
+		})}}}
+		_, err := m.Reconcile(t.Context(), "p/", slices.Values(specs))
+		require.NoError(t, err)
+		c, err := m.Reconcile(t.Context(), "p/", slices.Values(append(specs, spec{Name: "p/b", Body: untilStopped})))
+		require.NoError(t, err)
+		assert.Equal(t, changes{Started: []string{"p/b"}, Unchanged: 1}, c)
+		assert.Equal(t, 1, made)
+	})
 }
