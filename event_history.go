@@ -86,6 +86,18 @@ type eventRing struct {
 
 // next returns the place of one more event. It drops those beyond limit, which may be another one than before.
 func (r *eventRing) next(limit int) *pastEvent {
+	if r.n == limit && limit == len(r.at) { // that of the oldest
+		e := &r.at[r.first]
+		if r.first++; r.first == limit {
+			r.first = 0
+		}
+		return e
+	}
+	return r.nextOfOthers(limit)
+}
+
+// nextOfOthers is next where the ring is not full, or its limit has changed.
+func (r *eventRing) nextOfOthers(limit int) *pastEvent {
 	for ; r.n >= limit; r.n-- {
 		r.at[r.first] = pastEvent{}
 		r.first = (r.first + 1) % len(r.at)
@@ -132,6 +144,7 @@ func (t *Task) keepLocked(o *occurrence) {
 //
 //go:noinline
 func (t *Task) keepStartLocked(n *decision) {
-	n.told = occurrence{kind: EventStarted, now: n.now, run: t.runNumberLocked()}
-	t.keepLocked(&n.told)
+	if limit := t.config().eventHistory; limit > 0 {
+		*t.record.history.next(limit) = pastEvent{kind: uint8(EventStarted), at: n.now.UnixNano(), run: t.runNumberLocked()}
+	}
 }
