@@ -257,6 +257,23 @@ func TestDrainAtTheEndOfTheParent(t *testing.T) {
 	})
 }
 
+// One that misses a heartbeat while it waits for its turn to stop does not drain any more; nor is that a failure.
+func TestDrainOfALateTaskAtTheEndOfTheParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, end := context.WithCancelCause(context.Background())
+		m := newManager(t, taskmanager.WithContext(parent))
+		var l drainLog
+		task := start(t, m, "a", drained(&l, time.Hour, 0), taskmanager.WithDrain(4*time.Second), taskmanager.WithWatchdog(3*time.Second))
+		start(t, m, "dependent", slowToStop(4*time.Second), dependsOn(task.Name()))
+		synctest.Wait()
+		time.Sleep(time.Second)
+		end(errWhy)
+		<-task.Done()
+		assert.Equal(t, drainLog{began: l.began, draining: 3 * time.Second, ended: 3 * time.Second, return_: 3 * time.Second, cause: errWhy}, l)
+		assert.Equal(t, taskmanager.StateStopped, task.State())
+	})
+}
+
 // One that drains for a restart, and returns before its turn to stop, has ended by the end of the parent all the same.
 func TestDrainOfARestartAtTheEndOfTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
