@@ -445,6 +445,9 @@ func (t *Task) applyRestLocked(n *decision, do effect) {
 //
 //go:noinline
 func (t *Task) endRunContextsLocked(n *decision, do effect) {
+	if l := n.loss(); l != nil && do&cancelRun != 0 {
+		t.recordLocked().loss = l // of which causeOf makes the cause
+	}
 	n.cause = t.causeOf(t.machine.pending)
 	if d := t.lazy.drain(); do&beginDrain != 0 && d != nil && d.endAsked != nil {
 		n.drain, n.endAsked = d, true
@@ -453,9 +456,6 @@ func (t *Task) endRunContextsLocked(n *decision, do effect) {
 		return
 	}
 	n.cancel = t.run
-	if l := n.loss(); l != nil {
-		t.recordLocked().loss = l
-	}
 	if o := n.overdue(); o != nil {
 		t.recordLocked().overdue = o.err
 		if t.machine.phase == overdue {
