@@ -218,7 +218,7 @@ func (t *Task) decideLocked(n *decision) {
 			return
 		}
 	}
-	if t.hasFailedLocked() {
+	if t.machine.phase == running && t.hasFailedLocked() && !n.tooShort(t.config().healthy()) {
 		t.recoverLocked(n.now, t.hasRecoveredLocked(n.now)) // whatever else is heard of it
 	}
 	if n.driver != 0 {
@@ -231,12 +231,15 @@ func (t *Task) decideLocked(n *decision) {
 	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
 		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
 	}
-	if t.hasFailedLocked() {
-		t.recoverLocked(n.now, n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) && !t.passesLocked().noneSucceeded())
+	if n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) {
+		t.recoverLocked(n.now, !t.passesLocked().noneSucceeded())
 	}
 	t.applyLocked(n, n.input)
 	n.more = t.linesWaitLocked()
 }
+
+// tooShort reports whether n is about the return of a run that has not lasted for d, which is known without another look at the clock.
+func (n *decision) tooShort(d time.Duration) bool { return n.end.uptime > 0 && n.end.uptime < d }
 
 // isVoidLocked reports whether nothing is to be decided: a replacement is refused, or the run has ended, or become ready, while the stacks
 // of one that was late were taken.
@@ -485,7 +488,9 @@ func (t *Task) beginRunLocked(n *decision) {
 	}
 	if p := t.record; p != nil {
 		p.unsure, p.loss = nil, nil
-		t.awaitHealthLocked(n.now)
+		if p.recovery == nil || !p.recovery.armed {
+			t.awaitHealthLocked(n.now)
+		}
 	}
 }
 
@@ -597,7 +602,7 @@ func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was pha
 	switch do {
 	case publishRestart:
 		o.cause = t.causeOf(pendingIn[was])
-		o.err = errBesideCause(besideCause(n.end.err, n.canceledBy), o.cause)
+		o.err = n.errWithCause(o.cause)
 		return
 	case publishStopped:
 		o.cause, o.request = t.causeOf(t.machine.pending), t.machine.pending
@@ -611,7 +616,7 @@ func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was pha
 	if !was.executes() {
 		return
 	}
-	o.err = besideCause(besideCause(n.end.err, n.canceledBy), o.cause)
+	o.err = n.errBeside(o.cause)
 	if o.err != nil && do == publishStopped && goesOn(n.canceledBy) {
 		o.err = &endedError{o.err}
 	}
@@ -636,11 +641,18 @@ func (t *Task) describeGivingUpLocked(n *decision, o *occurrence, do effect, was
 	}
 }
 
-// errBesideCause is what there is to say of a run that has ended with err for a cause after which the task goes on.
+// errBeside is what the error of the run says beside the cause for which it was to end, and that for which its context had ended.
 //
 //go:noinline
-func errBesideCause(err, cause error) error {
-	return errors.Join(cause, besideCause(err, cause))
+func (n *decision) errBeside(cause error) error {
+	return besideCause(besideCause(n.end.err, n.canceledBy), cause)
+}
+
+// errWithCause is what there is to say of a run that has ended for a cause after which the task goes on.
+//
+//go:noinline
+func (n *decision) errWithCause(cause error) error {
+	return errors.Join(cause, n.errBeside(cause))
 }
 
 // publishRunEndLocked publishes how the run has ended that was judged.

@@ -541,14 +541,17 @@ func (table *transitions) step(m machine, in input, q request, o outlook, drains
 		row = &table[judging][judgedBy[o]]
 		to, do = row.to, do|row.do
 	}
-	draining := m.draining && to.executes()
-	switch {
-	case in == drainPassed:
-		draining = false
-	case draining && (in == deadlinePassed || in == overduePassed):
-		draining, do = false, do|cancelRun
-	case drains && in.asksToReturn() && do&cancelRun != 0:
-		draining, do = true, do&^cancelRun|beginDrain
+	draining := false
+	if m.draining || drains { // hardly ever
+		draining = m.draining && to.executes()
+		switch {
+		case in == drainPassed:
+			draining = false
+		case draining && (in == deadlinePassed || in == overduePassed):
+			draining, do = false, do|cancelRun
+		case drains && in.asksToReturn() && do&cancelRun != 0:
+			draining, do = true, do&^cancelRun|beginDrain
+		}
 	}
 	pending := pendingIn[to]
 	if pending == stopRequest {
