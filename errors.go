@@ -601,8 +601,8 @@ func innerByMethods(err error) (known bool, several []error, one error) {
 }
 
 // An endedError is what a body has returned whose context has ended with a cause after which a task goes on, and whose task has stopped
-// for good all the same. It is everything that err is, but not ErrRestarted, ErrReplaced and ErrDependencyLost, by which an event says that the task
-// goes on.
+// for good all the same. It is everything that err is, but not ErrRestarted, ErrReplaced and ErrDependencyLost, by which an event says
+// that the task goes on.
 type endedError struct{ err error }
 
 func (e *endedError) Error() string { return e.err.Error() }

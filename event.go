@@ -30,8 +30,9 @@ const (
 	EventPassGaveUp // error: a pass of [Every] or [OnSchedule] failed and is not tried again; the task goes on with the next one
 
 	// EventRecovered is logged as info: a run of a task of which an EventFailed, EventGaveUp or EventPassGaveUp was published is healthy by
-	// now. It has lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]) and it is ready. A task
-	// that is stopped before that is not told to have recovered, nor is one that is started anew under the name; one that was replaced is.
+	// now. It has lasted for WithHealthyAfter and is ready, or has returned nil, or one of its passes has succeeded (see [Every]) and it is
+	// ready. A task that is stopped before that is not told to have recovered, nor is one that is started anew under the name; one that was
+	// replaced is.
 	EventRecovered
 )
 

@@ -54,7 +54,8 @@ func WithPassJitter(d time.Duration) PassOption {
 }
 
 // WithFirstPass has Every begin with a pass after that delay, at which its first tick is then. The default, and 0, is at once. A
-// pass that has failed is tried again without it, and one that is triggered before the first tick does not take its place. OnSchedule, whose schedule says when the first pass is, refuses it.
+// pass that has failed is tried again without it, and one that is triggered before the first tick does not take its place. OnSchedule,
+// whose schedule says when the first pass is, refuses it.
 func WithFirstPass(delay time.Duration) PassOption {
 	return newPassOption("WithFirstPass", delay, func(c *passConfig) string {
 		c.firstPass = min(delay, maxDelay)
@@ -104,9 +105,10 @@ func (s PassStats) MarshalJSON() ([]byte, error) {
 }
 
 // TriggerTask begins a pass of the task of that name now: by hand, of one whose body is made by [Every] or [OnSchedule]. It waits for
-// nothing, and moves no tick: one that comes meanwhile is skipped, as in any pass; one that has come, and waits for its jitter, is not. If a pass is under way, another one follows when it has ended: one, however often it is called
-// meanwhile. In StateBackoff the pass that has failed is tried again now, and a task that waits for its dependencies begins with a pass
-// when it runs. A pause keeps what was asked for; the end of the task, and a replacement, do not.
+// nothing, and moves no tick: one that comes meanwhile is skipped, as in any pass; one that has come, and waits for its jitter, is not.
+// If a pass is under way, another one follows when it has ended: one, however often it is called meanwhile. In StateBackoff the pass that
+// has failed is tried again now, and a task that waits for its dependencies begins with a pass when it runs. A pause keeps what was asked
+// for; the end of the task, and a replacement, do not.
 //
 // It returns [ErrTaskNotFound] for a name that is unknown, [ErrNoPasses] for a task that makes no passes, or whose body calls what
 // Every or OnSchedule has made and has not done so yet; and [ErrTaskNotRunning], with the state, for one that has ended, is paused or

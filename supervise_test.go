@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -403,15 +404,54 @@ func TestSuperviseDoesNotCatchAPanicInAGoroutineOfTheBody(t *testing.T) {
 		})
 		select {}
 	}
-	executable, err := os.Executable()
-	require.NoError(t, err)
-	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
-	child.Env = append(os.Environ(), inner+"=1")
-	output, err := child.CombinedOutput()
+	output, err := again(t, inner)
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
 	assert.Equal(t, 2, exit.ExitCode())
 	assert.Contains(t, string(output), "panic: of nobody")
+}
+
+// again runs the test in a process of its own, with that variable set, and returns what it prints.
+func again(t *testing.T, variable string) (output []byte, err error) {
+	t.Helper()
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), variable+"=1")
+	return child.CombinedOutput()
+}
+
+// The way to a body fits into the stack that a goroutine begins with, and so does what the return of a body needs: to grow it there would
+// take longer than all the rest, with locks held. In a process that has had a collection a goroutine may begin with more.
+func TestSuperviseInTheFirstStack(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector needs more of the stack: run the test without -race")
+	}
+	const inner = "TASKMANAGER_TEST_FIRST_STACK"
+	if os.Getenv(inner) == "" {
+		output, err := again(t, inner)
+		assert.NoError(t, err, "%s", output)
+		return
+	}
+	const tasks = 10_000
+	debug.SetGCPercent(-1)
+	stacks := func() uint64 {
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.StackInuse
+	}
+	m := newManager(t, taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+	before := stacks()
+	var begun sync.WaitGroup
+	begun.Add(tasks)
+	for i := range tasks {
+		start(t, m, strconv.Itoa(i), func(ctx context.Context) error {
+			begun.Done()
+			return untilStopped(ctx)
+		})
+	}
+	begun.Wait()
+	assert.Less(t, (stacks()-before)/tasks, uint64(2500), "bytes, of which a goroutine begins with 2,048")
 }
 
 func TestSuperviseAFailingTaskAtNoCostOfItsSiblings_Promise3(t *testing.T) {
