@@ -19,6 +19,38 @@ import (
 
 func bindTo(names ...string) taskmanager.TaskOption { return taskmanager.WithBindTo(names...) }
 
+// Where the parent has ended, a task that waits for its turn to stop, and loses then what it is bound to, ends with the parent: it does not
+// run again. Nor does it drain any more.
+func TestBindToAtTheEndOfTheParent(t *testing.T) {
+	for name, opts := range map[string][]taskmanager.TaskOption{"at once": nil, "with a drain": {taskmanager.WithDrain(2 * time.Second)}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, end := context.WithCancelCause(context.Background())
+				m := newManager(t, taskmanager.WithContext(parent))
+				start(t, m, "db", failAfter(time.Second))
+				var (
+					cause error
+					ended time.Time
+				)
+				api := start(t, m, "api", func(ctx context.Context) error {
+					<-ctx.Done()
+					cause, ended = context.Cause(ctx), time.Now()
+					return ctx.Err()
+				}, append(opts, bindTo("db"))...)
+				start(t, m, "balancer", slowToStop(3*time.Second), dependsOn("api"))
+				synctest.Wait()
+				began := time.Now()
+				end(errWhy)
+				<-api.Done()
+				assert.Equal(t, errWhy, cause)
+				assert.Equal(t, time.Second, ended.Sub(began))
+				assert.Equal(t, taskmanager.StateStopped, api.State())
+				assert.EqualValues(t, 1, api.Stats().Runs)
+			})
+		})
+	}
+}
+
 // A bound task ends its run at the moment at which the one that it is bound to is lost, however that comes about, and runs again
 // at the moment at which that is ready.
 func TestBindTo(t *testing.T) {

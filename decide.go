@@ -228,8 +228,8 @@ func (t *Task) decideLocked(n *decision) {
 			t.applyLocked(n, askedStop)
 		}
 	}
-	if n.parentDone && (n.input == askedStop || n.input == becameOverdue) {
-		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then
+	if n.parentDone && (n.input == askedStop || n.input == becameOverdue || n.input == dependencyLost) {
+		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then, and nobody goes on after a loss
 	}
 	if n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) {
 		t.recoverLocked(n.now, !t.passesLocked().noneSucceeded())

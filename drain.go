@@ -190,7 +190,7 @@ func (r *run) untilStuck() (ctx context.Context, deadline time.Time) {
 // whose deadline is earlier than the stop timeout leaves a smaller part of it.
 func (t *Task) drainTime(n *decision) time.Duration {
 	c := t.config()
-	if n.waiter == nil || n.overdue() != nil { // which may be taken for the end of the parent
+	if n.waiter == nil || n.overdue() != nil || n.loss() != nil { // which may be taken for the end of the parent
 		return 0
 	}
 	left := n.waiter.op.deadline.Sub(n.now)
