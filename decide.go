@@ -228,7 +228,8 @@ func (t *Task) decideLocked(n *decision) {
 			t.applyLocked(n, askedStop)
 		}
 	}
-	if n.parentDone && (n.input == askedStop || n.input == becameOverdue || n.input == dependencyLost) {
+	lost := n.input == dependencyLost && t.machine.phase == running
+	if n.parentDone && (n.input == askedStop || n.input == becameOverdue || lost) {
 		n.input, n.request = askedStop, parentDoneRequest // to be late is no failure then, and nobody goes on after a loss
 	}
 	if n.end.err == nil && (n.input == returnedDone || n.input == returnedAgain) {
