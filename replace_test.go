@@ -1084,6 +1084,7 @@ func TestReplaceTaskThatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		start(t, m, "gone", boom, once())
+		synctest.Wait() // or the other one might begin while it runs
 		task := start(t, m, "a", untilStopped, dependsOn("gone"), critical)
 		synctest.Wait()
 		require.Equal(t, taskmanager.HealthFailing, m.Health().State)

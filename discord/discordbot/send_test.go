@@ -212,6 +212,7 @@ func TestAbsentChannelInTheLog(t *testing.T) {
 		assert.LessOrEqual(t, requests, 30)
 		d.Recover()
 		time.Sleep(time.Hour)
+		synctest.Wait() // a failure may be due at this moment
 		failures := int(m.Stats().Failures)
 		require.NoError(t, m.Shutdown(t.Context()))
 		assert.Equal(t, failures, told(t, d))
