@@ -99,6 +99,9 @@ func (r *report) eventCount() uint64 { return 1 + uint64(r.event.Repeats) }
 // taskCount is how many tasks the report stands for.
 func (r *report) taskCount() int { return max(1, r.event.TaskCount) }
 
+// taskHash tells the task of a report that stands for one from others.
+func (r *report) taskHash() uint64 { return hashTexts(r.origin, r.event.Task) }
+
 // countEvents is how many events the reports stand for.
 func countEvents(reports []*report) (n uint64) {
 	for _, r := range reports {
@@ -153,10 +156,10 @@ func joinDependents(a, b *Event) (names []string, count int) {
 func (r *report) addTasks(other *report) {
 	if r.tasks == nil {
 		r.tasks = make(map[uint64]struct{})
-		r.addTask(hashTexts(r.origin, r.event.Task), r.event.Task)
+		r.addTask(r.taskHash(), r.event.Task)
 	}
 	if other.tasks == nil {
-		r.addTask(hashTexts(other.origin, other.event.Task), other.event.Task)
+		r.addTask(other.taskHash(), other.event.Task)
 		return
 	}
 	for hash := range other.tasks {
@@ -334,7 +337,7 @@ func (q *reportQueue) addAfter(r *report, key reportKey, latest turns) {
 	}
 	tasks := r.tasks
 	if tasks == nil {
-		tasks = map[uint64]struct{}{hashTexts(r.origin, r.event.Task): {}}
+		tasks = map[uint64]struct{}{r.taskHash(): {}}
 	}
 	var after turn
 	for task := range tasks {
@@ -376,14 +379,13 @@ func (q *reportQueue) addFirst(reports []*report) {
 	if len(reports) == 0 {
 		return
 	}
-	type task struct{ origin, name string }
-	again := make(map[task]bool)
+	again := make(map[uint64]struct{}) // tasks, hashed
 	for _, r := range reports {
-		again[task{r.origin, r.event.Task}] = true
+		again[r.taskHash()] = struct{}{}
 	}
 	waiting := q.takeAll()
 	for _, r := range waiting {
-		if r.key.kind == EventRecovered && again[task{r.origin, r.event.Task}] {
+		if _, ok := again[r.taskHash()]; ok && r.key.kind == EventRecovered {
 			r.key.settled = false // it is not the next of its task any more
 		}
 	}
@@ -440,7 +442,7 @@ func (r *report) isBoundTo(other *report) bool {
 // includesOneOf reports whether one of the tasks of other, of which there may be one alone, is one of those of r.
 func (r *report) includesOneOf(other *report) bool {
 	if other.tasks == nil {
-		_, ok := r.tasks[hashTexts(other.origin, other.event.Task)]
+		_, ok := r.tasks[other.taskHash()]
 		return ok
 	}
 	for task := range other.tasks {
