@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -627,6 +629,16 @@ func mustTask(t *testing.T, ctx context.Context) *taskmanager.Task {
 	task, ok := taskmanager.FromContext(ctx)
 	require.True(t, ok)
 	return task
+}
+
+// again is the test in a process of its own, in which that variable is set.
+func again(t *testing.T, variable string) *exec.Cmd {
+	t.Helper()
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
+	child.Env = append(os.Environ(), variable+"=1")
+	return child
 }
 
 // heapOf returns how the heap has grown when f has been called.

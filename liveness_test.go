@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -849,10 +848,7 @@ func TestWatchdogOfAFrozenProcess(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	executable, err := os.Executable()
-	require.NoError(t, err)
-	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
-	child.Env = append(os.Environ(), inner+"=1")
+	child := again(t, inner)
 	stdin, err := child.StdinPipe()
 	require.NoError(t, err)
 	stdout, err := child.StdoutPipe()

@@ -404,21 +404,11 @@ func TestSuperviseDoesNotCatchAPanicInAGoroutineOfTheBody(t *testing.T) {
 		})
 		select {}
 	}
-	output, err := again(t, inner)
+	output, err := again(t, inner).CombinedOutput()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
 	assert.Equal(t, 2, exit.ExitCode())
 	assert.Contains(t, string(output), "panic: of nobody")
-}
-
-// again runs the test in a process of its own, with that variable set, and returns what it prints.
-func again(t *testing.T, variable string) (output []byte, err error) {
-	t.Helper()
-	executable, err := os.Executable()
-	require.NoError(t, err)
-	child := exec.CommandContext(t.Context(), executable, "-test.run=^"+t.Name()+"$")
-	child.Env = append(os.Environ(), variable+"=1")
-	return child.CombinedOutput()
 }
 
 // The way to a body fits into the stack that a goroutine begins with, and so does what the return of a body needs: to grow it there would
@@ -429,7 +419,7 @@ func TestSuperviseInTheFirstStack(t *testing.T) {
 	}
 	const inner = "TASKMANAGER_TEST_FIRST_STACK"
 	if os.Getenv(inner) == "" {
-		output, err := again(t, inner)
+		output, err := again(t, inner).CombinedOutput()
 		assert.NoError(t, err, "%s", output)
 		return
 	}
