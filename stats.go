@@ -51,10 +51,19 @@ type TaskStats struct {
 	Group  *ManagerStats // of the latest run of a Group; nil for any other task
 }
 
-// Stats returns a snapshot of the task.
+// Stats returns a snapshot of the task, with one of each task within if it is a [Group]; [Task.StatsWithoutGroup] does without these.
 func (t *Task) Stats() TaskStats {
 	var s TaskStats
 	t.snapshot(&s, time.Now())
+	return s
+}
+
+// StatsWithoutGroup returns what Stats does, but for the tasks within a [Group]: Group is nil. So it takes no longer for a group than for
+// any other task, but for a look at those within that Ready may need.
+func (t *Task) StatsWithoutGroup() TaskStats {
+	var s TaskStats
+	_, group := t.snapshotWithoutGroup(&s, time.Now())
+	s.Ready = s.Ready && t.isReadyWithin(group)
 	return s
 }
 
@@ -65,13 +74,14 @@ func (t *Task) snapshot(s *TaskStats, now time.Time) counts {
 		inner := group.Stats()
 		s.Group = &inner
 	}
-	if t.config().isGroup {
-		s.Ready = s.Ready && group.groupReady()
-	}
+	s.Ready = s.Ready && t.isReadyWithin(group)
 	return total
 }
 
-// snapshotWithoutGroup is snapshot without s.Group. It returns the Manager of the group, if the task is one.
+// isReadyWithin reports whether the tasks of the group are ready, if the task is one.
+func (t *Task) isReadyWithin(group *Manager) bool { return !t.config().isGroup || group.groupReady() }
+
+// snapshotWithoutGroup is snapshot without s.Group and what Ready says of that. It returns the Manager of the group, if the task is one.
 func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, group *Manager) {
 	waitingStatus := t.waitingStatus()
 	t.mu.Lock()

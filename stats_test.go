@@ -219,6 +219,48 @@ func TestStatsShowTheLimit(t *testing.T) {
 	})
 }
 
+// Without its group a snapshot says the same of everything else, whatever state the group is in; and it makes none of the tasks within.
+func TestStatsWithoutGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observed(t)
+		const tasks = 1000
+		ready := make(chan struct{})
+		group := start(t, m, "group", taskmanager.Group(func(g *taskmanager.Manager) error {
+			for i := range tasks {
+				start(t, g, fmt.Sprint(i), untilStopped)
+			}
+			start(t, g, "slow", func(ctx context.Context) error {
+				<-ready
+				taskmanager.Ready(ctx)
+				return untilStopped(ctx)
+			}, taskmanager.WithReadiness(time.Hour))
+			return nil
+		}))
+		single := start(t, m, "single", boom)
+		compare := func(task *taskmanager.Task, tasks int, isReady bool) {
+			t.Helper()
+			synctest.Wait()
+			want, got := task.Stats(), task.StatsWithoutGroup()
+			assert.Nil(t, got.Group)
+			assert.Equal(t, isReady, got.Ready)
+			if tasks > 0 {
+				require.NotNil(t, want.Group)
+				require.Equal(t, tasks, len(want.Group.Tasks)) //nolint:testifylint // a map of that size is not to be printed
+			}
+			want.Group = nil
+			assert.Equal(t, want, got)
+		}
+		compare(group, tasks+1, false)
+		compare(single, 0, false)
+		close(ready)
+		compare(group, tasks+1, true)
+		assert.LessOrEqual(t, testing.AllocsPerRun(10, func() { group.StatsWithoutGroup() }), 5.0)
+		require.NoError(t, group.Stop(t.Context()))
+		compare(group, 0, false)
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
 // A value that was taken once doesn't change.
 func TestStatsAreValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
