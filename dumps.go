@@ -29,19 +29,38 @@ type dump struct {
 // [StopTimeoutError].Stack. It is nil if no body executes. Those of tasks within a [Group] are not among them.
 //
 // It takes a dump of all goroutines of the process, some 6 microseconds for each of them, and calls at the same time share one.
-// A body may ask for its own.
-func (t *Task) Stack() []byte {
-	t.mu.Lock()
-	r := t.run
-	t.mu.Unlock()
-	if r == nil {
-		return nil
+// For several tasks use [Stacks]. A body may ask for its own.
+func (t *Task) Stack() []byte { return Stacks(t)[t] }
+
+// Stacks returns what [Task.Stack] shows of each of tasks, which may be of several Managers, by one dump of all goroutines. A task of
+// which no body executes is not in it. A nil one is ignored.
+func Stacks(tasks ...*Task) map[*Task][]byte {
+	var runs []*run
+	for _, t := range tasks {
+		if t == nil {
+			continue
+		}
+		t.mu.Lock()
+		if t.run != nil {
+			runs = append(runs, t.run)
+		}
+		t.mu.Unlock()
 	}
-	return t.config().manager.stacks([]*run{r})[r]
+	found := make(map[*Task][]byte, len(runs))
+	if len(runs) == 0 {
+		return found
+	}
+	all := runs[0].task.config().manager.stacks(runs)
+	for _, r := range runs {
+		if stack, ok := all[r]; ok {
+			found[r.task] = stack
+		}
+	}
+	return found
 }
 
-// stacks returns for each of runs, which are of tasks of m, where its goroutines are; nothing for one that is over by then: what
-// is found under its name may be the next run's, or another task's.
+// stacks returns for each of runs, which may be of tasks of other Managers, too, where its goroutines are; nothing for one that is over by
+// then: what is found under its name may be the next run's, or another task's.
 func (m *Manager) stacks(runs []*run) map[*run][]byte {
 	if len(runs) == 0 {
 		return nil
@@ -65,15 +84,15 @@ func (m *Manager) stacks(runs []*run) map[*run][]byte {
 	ds.next = nil
 	ds.mu.Unlock()
 	began, n := time.Now(), runtime.NumGoroutine()
-	names := make([]string, len(d.runs))
+	tasks := make([]goroutines.Task, len(d.runs))
 	for i, r := range d.runs {
-		names[i] = r.task.name
+		tasks[i] = goroutines.Task{Manager: r.task.config().manager.id, Name: r.task.name}
 	}
-	stacks := goroutines.Stacks(m.id, names...)
+	stacks := goroutines.Stacks(tasks...)
 	ds.perGoroutine.Store(int64(time.Since(began)) / int64(n))
 	d.found = make(map[*run][]byte, len(stacks))
-	for _, r := range d.runs {
-		if stack, ok := stacks[r.task.name]; ok && r.isUnderWay() {
+	for i, r := range d.runs {
+		if stack, ok := stacks[tasks[i]]; ok && r.isUnderWay() {
 			d.found[r] = stack
 		}
 	}

@@ -127,3 +127,69 @@ func TestDumpOfATask(t *testing.T) {
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }
+
+// Of several tasks each has its own stack, also where they have one name in several Managers, or one is within a group; and who does not
+// run has none.
+func TestDumpOfSeveralTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := []*taskmanager.Manager{mustNew(t), mustNew(t)}
+		body := newDeafBody()
+		var within *taskmanager.Task
+		same := start(t, ms[0], "same", body.hangInBody)
+		other := start(t, ms[1], "same", body.hangInSibling)
+		group := start(t, ms[1], "group", taskmanager.Group(func(g *taskmanager.Manager) error {
+			within = start(t, g, "same", func(context.Context) error { return body.hangInChild() })
+			return nil
+		}))
+		notAsked := start(t, ms[0], "not asked", body.hangInBody)
+		waiting := start(t, ms[0], "waiting", untilStopped, taskmanager.WithDependsOn("nobody"))
+		ended := start(t, ms[0], "ended", func(context.Context) error { return nil })
+		synctest.Wait()
+		require.NotNil(t, notAsked.Stack())
+
+		stacks := taskmanager.Stacks(nil, same, waiting, other, ended, group, within, same)
+		require.Len(t, stacks, 4)
+		for task, in := range map[*taskmanager.Task]string{same: "hangInBody", other: "hangInSibling", within: "hangInChild", group: "Group"} {
+			assert.Equal(t, 1, strings.Count(string(stacks[task]), "# labels:"), "%s", stacks[task])
+			assert.Contains(t, string(stacks[task]), in)
+			assert.Equal(t, string(task.Stack()), string(stacks[task]))
+		}
+		for _, nobody := range [][]*taskmanager.Task{nil, {nil}, {waiting, ended}} {
+			assert.Equal(t, map[*taskmanager.Task][]byte{}, taskmanager.Stacks(nobody...))
+		}
+		body.release()
+		for _, m := range ms {
+			require.NoError(t, m.Shutdown(t.Context()))
+		}
+	})
+}
+
+// There is one dump for all of them, however many Managers they are of.
+func TestDumpIsMadeOnceForSeveralManagers(t *testing.T) {
+	const managers, each = 20, 10
+	body := newDeafBody()
+	var (
+		entered sync.WaitGroup
+		tasks   []*taskmanager.Task
+	)
+	entered.Add(managers * each)
+	for range managers {
+		m := mustNew(t)
+		for i := range each {
+			tasks = append(tasks, start(t, m, fmt.Sprint(i), func(ctx context.Context) error {
+				entered.Done()
+				return body.run(ctx)
+			}))
+		}
+	}
+	entered.Wait()
+	dump := allocated(func() { assert.NoError(t, pprof.Lookup("goroutine").WriteTo(io.Discard, 1)) })
+	var stacks map[*taskmanager.Task][]byte
+	got := allocated(func() { stacks = taskmanager.Stacks(tasks...) })
+	assert.Len(t, stacks, managers*each)
+	assert.Less(t, got, 5*dump, "one dump allocates %d bytes", dump)
+	body.release()
+	for _, task := range tasks {
+		<-task.Done()
+	}
+}

@@ -104,7 +104,8 @@ func TestBusLogsOnAGoroutineOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newConfig()
 		var stacks []byte
-		c.logger = slog.New(handlerFunc(func(slog.Record) { stacks = goroutines.Stacks("1", "a")["a"] }))
+		a := goroutines.Task{Manager: "1", Name: "a"}
+		c.logger = slog.New(handlerFunc(func(slog.Record) { stacks = goroutines.Stacks(a)[a] }))
 		b := newEventBus(t.Context(), &c, nil)
 		pprof.Do(t.Context(), goroutines.Labels("1", "a"), func(context.Context) { b.logLater("a line") })
 		b.pending.Wait(t.Context())

@@ -32,7 +32,7 @@ func FuzzStackFilter(f *testing.F) {
 		wanted := paragraph(labels(name, "2"))
 		profile := "goroutine profile: total 3\n" + paragraph(labels(name, "3")) + "\n" + wanted + "\n" + paragraph(labels(name+"x", "2"))
 
-		s := newFilter("2", []string{name})
+		s := newFilter([]Task{{"2", name}})
 		for rest := []byte(profile); len(rest) > 0; {
 			piece := rest[:min(max(1, size), len(rest))]
 			n, err := s.Write(piece)
@@ -40,6 +40,6 @@ func FuzzStackFilter(f *testing.F) {
 			require.Equal(t, len(piece), n)
 			rest = rest[len(piece):]
 		}
-		assert.Equal(t, map[string][]byte{name: []byte(wanted)}, s.stacks())
+		assert.Equal(t, map[Task][]byte{{"2", name}: []byte(wanted)}, s.stacks())
 	})
 }

@@ -26,14 +26,17 @@ func Labels(manager, task string) pprof.LabelSet {
 	return pprof.Labels(TaskLabel, task, ManagerLabel, manager)
 }
 
-// Stacks returns, by the names of some tasks of a manager, where the goroutines with their labels
-// are: paragraphs of a goroutine profile in its text form. A task without goroutines is not in it.
-// All goroutines of the process are looked at, once for all tasks, and not at all for none.
-func Stacks(manager string, tasks ...string) map[string][]byte {
+// A Task is one of a manager, which its id tells from the others of the process.
+type Task struct{ Manager, Name string }
+
+// Stacks returns where the goroutines with the labels of some tasks are: paragraphs of a goroutine
+// profile in its text form. A task without goroutines is not in it. All goroutines of the process
+// are looked at, once for all tasks, and not at all for none.
+func Stacks(tasks ...Task) map[Task][]byte {
 	if len(tasks) == 0 {
 		return nil
 	}
-	f := newFilter(manager, tasks)
+	f := newFilter(tasks)
 	_ = pprof.Lookup("goroutine").WriteTo(f, 1) // f returns no errors
 	return f.stacks()
 }
@@ -42,20 +45,21 @@ func Stacks(manager string, tasks ...string) map[string][]byte {
 // paragraphs of a header line, a line "# labels: {"task":"a", "taskmanager":"1"}" where there are
 // labels, and a line for each call.
 type filter struct {
-	manager string
-	wanted  map[string]struct{} // the names of the tasks
-	found   map[string][]byte   // by these names
+	wanted   map[Task]struct{}
+	managers map[string]struct{} // of these: most goroutines may be those of another one
+	found    map[Task][]byte
 
 	line      []byte // begun, not ended
 	paragraph []byte
-	owner     string // of the paragraph, once its labels were read
-	owned     bool   // by a wanted task
+	owner     Task // of the paragraph, once its labels were read
+	owned     bool // by a wanted task
 }
 
-func newFilter(manager string, tasks []string) *filter {
-	f := &filter{manager: manager, wanted: make(map[string]struct{}, len(tasks)), found: make(map[string][]byte)}
-	for _, task := range tasks {
-		f.wanted[task] = struct{}{}
+func newFilter(tasks []Task) *filter {
+	f := &filter{wanted: make(map[Task]struct{}, len(tasks)), managers: make(map[string]struct{}), found: make(map[Task][]byte)}
+	for _, t := range tasks {
+		f.wanted[t] = struct{}{}
+		f.managers[t.Manager] = struct{}{}
 	}
 	return f
 }
@@ -91,7 +95,7 @@ func (f *filter) endLine() {
 
 // stacks returns what has been found when all of the profile is written. Its last paragraph may
 // end without an empty line.
-func (f *filter) stacks() map[string][]byte {
+func (f *filter) stacks() map[Task][]byte {
 	f.flush()
 	return f.found
 }
@@ -105,17 +109,21 @@ func (f *filter) flush() {
 }
 
 // ownerOf finds the wanted task whose labels these are.
-func (f *filter) ownerOf(labels string) (task string, wanted bool) {
+func (f *filter) ownerOf(labels string) (t Task, wanted bool) {
 	manager, ok := labelIn(labels, ManagerLabel)
 	if !ok {
 		manager = firstManager
 	}
-	task, ok = labelIn(labels, TaskLabel)
-	if !ok || manager != f.manager {
-		return "", false
+	if _, ok = f.managers[manager]; !ok {
+		return t, false
 	}
-	_, wanted = f.wanted[task]
-	return task, wanted
+	name, ok := labelIn(labels, TaskLabel)
+	if !ok {
+		return t, false
+	}
+	t = Task{manager, name}
+	_, wanted = f.wanted[t]
+	return t, wanted
 }
 
 // labelIn returns the value of key in labels: {"key":"value", "another":"value"}. They are read one

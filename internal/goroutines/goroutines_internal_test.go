@@ -51,9 +51,9 @@ const profile = `goroutine profile: total 7
 
 // However the profile comes in pieces, the paragraphs of the wanted tasks come out, each whole and once.
 func TestFilter(t *testing.T) {
-	const a, odd = "a", "\"a\" \\ \x00"
+	a, odd, ofAnotherManager := Task{"2", "a"}, Task{"2", "\"a\" \\ \x00"}, Task{"3", "a"}
 	for size := 1; size <= len(profile); size++ {
-		f := newFilter("2", []string{a, odd, "nobody"})
+		f := newFilter([]Task{a, odd, ofAnotherManager, {"2", "nobody"}, {"3", "b"}, {"4", "a"}})
 		for rest := []byte(profile + "\n"); len(rest) > 0; {
 			piece := rest[:min(size, len(rest))]
 			n, err := f.Write(piece)
@@ -64,28 +64,30 @@ func TestFilter(t *testing.T) {
 		found := f.stacks()
 		paragraphs := strings.Split(profile, "\n\n")
 		_, first, _ := strings.Cut(paragraphs[0], "\n")
-		require.Len(t, found, 2)
+		require.Len(t, found, 3)
 		want := first + "\n" + paragraphs[1] + "\n" + paragraphs[len(paragraphs)-1] + "\n"
 		require.Equal(t, want, string(found[a]), "in pieces of %d", size)
 		require.Equal(t, paragraphs[7]+"\n", string(found[odd]))
+		require.Equal(t, paragraphs[2]+"\n", string(found[ofAnotherManager]))
 	}
 }
 
 // The first manager of a process does without the label that tells its tasks from those of others.
 func TestFilterOfTheFirstManager(t *testing.T) {
-	f := newFilter("1", []string{"a"})
+	a := Task{"1", "a"}
+	f := newFilter([]Task{a})
 	_, err := io.WriteString(f, profile)
 	require.NoError(t, err)
 	found := f.stacks()
 	require.Len(t, found, 1)
-	assert.Contains(t, string(found["a"]), "ofTheFirstManager")
-	assert.Equal(t, 1, strings.Count(string(found["a"]), "# labels:"))
+	assert.Contains(t, string(found[a]), "ofTheFirstManager")
+	assert.Equal(t, 1, strings.Count(string(found[a]), "# labels:"))
 }
 
 // The empty name is that of no task, and must not be found where there are no labels.
 func TestFilterOfTheEmptyName(t *testing.T) {
 	for _, manager := range []string{"1", "2"} {
-		f := newFilter(manager, []string{""})
+		f := newFilter([]Task{{manager, ""}})
 		_, err := io.WriteString(f, profile+"\n")
 		require.NoError(t, err)
 		require.Empty(t, f.stacks())

@@ -67,18 +67,16 @@ func TestStacks(t *testing.T) {
 	defer close(release)
 
 	// A goroutine that has said that it runs may not be in its function yet: it is there, in its caller, all the same.
-	stacks := goroutines.Stacks("2", "a", `odd " name`, "nobody", "of the first")
-	require.Len(t, stacks, 2)
-	assert.Equal(t, 2, goroutinesIn(stacks["a"]))
-	assert.Equal(t, 2, strings.Count(string(stacks["a"]), `# labels: {"task":"a", "taskmanager":"2"}`+"\n"))
-	assert.Contains(t, string(stacks["a"]), "TestStacks")
-	assert.Equal(t, 1, goroutinesIn(stacks[`odd " name`]))
-	assert.Equal(t, 1, strings.Count(string(stacks[`odd " name`]), `# labels: {"task":"odd \" name", "taskmanager":"2"}`+"\n"))
-
-	stacks = goroutines.Stacks("1", "of the first", "of the first")
-	require.Len(t, stacks, 1)
-	assert.Equal(t, 1, goroutinesIn(stacks["of the first"]))
-	assert.Contains(t, string(stacks["of the first"]), `# labels: {"task":"of the first"}`+"\n")
+	a, odd, first := goroutines.Task{Manager: "2", Name: "a"}, goroutines.Task{Manager: "2", Name: `odd " name`}, goroutines.Task{Manager: "1", Name: "of the first"}
+	stacks := goroutines.Stacks(a, odd, first, first, goroutines.Task{Manager: "2", Name: "nobody"}, goroutines.Task{Manager: "2", Name: "of the first"})
+	require.Len(t, stacks, 3)
+	assert.Equal(t, 2, goroutinesIn(stacks[a]))
+	assert.Equal(t, 2, strings.Count(string(stacks[a]), `# labels: {"task":"a", "taskmanager":"2"}`+"\n"))
+	assert.Contains(t, string(stacks[a]), "TestStacks")
+	assert.Equal(t, 1, goroutinesIn(stacks[odd]))
+	assert.Equal(t, 1, strings.Count(string(stacks[odd]), `# labels: {"task":"odd \" name", "taskmanager":"2"}`+"\n"))
+	assert.Equal(t, 1, goroutinesIn(stacks[first]))
+	assert.Contains(t, string(stacks[first]), `# labels: {"task":"of the first"}`+"\n")
 }
 
 // goroutinesIn counts the goroutines of a profile, which shows those that are at the same place once: "2 @ 0x1 0x2".
@@ -93,6 +91,6 @@ func goroutinesIn(stacks []byte) (n int) {
 
 // No task is asked for: nothing is looked at.
 func TestStacksOfNobody(t *testing.T) {
-	assert.Nil(t, goroutines.Stacks("1"))
-	assert.Zero(t, testing.AllocsPerRun(10, func() { goroutines.Stacks("1") }))
+	assert.Nil(t, goroutines.Stacks())
+	assert.Zero(t, testing.AllocsPerRun(10, func() { goroutines.Stacks() }))
 }
