@@ -1,0 +1,206 @@
+package dashboard
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+// An errorText is what is shown of an error.
+type errorText struct {
+	text  string
+	stack string // of a panic, of what was late or is stuck; empty if there is none
+}
+
+// errorTexts reads errors. Their methods are user code, which may be slow, hang, panic or call runtime.Goexit: so they are called on a
+// goroutine of their own, for which a page waits for a limited time.
+type errorTexts struct {
+	mu   sync.Mutex
+	hung map[any]struct{} // of whose errors a method has not returned: they are not read again before it has
+}
+
+const (
+	waitForError  = 100 * time.Millisecond // for one
+	waitForErrors = time.Second            // for those of a page
+	mostHung      = 100                    // beyond that, no method of an error is called any more
+	deepestError  = 1000                   // of what wraps more, the methods might never return, or use up the stack
+)
+
+// read returns what is to be shown of errs, of which some may be nil.
+func (x *errorTexts) read(errs []error) []errorText {
+	texts := make([]errorText, len(errs))
+	deadline := time.Now().Add(waitForErrors)
+	for i := 0; i < len(errs); {
+		if errs[i] == nil {
+			i++
+			continue
+		}
+		i += x.readSome(errs[i:], texts[i:], deadline)
+	}
+	return texts
+}
+
+// readOne is read for one error.
+func (x *errorTexts) readOne(err error) errorText { return x.read([]error{err})[0] }
+
+// An errorReader reads some errors, on its goroutine.
+type errorReader struct {
+	all    *errorTexts
+	errs   []error
+	texts  []errorText // those before read may be read by others
+	begun  atomic.Int64
+	read   atomic.Int64
+	left   atomic.Bool // nobody waits for it any more
+	exited chan struct{}
+}
+
+// readSome reads errs up to the first that does not let itself be read, and returns how many of texts are there by that.
+func (x *errorTexts) readSome(errs []error, texts []errorText, deadline time.Time) int {
+	r := &errorReader{all: x, errs: errs, texts: make([]errorText, len(errs)), exited: make(chan struct{})}
+	go r.run()
+	tick := time.NewTicker(waitForError)
+	defer tick.Stop()
+	before := int64(-1)
+	for {
+		select {
+		case <-r.exited:
+			n := copy(texts, r.texts[:r.read.Load()])
+			if n < len(errs) { // a method has called runtime.Goexit
+				texts[n] = errorText{text: fmt.Sprintf("(%T, whose methods call runtime.Goexit)", errs[n])}
+				n++
+			}
+			return n
+		case now := <-tick.C:
+			read := r.read.Load()
+			if read != before && now.Before(deadline) {
+				before = read
+				continue
+			}
+			r.left.Store(true)
+			n := copy(texts, r.texts[:read])
+			if n < len(errs) {
+				texts[n] = errorText{text: fmt.Sprintf("(%T, whose methods do not return)", errs[n])}
+				x.setHung(errs[n])
+				n++
+			}
+			if now.Before(deadline) {
+				return n
+			}
+			for ; n < len(errs); n++ {
+				if errs[n] != nil {
+					texts[n] = errorText{text: fmt.Sprintf("(%T, for which there was no time)", errs[n])}
+				}
+			}
+			return n
+		}
+	}
+}
+
+func (r *errorReader) run() {
+	defer close(r.exited)
+	for i, err := range r.errs {
+		if r.left.Load() {
+			return
+		}
+		if err != nil {
+			if r.all.isHung(err) {
+				r.texts[i].text = fmt.Sprintf("(%T, whose methods do not return)", err)
+			} else {
+				r.texts[i] = readError(err)
+			}
+		}
+		r.read.Store(int64(i + 1))
+		if r.left.Load() {
+			r.all.unsetHung(err)
+			return
+		}
+	}
+}
+
+// readError reads one. It calls the methods of err, and of what it wraps.
+func readError(err error) (t errorText) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.text = fmt.Sprintf("(%T, whose methods panic)", err)
+		}
+	}()
+	if depth(err) > deepestError {
+		return errorText{text: fmt.Sprintf("(%T, which wraps more than %d others)", err, deepestError)}
+	}
+	t.text = err.Error()
+	var (
+		panicked *taskmanager.PanicError
+		overdue  *taskmanager.OverdueError
+		late     *taskmanager.StopTimeoutError
+	)
+	switch {
+	case errors.As(err, &overdue):
+		t.stack = string(overdue.Stack)
+	case errors.As(err, &panicked):
+		t.stack = string(panicked.Stack())
+	case errors.As(err, &late):
+		t.stack = string(late.Stack)
+	}
+	return t
+}
+
+// depth is how many errors err wraps, counted to deepestError and one more.
+func depth(err error) int {
+	n := 0
+	var follow func(error)
+	follow = func(err error) {
+		for err != nil {
+			if n++; n > deepestError {
+				return
+			}
+			switch e := err.(type) { //nolint:errorlint // it follows the chain itself
+			case interface{ Unwrap() error }:
+				err = e.Unwrap()
+			case interface{ Unwrap() []error }:
+				for _, one := range e.Unwrap() {
+					follow(one)
+				}
+				return
+			default:
+				return
+			}
+		}
+	}
+	follow(err)
+	return n
+}
+
+// identity is what an error is known by: itself, or its type if it can't be compared.
+func identity(err error) any {
+	if reflect.ValueOf(err).Comparable() {
+		return err
+	}
+	return reflect.TypeOf(err)
+}
+
+func (x *errorTexts) setHung(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.hung == nil {
+		x.hung = make(map[any]struct{})
+	}
+	x.hung[identity(err)] = struct{}{}
+}
+
+func (x *errorTexts) unsetHung(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.hung, identity(err))
+}
+
+func (x *errorTexts) isHung(err error) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, is := x.hung[identity(err)]
+	return is || len(x.hung) >= mostHung
+}

@@ -1,0 +1,352 @@
+package dashboard
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-taskmanager/taskmanager"
+)
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"asset":     func(name string) string { return name + "?v=" + assets[name].version },
+	"taskQuery": func(path []string) template.URL { return template.URL(taskQuery(path)) }, //nolint:gosec // it is encoded
+	"selected":  taskQuery,
+	"last":      func(path []string) string { return path[len(path)-1] },
+	"before":    func(path []string) []string { return path[:len(path)-1] },
+	"upTo":      func(path []string, i int) []string { return path[:i+1] },
+	"pathText":  pathText,
+	"rfc3339":   machineTime,
+	"exact":     exactText,
+	"number": func(n any) string {
+		switch n := n.(type) {
+		case int:
+			return numberText(n)
+		case uint64:
+			return numberText(n)
+		}
+		return fmt.Sprint(n)
+	},
+}).ParseFS(files, "assets/*.html"))
+
+// For the templates.
+func (c cell) IsPoint() bool    { return c.Kind != kindFor } // in time, and not how long something takes
+func (c cell) HasTime() bool    { return !c.Time.IsZero() }
+func (c cell) Relative() string { return relative(c.Kind, c.Time, time.Now()) }
+
+// pathText is the path of a task for people: "group / task".
+func pathText(path []string) string { return strings.Join(path, " / ") }
+
+// machineTime is a time as the script reads it.
+func machineTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// exactText is a time to the millisecond, in UTC.
+func exactText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") + " UTC" }
+
+// numberText is n with commas: "10,000".
+func numberText[N int | uint64](n N) string {
+	text := strconv.FormatUint(uint64(n), 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// A layout is what all pages have.
+type layout struct {
+	Title    string
+	Page     string // its name, for the script
+	Manager  string
+	Instance string
+	Did      string // what was done just now
+	JSONLink string // to the same page as JSON, and as text
+	TextLink string
+	Now      cell
+}
+
+func (d *dashboard) layout(r *http.Request, name, title string) layout {
+	l := layout{Title: title, Page: name, Instance: d.instance, Did: didText(r.URL.Query()), Now: cell{Time: time.Now(), Kind: kindAgo}}
+	return l
+}
+
+// writeHTML writes a page by its template.
+func writeHTML(w http.ResponseWriter, status int, name string, data any) {
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+		http.Error(w, "This page can't be written.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // the client has gone, perhaps
+}
+
+// writeProblem says why a request is not served, in the form that was asked for.
+func (d *dashboard) writeProblem(w http.ResponseWriter, r *http.Request, form format, p *problem) {
+	switch form {
+	case formatJSON:
+		writeJSON(w, p.status, map[string]string{"error": p.text})
+	case formatText:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(p.status)
+		_, _ = w.Write([]byte(p.text + "\n"))
+	default:
+		writeHTML(w, p.status, "problem.html", struct {
+			layout
+			Text string
+		}{d.layout(r, "problem", http.StatusText(p.status)), p.text})
+	}
+}
+
+// listPage is what the list shows.
+type listPage struct {
+	layout
+
+	Query   listQuery
+	Totals  []totalLink
+	Counts  taskmanager.Totals
+	Columns []header
+	Rows    []*listRow
+	Buttons []button
+	Return  string // the query of this list
+	Total   int
+	First   int
+	Last    int
+	Pages   int
+	Pager   []pagerLink
+	All     bool // whether all that are listed, on all pages, may be selected at once
+	States  []stateBox
+	PerPage []perOption
+}
+
+type totalLink struct {
+	State string
+	Count int
+	Link  string
+}
+
+type header struct {
+	Name, Title, Link, Sort string // Sort: "ascending", "descending" or empty
+}
+
+type listRow struct {
+	*row
+
+	Cells      []listCell
+	selectable bool // it has a checkbox
+	flat       bool // it stands in a list and not in a tree, so its groups are named
+}
+
+type listCell struct {
+	cell
+
+	Column string
+}
+
+// HTML is the row in a table. A page has so many cells that a template for each would take most of its time.
+func (r *listRow) HTML() template.HTML {
+	var b strings.Builder
+	escaped := template.HTMLEscapeString
+	b.WriteString("<tr data-id=" + r.id)
+	if class := r.trouble.class(); class != "" {
+		b.WriteString(" class=" + class)
+	}
+	b.WriteString(">")
+	query := escaped(taskQuery(r.path))
+	if r.selectable {
+		b.WriteString(`<td class=select><input type=checkbox name=select value="` + query + `" aria-label="Select ` +
+			escaped(pathText(r.path)) + `"></td>`)
+	}
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		if c.Column != "name" {
+			c.write(&b)
+			continue
+		}
+		b.WriteString(`<th scope=row class="name`)
+		if depth := min(r.depth, 6); depth > 0 && !r.flat {
+			b.WriteString(" depth-" + strconv.Itoa(depth))
+		}
+		b.WriteString(`">`)
+		if above := r.path[:len(r.path)-1]; r.flat && len(above) > 0 {
+			b.WriteString("<small>" + escaped(pathText(above)) + " / </small>")
+		}
+		b.WriteString(`<a href="task?` + query + `"><bdi>` + escaped(c.Text) + "</bdi></a></th>")
+	}
+	b.WriteString("</tr>")
+	return template.HTML(b.String()) //nolint:gosec // what is not ours is escaped
+}
+
+// write writes a cell as the template "cell" does.
+func (c *listCell) write(b *strings.Builder) {
+	escaped := template.HTMLEscapeString
+	b.WriteString(`<td class="` + c.Column)
+	if c.Class != "" {
+		b.WriteString(" " + c.Class)
+	}
+	b.WriteString(`">`)
+	if c.Text != "" {
+		b.WriteString("<bdi")
+		if c.Title != "" {
+			b.WriteString(` title="` + escaped(c.Title) + `"`)
+		}
+		b.WriteString(">" + escaped(c.Text) + "</bdi>")
+	}
+	if c.Note != "" {
+		b.WriteString(" <small>" + escaped(c.Note) + "</small>")
+	}
+	if c.HasTime() {
+		b.WriteString(" <time datetime=" + machineTime(c.Time) + " data-kind=" + c.Kind)
+		if c.IsPoint() {
+			b.WriteString(` title="` + exactText(c.Time) + `"`)
+		}
+		b.WriteString(">" + c.Relative() + "</time>")
+	}
+	b.WriteString("</td>")
+}
+
+// For the template.
+func (r *listRow) ID() string      { return r.id }
+func (r *listRow) Path() []string  { return r.path }
+func (r *listRow) Trouble() string { return r.trouble.class() }
+func (r *listRow) State() string   { return r.stats.State.String() }
+func (r *listRow) IsIdle() bool    { return r.stats.RunStartedAt.IsZero() }
+func (q listQuery) Text() string   { return q.text }
+func (q listQuery) Sort() string   { return q.sort.name }
+func (q listQuery) Desc() bool     { return q.desc }
+func (q listQuery) Page() int      { return q.page }
+func (q listQuery) Per() int       { return q.per }
+func (q listQuery) IsFlat() bool   { return q.isFiltered() }
+func (q listQuery) IsSorted() bool { return q.sort.name != "trouble" || q.desc }
+
+type pagerLink struct{ Title, Link string }
+
+type stateBox struct {
+	Name    string
+	Checked bool
+}
+
+type perOption struct {
+	N        int
+	Selected bool
+}
+
+// listOf finds the tasks of one page.
+func (d *dashboard) listOf(r *http.Request) (q listQuery, places []place, total int, p *problem) {
+	if q, p = parseListQuery(r.URL.Query()); p != nil {
+		return q, nil, 0, p
+	}
+	places, total = find(d.manager(), q, &d.errors, q.page*q.per)
+	if pages := pagesOf(total, q.per); q.page > pages {
+		return q, nil, 0, &problem{http.StatusNotFound, fmt.Sprintf("There is no page %d: the last one is %d.", q.page, pages)}
+	}
+	return q, places[min((q.page-1)*q.per, len(places)):], total, nil
+}
+
+func pagesOf(total, per int) int { return max(1, (total+per-1)/per) }
+
+func (d *dashboard) serveList(w http.ResponseWriter, r *http.Request) *problem {
+	q, places, total, p := d.listOf(r)
+	if p != nil {
+		return p
+	}
+	rows := d.rowsOf(places)
+	page := listPage{
+		layout: d.layout(r, "list", "Tasks"), Query: q, Counts: d.manager().Totals(), Total: total, Pages: pagesOf(total, q.per),
+		Return: q.values().Encode(), All: total <= mostSelected && total > len(places),
+		Buttons: d.offered(r, nil, func(ActionName) bool { return true }),
+	}
+	page.JSONLink, page.TextLink = q.link("tasks.json"), q.link("tasks.txt")
+	page.First, page.Last = min(total, (q.page-1)*q.per+1), (q.page-1)*q.per+len(rows)
+	for _, r := range rows {
+		listed := newListRow(r)
+		listed.selectable, listed.flat = len(page.Buttons) > 0, q.isFiltered()
+		page.Rows = append(page.Rows, listed)
+	}
+	for _, c := range shownColumns() {
+		page.Columns = append(page.Columns, headerOf(c, q))
+	}
+	for _, s := range states {
+		page.Totals = append(page.Totals, totalLink{s.String(), countOf(&page.Counts, s), "./?state=" + s.String()})
+		page.States = append(page.States, stateBox{s.String(), slices.Contains(q.states, s)})
+	}
+	for _, n := range []int{50, usualPerPage, 250, mostPerPage} {
+		page.PerPage = append(page.PerPage, perOption{n, n == q.per})
+	}
+	if !slices.ContainsFunc(page.PerPage, func(o perOption) bool { return o.Selected }) {
+		page.PerPage = append(page.PerPage, perOption{q.per, true})
+	}
+	page.Pager = q.pager(page.Pages)
+	writeHTML(w, http.StatusOK, "list.html", page)
+	return nil
+}
+
+func newListRow(r *row) *listRow {
+	l := &listRow{row: r}
+	for i, c := range r.cells() {
+		l.Cells = append(l.Cells, listCell{c, shownColumns()[i].name})
+	}
+	return l
+}
+
+func headerOf(c *column, q listQuery) header {
+	h := header{Name: c.name, Title: c.title}
+	to := q
+	to.sort, to.desc, to.page = c, c.most, 1
+	if q.sort == c {
+		h.Sort, to.desc = "ascending", !q.desc
+		if q.desc {
+			h.Sort = "descending"
+		}
+	}
+	h.Link = to.link("./")
+	return h
+}
+
+// pager are the links to other pages.
+func (q listQuery) pager(pages int) (links []pagerLink) {
+	add := func(title string, page int) {
+		to := q
+		to.page = page
+		links = append(links, pagerLink{title, to.link("./")})
+	}
+	if q.page > 1 {
+		add("First", 1)
+		add("Previous", q.page-1)
+	}
+	if q.page < pages {
+		add("Next", q.page+1)
+		add("Last", pages)
+	}
+	return links
+}
+
+// countOf is how many tasks are in a state.
+func countOf(t *taskmanager.Totals, s taskmanager.State) int {
+	switch s {
+	case taskmanager.StateWaiting:
+		return t.Waiting
+	case taskmanager.StateRunning:
+		return t.Running
+	case taskmanager.StateBackoff:
+		return t.Backoff
+	case taskmanager.StateStopping:
+		return t.Stopping
+	case taskmanager.StateStuck:
+		return t.Stuck
+	case taskmanager.StatePaused:
+		return t.Paused
+	case taskmanager.StateCompleted:
+		return t.Completed
+	case taskmanager.StateFailed:
+		return t.Failed
+	case taskmanager.StateStopped:
+		return t.Stopped
+	}
+	return 0
+}
