@@ -209,6 +209,8 @@ func (r *run) Value(key any) any {
 	switch key {
 	case runKey{}, watchedRunKey{}: // it is not watched, and one of a task around the Manager is not asked
 		return r
+	case askedByKey{}: // nor is that for whom the Manager was made
+		return nil
 	}
 	if r.stage() == withoutInner {
 		return (*taskContext)(r.task).Value(key)
@@ -304,14 +306,6 @@ func tasksOf(ctx context.Context) (tasks []*Task) {
 		tasks = append(tasks, r.task)
 	}
 	return tasks
-}
-
-// pathOfFirst is the path of the first of those that tasksOf has returned; empty if there is none.
-func pathOfFirst(tasks []*Task) string {
-	if len(tasks) == 0 {
-		return ""
-	}
-	return tasks[0].path()
 }
 
 // outermost returns the context of the Manager around all tasks that ctx is of: the first one that is

@@ -39,7 +39,7 @@ type decision struct {
 
 	now     time.Time
 	waiter  *waiter          // of a request: who waits until it has been done
-	hand    *byHand          // of a request by hand, and of the deadline of one: who has asked
+	hand    *byHand          // of a request by hand, and of the deadline of one: who has asked; of beginNow: see rareFields.restartedBy
 	timeout time.Duration    // of deadlinePassed
 	delays  *backoff.BackOff // of revived: those of a policy of the user's; otherwise nil
 	end     runEnd           // of returned…; of judgedGiveUp, if the task waits: of the run before
@@ -83,7 +83,7 @@ type occurrence struct {
 	uptime   time.Duration
 	restarts int       // of a recovery: failures
 	waiting  *nameList // those that it takes down or holds up; nil if there are none
-	hand     *byHand   // who has asked for a stop, for the log
+	hand     *byHand   // who has asked for it
 
 	ctx *logValues // of the run, for the log: see rareFields.logContext
 }
@@ -300,6 +300,7 @@ func (t *Task) pauseLocked() {
 	t.passesLocked().pause()
 	if t.lazy != nil {
 		t.lazy.doomed = nil
+		t.lazy.takeRestartedBy()
 	}
 	if t.config().critical {
 		t.config().manager.clearCriticalExitLocked(t)
@@ -418,6 +419,9 @@ func (t *Task) applyLocked(n *decision, in input) {
 	if do&(endLife|adopt|resolveAll|resolveRestarts|triggerPass|cancelRun|beginDrain|wakeDriver) != 0 {
 		t.applyRestLocked(n, do)
 	}
+	if n.hand != nil && n.phase == waiting && !was.executes() {
+		t.noteRestartLocked(n)
+	}
 }
 
 // applyRestLocked carries out what a run that fails and is followed by another one does not need.
@@ -483,6 +487,7 @@ func (t *Task) beginRunLocked(n *decision) {
 		x.status, x.watched, x.group, x.doomed, x.hurry = "", nil, nil, nil, false
 		x.passes.beginRun()
 		x.dropLogContext()
+		n.hand = x.takeRestartedBy()
 	}
 	if t.config().critical {
 		t.config().manager.clearCriticalExitLocked(t)
@@ -571,7 +576,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 		t.reserveStuckLocked(n)
 		return
 	}
-	if do == publishStarted && n.quiet && !t.config().manager.bus.wants(EventStarted) {
+	if do == publishStarted && n.quiet && n.hand == nil && !t.config().manager.bus.wants(EventStarted) {
 		if p := t.record; p != nil && p.history != nil {
 			t.keepStartLocked(n)
 		}
@@ -584,7 +589,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	}
 	switch do {
 	case publishStarted:
-		o.kind = EventStarted
+		o.kind, o.hand = EventStarted, n.hand
 	case publishDone:
 		o.kind = EventCompleted
 	case publishGaveUp, publishPassGaveUp:
@@ -602,7 +607,7 @@ func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was pha
 	o.kind = EventStopped
 	switch do {
 	case publishRestart:
-		o.cause = t.causeOf(pendingIn[was])
+		o.cause, o.hand = t.causeOf(pendingIn[was]), t.handLocked(pendingIn[was])
 		o.err = n.errWithCause(o.cause)
 		return
 	case publishStopped:
@@ -613,7 +618,7 @@ func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was pha
 		o.kind, o.hand = EventResumed, n.hand
 		return
 	}
-	o.hand = t.handLocked()
+	o.hand = t.handLocked(t.machine.pending)
 	if !was.executes() {
 		return
 	}
@@ -742,12 +747,34 @@ func (t *Task) leaveHandLineLocked(n *decision, was phase) {
 	t.leaveLineLocked(o)
 }
 
-// handLocked is who has asked first, among those who wait, for the stop that the task has followed.
-func (t *Task) handLocked() (hand *byHand) {
+// handLocked is who has asked first, among those who wait, for what the task has followed.
+func (t *Task) handLocked(followed request) (hand *byHand) {
 	for w := t.waiters; w != nil; w = w.next {
-		if w.op.request == t.machine.pending && w.op.hand != nil {
+		if w.op.request == followed && w.op.hand != nil {
 			hand = w.op.hand
 		}
+	}
+	return hand
+}
+
+// noteRestartLocked notes for the event of the next run who has restarted or replaced the task, of which no body executes, if that is
+// known. The first counts.
+//
+//go:noinline
+func (t *Task) noteRestartLocked(n *decision) {
+	switch {
+	case n.hand.by == "":
+	case n.input == askedRestart, n.input == askedReplace, n.input == revived:
+		if x := t.lazyLocked().rareLocked(); x.restartedBy == nil {
+			x.restartedBy = n.hand
+		}
+	}
+}
+
+// takeRestartedBy returns rareFields.restartedBy, and drops it.
+func (x *lazyFields) takeRestartedBy() (hand *byHand) {
+	if x.rare != nil {
+		hand, x.rare.restartedBy = x.rare.restartedBy, nil
 	}
 	return hand
 }
@@ -818,7 +845,7 @@ func (t *Task) renewLocked(delays backoff.BackOff) {
 func (t *Task) event(o *occurrence) Event {
 	c := t.config()
 	e := Event{
-		Time: o.now, Manager: c.manager.config.name, Task: t.path(), Kind: o.kind, Run: o.run, Err: o.err, Cause: o.cause,
+		Time: o.now, Manager: c.manager.config.name, Task: t.path(), Kind: o.kind, Run: o.run, Err: o.err, Cause: o.cause, By: o.hand.who(),
 		Delay: o.delay, Restarts: o.restarts, MaxRestarts: c.maxRestarts, Window: c.window, Uptime: o.uptime,
 	}
 	if o.kind == EventRecovered {

@@ -98,6 +98,11 @@ type Event struct {
 	// ErrDependencyLost (wrapped), or the cause of the parent context.
 	Cause error
 
+	// Stopped, paused, resumed, stuck by a request; started, if the run begins because somebody has restarted or replaced the task by hand
+	// while no run executed, be it in backoff, paused, waiting or ended: who has asked for that by hand. It is the path of the task whose
+	// body has called, or what AskedBy says; of several who ask for the same, the first. It is empty if nobody has, or if that is not known.
+	By string
+
 	// Until the next run, before the fleet-wide limit. Gave up: the cooldown, if there is one. Pass gave up: until the next pass, 0 if none
 	// is known. Of several tasks, that of the latest.
 	Delay time.Duration
@@ -149,7 +154,7 @@ type logLine struct {
 	ctx    context.Context // of its run; of several that are merged, the latest
 	level  slog.Level
 	whence string  // of a stop, where its cause comes from, in words, unless that says so itself
-	hand   *byHand // who has asked for it, if somebody has done so by hand
+	hand   *byHand // who has asked for it, if somebody has done so by hand and the line is to say where
 	was    State   // of a line of a restart: of the task before it
 }
 
@@ -196,7 +201,12 @@ func (l *logLine) attrs() []slog.Attr {
 		}
 		attrs = append(attrs, slog.String("cause", cause))
 	}
-	attrs = l.hand.appendTo(attrs)
+	if e.By != "" {
+		attrs = append(attrs, slog.String("by", e.By))
+	}
+	if caller := l.hand.caller(); caller != "" {
+		attrs = append(attrs, slog.String("caller", caller))
+	}
 	if own != nil {
 		attrs = append(attrs, slog.String("error", errorText(own)))
 	}

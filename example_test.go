@@ -386,6 +386,33 @@ func ExampleManager_RestartTask() {
 	// failures: 0 restarts that count: 0
 }
 
+func ExampleAskedBy() {
+	m, _ := taskmanager.New()
+	events := m.Subscribe(context.Background())
+	task, _ := m.StartTask("poller", untilStopped)
+	_ = task.WaitReady(context.Background())
+
+	// What an HTTP handler does for who is logged in.
+	ctx := taskmanager.AskedBy(context.Background(), "alice@example.com")
+	_ = task.Restart(ctx)
+	_ = task.Pause(ctx)
+	_ = task.ResumeContext(ctx)
+	_ = task.WaitReady(ctx)
+	_ = m.Shutdown(context.Background())
+	for len(events) > 0 {
+		e := <-events
+		fmt.Println(strings.TrimSpace(fmt.Sprintf("%v %s", e.Kind, e.By)))
+	}
+	// Output:
+	// started
+	// stopped alice@example.com
+	// started
+	// paused alice@example.com
+	// resumed alice@example.com
+	// started
+	// stopped
+}
+
 func ExampleManager_PauseTask() {
 	m, _ := taskmanager.New()
 	started, causes := make(chan int), make(chan error, 1)

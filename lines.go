@@ -79,7 +79,11 @@ func (t *Task) logLine(o *occurrence) (written bool) {
 //go:noinline
 func (t *Task) writeLine(ctx context.Context, o *occurrence, level slog.Level) {
 	m := t.config().manager
-	m.bus.logEvent(&logLine{Event: t.event(o), ctx: ctx, level: level, whence: m.whence(o.request), hand: o.hand, was: o.was})
+	l := &logLine{Event: t.event(o), ctx: ctx, level: level, whence: m.whence(o.request), hand: o.hand, was: o.was}
+	if o.kind == EventStarted || goesOn(o.cause) {
+		l.hand = nil // the place of the call is in the line of the restart or the replacement
+	}
+	m.bus.logEvent(l)
 }
 
 // logStart has it logged that the run has begun. The body is entered after that, so that its own lines come later; and at

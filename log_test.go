@@ -624,7 +624,7 @@ func TestLogSaysWhoDoesItByHand(t *testing.T) {
 		for task, want := range map[string][]string{
 			"runs": {
 				"INFO task restarted by hand | task=runs run=1 was=running " + by,
-				"INFO task stopped | task=runs run=1 cause=taskmanager: task was restarted by hand",
+				"INFO task stopped | task=runs run=1 cause=taskmanager: task was restarted by hand by=boss/assistant",
 				"INFO task stopped | task=runs run=2 cause=taskmanager: task was stopped by hand by=boss/assistant caller=TestLogSaysWhoDoesItByHand.func1.2(log_test.go)",
 				"INFO task revived by hand | task=runs run=2 was=stopped caller=TestLogSaysWhoDoesItByHand.func1.3(log_test.go)",
 				"INFO task stopped | task=runs run=1 cause=taskmanager: task was stopped by hand by=boss/assistant caller=TestLogSaysWhoDoesItByHand.func1.4(log_test.go)",

@@ -77,9 +77,9 @@ var cancelKey = func() any {
 	return f.key
 }()
 
-// isTaskKey reports whether what a context has under key is that of a task.
+// isTaskKey reports whether what a context has under key is that of a task, or of who asks for something.
 func isTaskKey(key any) bool {
-	return key == runKey{} || key == watchedRunKey{} || key == labelsKey
+	return key == runKey{} || key == watchedRunKey{} || key == askedByKey{} || key == labelsKey
 }
 
 // logContextOf returns the context of a line about a run: ctx, or what there is if no middleware has added anything.

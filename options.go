@@ -561,12 +561,14 @@ func checkLimit(limit rate.Limit, burst int) string {
 	return reasonUnless(limit > 0 && !math.IsInf(float64(limit), 0) && burst > 0, "needs a positive limit and a positive burst, or rate.Inf")
 }
 
+// mostName bounds a name, in bytes.
+const mostName = 255
+
 // checkName returns why name is refused, or "".
 func checkName(name string) string {
-	const most = 255
 	switch {
-	case name == "" || len(name) > most:
-		return fmt.Sprintf("must have 1 to %d bytes, and has %d", most, len(name))
+	case name == "" || len(name) > mostName:
+		return fmt.Sprintf("must have 1 to %d bytes, and has %d", mostName, len(name))
 	case !utf8.ValidString(name):
 		return "must be valid UTF-8"
 	case strings.ContainsFunc(name, unicode.IsControl):

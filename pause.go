@@ -34,7 +34,8 @@ func (m *Manager) PauseTask(ctx context.Context, name string) error {
 // that has a cooldown (see [WithCooldown]). It does not wait for that.
 //
 // It returns [ErrTaskNotFound] if the name is unknown, and otherwise [ErrManagerClosed] if the Manager is closed; and
-// [ErrTaskNotPaused], with the task's state, for any other task, be it one whose body has yet to return so that it is paused.
+// [ErrTaskNotPaused], with the task's state, for any other task, be it one whose body has yet to return so that it is paused. By
+// [Task.ResumeContext] one can say who asks.
 func (m *Manager) ResumeTask(name string) error {
 	if !m.isMade() {
 		return errNotMade
@@ -63,12 +64,23 @@ func (t *Task) Pause(ctx context.Context) error {
 }
 
 // Resume is [Manager.ResumeTask] for this very task. After its name was started anew it returns ErrTaskNotPaused.
-func (t *Task) Resume() error {
+func (t *Task) Resume() error { return t.resume(newHand(context.Background())) }
+
+// ResumeContext is Resume for who asks with ctx, as with all calls by hand (see [AskedBy]): it waits for nothing, so it makes no
+// difference whether ctx is done.
+func (t *Task) ResumeContext(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	return t.resume(newHand(ctx))
+}
+
+func (t *Task) resume(hand *byHand) error {
 	m := t.config().manager
 	if m.isClosed() {
 		return fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
-	n := decision{input: resumed, now: time.Now(), hand: newHand("")}
+	n := decision{input: resumed, now: time.Now(), hand: hand}
 	t.decide(&n)
 	switch {
 	case n.joined:

@@ -76,7 +76,7 @@ type replacement struct {
 func (m *Manager) install(ctx context.Context, rs []*replacement) {
 	began, hasDeadline := time.Now(), ctx.Err() == nil
 	from := tasksOf(ctx)
-	hand := newHand(pathOfFirst(from))
+	hand := newHand(ctx)
 	defer m.watchParent()
 	for left := rs; len(left) > 0; {
 		m.installOnce(ctx, left, from, hand, began, hasDeadline)

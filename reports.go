@@ -191,7 +191,7 @@ func (e *Event) generalize(names []string, count int) {
 	if !e.cools() {
 		e.Delay = 0
 	}
-	e.Run, e.Restarts, e.MaxRestarts, e.Window, e.Uptime = 0, 0, 0, 0, 0
+	e.Run, e.By, e.Restarts, e.MaxRestarts, e.Window, e.Uptime = 0, "", 0, 0, 0, 0
 	e.Failures, e.FailedSince = 0, time.Time{}
 	e.Err = e.commonError()
 }

@@ -17,7 +17,7 @@ func (m *Manager) requestOne(ctx context.Context, t *Task, q request) (done bool
 	from := tasksOf(ctx)
 	callers, unblock := blocked.enter(from, []*Task{t})
 	defer unblock()
-	stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, q, newHand(pathOfFirst(from)), hasDeadline)
+	stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, q, newHand(ctx), hasDeadline)
 	switch {
 	case accepted == 0:
 		err = t.refusal()

@@ -59,7 +59,7 @@ func (m *Manager) restart(ctx context.Context, t *Task) error {
 	}
 	for {
 		if t.State().Ended() {
-			again, err := m.revive(t, newHand(pathOfFirst(tasksOf(ctx))))
+			again, err := m.revive(t, newHand(ctx))
 			if again {
 				m.doomChanged(t) // who waits for it will not wait for ever, if it was given up
 			}
@@ -85,7 +85,7 @@ func (m *Manager) RestartFailed(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	var (
-		hand = newHand(pathOfFirst(tasksOf(ctx)))
+		hand = newHand(ctx)
 		n    int
 		errs []error
 	)

@@ -17,7 +17,7 @@ import (
 type stopOp struct {
 	manager *Manager
 	request request
-	hand    *byHand // who has asked, if by StopTask, StopAll, RestartTask or PauseTask
+	hand    *byHand // who has asked, if somebody has done so by hand; of a Shutdown, if AskedBy says who
 	timeout time.Duration
 	tasks   []*Task
 	overdue *overdueRun // of an overdueRequest: what it is about
@@ -376,8 +376,8 @@ func (m *Manager) stopTasksWhile(ctx context.Context, tasks []*Task, q request, 
 	callers, unblock := blocked.enter(from, tasks)
 	defer unblock()
 	var hand *byHand
-	if q == stopRequest || q == stopAllRequest {
-		hand = newHand(pathOfFirst(from))
+	if q == stopRequest || q == stopAllRequest || askedBy(ctx) != "" {
+		hand = newHand(ctx)
 	}
 	var nodes []*stopNode
 	if len(tasks) > 1 && m.dependentCount.Load() > 0 {

@@ -99,6 +99,8 @@ type rareFields struct {
 	// next run begins, and when the task has ended.
 	logContext *logValues
 	warnedOf   map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
+	// restartedBy is who has restarted or replaced the task while no body executed, if that is known: for the event of the next run.
+	restartedBy *byHand
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
