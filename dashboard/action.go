@@ -179,11 +179,12 @@ func (d *dashboard) carryOut(r *http.Request, o *order) ([]outcome, *problem) {
 	if allowed == 0 {
 		return outcomes, nil
 	}
-	if _, err := d.userOf(r); err != nil {
+	who, err := d.userOf(r)
+	if err != nil {
 		return nil, &problem{http.StatusForbidden, "It can't be found out who asks."}
 	}
 	// What was asked for is done, also if the client goes away. A call that takes longer returns, and what it has asked for goes on.
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	ctx, cancel := context.WithCancelCause(taskmanager.AskedBy(context.WithoutCancel(r.Context()), who))
 	defer cancel(nil)
 	timer := time.AfterFunc(actionWithin, func() { cancel(errUnderWay) })
 	defer timer.Stop()
@@ -217,7 +218,7 @@ func act(ctx context.Context, action ActionName, t *taskmanager.Task) error {
 	case ActionPause:
 		return t.Pause(ctx)
 	case ActionResume:
-		return t.Resume()
+		return t.ResumeContext(ctx)
 	case ActionTrigger:
 		return t.Trigger()
 	}

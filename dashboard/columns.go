@@ -16,6 +16,7 @@ type column struct {
 	title   string // in the header; "trouble" has none, being the order by default
 	ofStats bool   // its key is not known by the name and the state alone
 	most    bool   // the largest value is what one looks for first
+	own     bool   // a group stands where its own key says, and not where the first of its tasks would stand
 	key     func(*taskmanager.TaskStats) sortKey
 	cell    func(*row) cell
 }
@@ -36,7 +37,7 @@ var columns = []*column{
 		key: func(s *taskmanager.TaskStats) sortKey { return sortKey{number: int64(troubleOf(s))} },
 	},
 	{
-		name: "name", title: "Task",
+		name: "name", title: "Task", own: true,
 		key:  func(s *taskmanager.TaskStats) sortKey { return sortKey{text: s.Name} },
 		cell: func(r *row) cell { return cell{Text: r.path[len(r.path)-1]} },
 	},

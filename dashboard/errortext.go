@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
@@ -52,11 +51,12 @@ func (x *errorTexts) readOne(err error) errorText { return x.read([]error{err})[
 type errorReader struct {
 	all    *errorTexts
 	errs   []error
-	texts  []errorText // those before read may be read by others
-	begun  atomic.Int64
-	read   atomic.Int64
-	left   atomic.Bool // nobody waits for it any more
-	exited chan struct{}
+	texts  []errorText   // those before read may be read by others
+	exited chan struct{} // closed when it has read all, or a method has called runtime.Goexit
+
+	// Guarded by the mu of all.
+	read int
+	left bool // nobody waits for it any more: the error that is being read hangs
 }
 
 // readSome reads errs up to the first that does not let itself be read, and returns how many of texts are there by that.
@@ -65,33 +65,26 @@ func (x *errorTexts) readSome(errs []error, texts []errorText, deadline time.Tim
 	go r.run()
 	tick := time.NewTicker(waitForError)
 	defer tick.Stop()
-	before := int64(-1)
-	for {
+	for before := -1; ; {
 		select {
 		case <-r.exited:
-			n := copy(texts, r.texts[:r.read.Load()])
-			if n < len(errs) { // a method has called runtime.Goexit
+			n := copy(texts, r.texts[:r.read])
+			if n < len(errs) {
 				texts[n] = errorText{text: fmt.Sprintf("(%T, whose methods call runtime.Goexit)", errs[n])}
 				n++
 			}
 			return n
 		case now := <-tick.C:
-			read := r.read.Load()
-			if read != before && now.Before(deadline) {
-				before = read
+			isLate := !now.Before(deadline)
+			read, left := r.leave(before, isLate)
+			if before = read; !left {
 				continue
 			}
-			r.left.Store(true)
 			n := copy(texts, r.texts[:read])
-			if n < len(errs) {
+			if errs[n] != nil {
 				texts[n] = errorText{text: fmt.Sprintf("(%T, whose methods do not return)", errs[n])}
-				x.setHung(errs[n])
-				n++
 			}
-			if now.Before(deadline) {
-				return n
-			}
-			for ; n < len(errs); n++ {
+			for n++; isLate && n < len(errs); n++ {
 				if errs[n] != nil {
 					texts[n] = errorText{text: fmt.Sprintf("(%T, for which there was no time)", errs[n])}
 				}
@@ -101,25 +94,57 @@ func (x *errorTexts) readSome(errs []error, texts []errorText, deadline time.Tim
 	}
 }
 
+// leave leaves the reader to itself if it has read no more than before, or anyway. It returns how many it has read, unless it has read
+// all of them.
+func (r *errorReader) leave(before int, anyway bool) (read int, left bool) {
+	x := r.all
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if r.read == len(r.errs) || r.read > before && !anyway {
+		return r.read, false
+	}
+	if x.hung == nil {
+		x.hung = make(map[any]struct{})
+	}
+	x.hung[identity(r.errs[r.read])] = struct{}{}
+	r.left = true
+	return r.read, true
+}
+
 func (r *errorReader) run() {
 	defer close(r.exited)
+	goesOn := true
+	defer func() {
+		if goesOn { // a method has called runtime.Goexit
+			r.count(0)
+		}
+	}()
 	for i, err := range r.errs {
-		if r.left.Load() {
-			return
+		hangs := err != nil && r.all.hangs(err)
+		switch {
+		case hangs:
+			r.texts[i].text = fmt.Sprintf("(%T, whose methods do not return)", err)
+		case err != nil:
+			r.texts[i] = readError(err)
 		}
-		if err != nil {
-			if r.all.isHung(err) {
-				r.texts[i].text = fmt.Sprintf("(%T, whose methods do not return)", err)
-			} else {
-				r.texts[i] = readError(err)
-			}
-		}
-		r.read.Store(int64(i + 1))
-		if r.left.Load() {
-			r.all.unsetHung(err)
+		if goesOn = r.count(1); !goesOn {
 			return
 		}
 	}
+	goesOn = false
+}
+
+// count counts n more errors as read, and reports whether somebody waits for the others.
+func (r *errorReader) count(n int) bool {
+	x := r.all
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if r.left {
+		delete(x.hung, identity(r.errs[r.read]))
+		return false
+	}
+	r.read += n
+	return true
 }
 
 // readError reads one. It calls the methods of err, and of what it wraps.
@@ -183,22 +208,8 @@ func identity(err error) any {
 	return reflect.TypeOf(err)
 }
 
-func (x *errorTexts) setHung(err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.hung == nil {
-		x.hung = make(map[any]struct{})
-	}
-	x.hung[identity(err)] = struct{}{}
-}
-
-func (x *errorTexts) unsetHung(err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.hung, identity(err))
-}
-
-func (x *errorTexts) isHung(err error) bool {
+// hangs reports whether a method of err, or of one like it, has not returned; or of too many others.
+func (x *errorTexts) hangs(err error) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	_, is := x.hung[identity(err)]

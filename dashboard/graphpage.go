@@ -81,7 +81,7 @@ func (d *dashboard) serveGraph(w http.ResponseWriter, r *http.Request) *problem 
 	page := graphPage{layout: d.layout(r, "graph", "Graph"), Omitted: b.omitted, Any: len(nodes) > 0}
 	page.JSONLink = "graph.json"
 	if page.Any {
-		page.Graph = ""
+		page.Graph = drawGraph(nodes, "All tasks, and what they depend on")
 	}
 	writeHTML(w, http.StatusOK, "graph.html", page)
 	return nil
@@ -116,13 +116,4 @@ func appendJSONNodes(nodes []jsonNode, m *taskmanager.Manager, above []string) [
 		}
 	}
 	return nodes
-}
-
-// A graphNode is a task as graphs show it.
-type graphNode struct {
-	label, state, href, title string
-	trouble, self             bool
-	needs                     []string
-	inner                     []graphNode
-	more                      int
 }

@@ -87,7 +87,7 @@ func (d *dashboard) serveTaskJSON(w http.ResponseWriter, r *http.Request) *probl
 	history := make([]jsonEvent, 0, len(v.history))
 	for i, e := range v.history {
 		history = append(history, jsonEvent{
-			e.Time, e.Kind.String(), e.Run, "", causeText(e.Cause), v.texts[i].text, v.texts[i].stack, e.Delay.Seconds(), e.Uptime.Seconds(),
+			e.Time, e.Kind.String(), e.Run, e.By, causeText(e.Cause), v.texts[i].text, v.texts[i].stack, e.Delay.Seconds(), e.Uptime.Seconds(),
 			e.Restarts, e.Failures,
 		})
 	}

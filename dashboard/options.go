@@ -40,7 +40,8 @@ func WithActions(allow func(*http.Request, Action) error) Option {
 	})
 }
 
-// WithUser sets how it is found out who has asked for an action: the name that the log and the history of the task have. Take it from where the authentication before this handler has put it. The default, for a nil function, and
+// WithUser sets how it is found out who has asked for an action: the name that the log and the history of the task have (see
+// [taskmanager.AskedBy]). Take it from where the authentication before this handler has put it. The default, for a nil function, and
 // where the name is empty, is the address of the client, which behind a proxy is that of the proxy. If user panics or calls
 // [runtime.Goexit], nothing is done.
 func WithUser(user func(*http.Request) string) Option {

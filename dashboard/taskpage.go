@@ -253,7 +253,7 @@ func (v *taskView) events() (events []eventView) {
 	for i := range slices.Backward(v.history) {
 		e := &v.history[i]
 		events = append(events, eventView{
-			At: cell{Time: e.Time, Kind: kindAgo}, Kind: e.Kind.String(), Run: e.Run, Facts: factsOf(e),
+			At: cell{Time: e.Time, Kind: kindAgo}, Kind: e.Kind.String(), Run: e.Run, By: e.By, Facts: factsOf(e),
 			Text: v.texts[i].text, Stack: v.texts[i].stack, Class: classOf(e),
 		})
 	}
@@ -361,10 +361,10 @@ func (d *dashboard) serveTask(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	page.JSONLink, page.TextLink = "task.json?"+taskQuery(v.path), "task.txt?"+taskQuery(v.path)
 	if len(v.history) > 0 {
-		page.Timeline = ""
+		page.Timeline = drawTimeline(v.history, v.stats, v.at)
 	}
 	if len(v.boxes) > 0 {
-		page.Graph = ""
+		page.Graph = drawGraph(v.boxes, "What "+v.stats.Name+" depends on, and what depends on it")
 	}
 	for _, r := range v.below {
 		page.Below = append(page.Below, newListRow(r))

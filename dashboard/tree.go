@@ -15,7 +15,8 @@ type place struct {
 }
 
 // find returns the tasks that q asks for, in its order: the first of them, and how many there are. Where all are asked for they are a
-// tree: those of a group follow the group, which stands where the first of them would stand. Otherwise they are a list.
+// tree: those of a group follow the group, which stands where the first of them would stand, unless they are sorted by name. Otherwise
+// they are a list.
 func find(m *taskmanager.Manager, q listQuery, texts *errorTexts, first int) (places []place, total int) {
 	f := finder{query: q, text: strings.ToLower(q.text), first: first}
 	nodes := f.collect(m, "", 0)
@@ -96,7 +97,7 @@ func (f *finder) addGroup(n *node, below []node) sortKey {
 		f.below = make(map[*taskmanager.Task][]node)
 	}
 	f.below[n.task] = below
-	if best := slices.MinFunc(below, f.compare); f.compareKeys(best.key, n.key) < 0 {
+	if best := slices.MinFunc(below, f.compare); !f.query.sort.own && f.compareKeys(best.key, n.key) < 0 {
 		return best.key
 	}
 	return n.key

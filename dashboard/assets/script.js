@@ -97,7 +97,7 @@
       showTime(time);
     }
   }
-  let columns = [...document.querySelectorAll('#tasks thead th:not(.select)')].map((th) => th.className);
+  const columns = [...document.querySelectorAll('#tasks thead th:not(.select)')].map((th) => th.className);
   function showRow(row) {
     const e = rows.get(row.id);
     if (!e) return;
@@ -107,11 +107,10 @@
     }
     e.classList.toggle('gone', !!row.gone);
     if (row.gone) return;
-    const cells = [...e.cells].slice(-columns.length), before = e.innerText;
+    const cells = [...e.cells].slice(-columns.length), state = e.querySelector('.state'), before = state.textContent;
     e.className = row.class;
     row.cells.forEach((c, i) => { if (columns[i] !== 'name') showCell(cells[i], c, columns[i]); });
-    if (told && before !== e.innerText && e.querySelector('.state').innerText !== e.dataset.state) e.classList.add('changed');
-    e.dataset.state = e.querySelector('.state').innerText;
+    if (told && before !== state.textContent) e.classList.add('changed');
   }
   function showTotals(totals) {
     for (const e of document.querySelectorAll('[data-total]')) {
