@@ -133,7 +133,7 @@ func (v *taskView) findNeighbors(m *taskmanager.Manager) {
 func nodeOf(path []string, s *taskmanager.TaskStats) graphNode {
 	return graphNode{
 		label: s.Name, state: s.State.String(), href: "task?" + taskQuery(path), trouble: troubleOf(s).class() != "",
-		needs: slices.Clone(s.DependsOn), title: strings.TrimSuffix(s.Name+": "+s.State.String()+", "+troubleOf(s).reason(), ", "),
+		needs: slices.Clone(s.DependsOn), title: troubleOf(s).reason(),
 	}
 }
 
@@ -305,8 +305,12 @@ func causeText(cause error) string {
 		cause error
 		text  string
 	}{
-		{taskmanager.ErrStopped, "stopped by hand"}, {taskmanager.ErrShutdown, "shutdown"}, {taskmanager.ErrRestarted, "restarted by hand"},
-		{taskmanager.ErrReplaced, "replaced"}, {taskmanager.ErrPaused, "paused by hand"}, {taskmanager.ErrDependencyLost, "dependency lost"},
+		{taskmanager.ErrStopped, "stopped by hand"},
+		{taskmanager.ErrShutdown, "shutdown"},
+		{taskmanager.ErrRestarted, "restarted by hand"},
+		{taskmanager.ErrReplaced, "replaced"},
+		{taskmanager.ErrPaused, "paused by hand"},
+		{taskmanager.ErrDependencyLost, "dependency lost"},
 	} {
 		if cause == known.cause { //nolint:errorlint // the methods of another one are not called here
 			return known.text
