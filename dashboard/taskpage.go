@@ -2,10 +2,10 @@ package dashboard
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -319,10 +319,20 @@ func causeText(cause error) string {
 	if cause == nil {
 		return ""
 	}
-	if one, ok := cause.(interface{ Unwrap() error }); ok && errors.Is(one.Unwrap(), taskmanager.ErrDependencyLost) {
+	if isLoss(cause) {
 		return "dependency lost"
 	}
 	return "the end of the parent context"
+}
+
+// isLoss reports whether cause is that of a dependency that was lost. Only types of this library are asked.
+func isLoss(cause error) bool {
+	ours := reflect.TypeFor[taskmanager.Event]().PkgPath()
+	if t := reflect.TypeOf(cause); t == nil || t.Kind() != reflect.Pointer || t.Elem().PkgPath() != ours {
+		return false
+	}
+	wraps, ok := cause.(interface{ Unwrap() error })
+	return ok && wraps.Unwrap() == taskmanager.ErrDependencyLost //nolint:errorlint // what it wraps is not asked in turn
 }
 
 // taskPage is what the page of a task shows.
