@@ -109,6 +109,9 @@ func (o *occurrence) level() slog.Level {
 	if (o.kind == EventStopped || o.kind == EventPaused) && isOwnError(bodyError(o.err, o.cause), o.cause) {
 		return slog.LevelWarn
 	}
+	if o.kind == EventTriggered && o.hand.who() != "" {
+		return slog.LevelInfo
+	}
 	return o.kind.Level()
 }
 
@@ -600,7 +603,7 @@ func (t *Task) publishLocked(n *decision, do effect, was phase) {
 	t.tellLocked(n, o)
 }
 
-// describeStopLocked completes o, the event of a run that has ended as asked, or what a resumption says.
+// describeStopLocked completes o, the event of a run that has ended as asked, or of a resumption or a trigger.
 //
 //go:noinline
 func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was phase) {
@@ -616,6 +619,9 @@ func (t *Task) describeStopLocked(n *decision, o *occurrence, do effect, was pha
 		o.kind, o.cause, o.request = EventPaused, ErrPaused, pauseRequest
 	case publishResumed:
 		o.kind, o.hand = EventResumed, n.hand
+		return
+	case publishTriggered:
+		o.kind, o.hand = EventTriggered, n.hand
 		return
 	}
 	o.hand = t.handLocked(t.machine.pending)
@@ -729,6 +735,9 @@ func (t *Task) deliverLocked(o *occurrence) {
 //go:noinline
 func (t *Task) leaveLineLocked(o *occurrence) {
 	x := t.lazyLocked()
+	if o.kind == EventTriggered && len(x.lines) >= maxLines {
+		return // nothing else bounds how often a pass is triggered while the handler hangs
+	}
 	x.lines = append(x.lines, *o)
 	t.config().manager.bus.pending.Add()
 }

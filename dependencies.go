@@ -48,7 +48,7 @@ func (d *driver) hold(c *readinessChange) {
 		return
 	}
 	t.mu.Lock()
-	if t.driver != d.id || t.machine.phase != waiting {
+	if t.driver != d.id || t.machine.phase != waiting || t.linesWaitLocked() { // since
 		t.mu.Unlock()
 		return
 	}

@@ -34,6 +34,8 @@ const (
 	// ready. A task that is stopped before that is not told to have recovered, nor is one that is started anew under the name; one that was
 	// replaced is.
 	EventRecovered
+
+	EventTriggered // debug, or info if By says who has asked for it: a pass of Every or OnSchedule is to begin now, by hand (see TriggerTask)
 )
 
 var eventKinds = [...]struct {
@@ -52,6 +54,7 @@ var eventKinds = [...]struct {
 	EventResumed:    {"resumed", "task resumed", slog.LevelInfo},
 	EventPassGaveUp: {"pass gave up", "pass failed for good, task goes on", slog.LevelError},
 	EventRecovered:  {"recovered", "task recovered", slog.LevelInfo},
+	EventTriggered:  {"triggered", "pass triggered", slog.LevelDebug},
 }
 
 func (k EventKind) valid() bool { return k >= 0 && int(k) < len(eventKinds) }
@@ -68,8 +71,8 @@ func (k EventKind) String() string {
 // reporters.
 //
 // The line of an EventStopped or EventPaused is a warning if the body has returned an error of its own: one that is more than
-// the cause of the stop or context.Canceled, wrapped or not. Level is that of the kind all the same, and the event does not go to
-// reporters.
+// the cause of the stop or context.Canceled, wrapped or not; that of an EventTriggered is info if [Event.By] is known. Level is that of
+// the kind all the same, and the event does not go to reporters.
 func (k EventKind) Level() slog.Level {
 	if k.valid() {
 		return eventKinds[k].level
@@ -87,7 +90,7 @@ type Event struct {
 	Manager string // see WithName
 	Task    string // empty in a report that stands for several tasks, of which the fields that are true of one task are zero
 	Kind    EventKind
-	Run     uint64 // the run that it is about, from 1; 0 if the task was stopped before its first
+	Run     uint64 // the run that it is about, from 1; 0 if there was none yet
 
 	// Failed, stuck: what has happened; of several tasks, to the latest. Gave up, pass gave up: likewise, a *GiveUpError, whose Reason says
 	// why. Stopped, paused: an error of the body's own, or nil; if another run follows, it wraps the Cause, too: ErrRestarted, ErrReplaced
@@ -98,7 +101,7 @@ type Event struct {
 	// ErrDependencyLost (wrapped), or the cause of the parent context.
 	Cause error
 
-	// Stopped, paused, resumed, stuck by a request; started, if the run begins because somebody has restarted or replaced the task by hand
+	// Stopped, paused, resumed, triggered, stuck by a request; started, if the run begins because somebody has restarted or replaced the task by hand
 	// while no run executed, be it in backoff, paused, waiting or ended: who has asked for that by hand. It is the path of the task whose
 	// body has called, or what AskedBy says; of several who ask for the same, the first. It is empty if nobody has, or if that is not known.
 	By string

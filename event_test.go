@@ -17,13 +17,13 @@ import (
 
 func TestEventKind(t *testing.T) {
 	names, levels := []string{}, []string{}
-	for k := taskmanager.EventStarted; k <= taskmanager.EventRecovered; k++ {
+	for k := taskmanager.EventStarted; k <= taskmanager.EventTriggered; k++ {
 		names = append(names, k.String())
 		levels = append(levels, k.Level().String())
 	}
-	assert.Equal(t, []string{"started", "ready", "failed", "gave up", "completed", "stopped", "stuck", "paused", "resumed", "pass gave up", "recovered"}, names)
-	assert.Equal(t, []string{"DEBUG", "DEBUG", "WARN", "ERROR", "INFO", "INFO", "ERROR", "INFO", "INFO", "ERROR", "INFO"}, levels)
-	for _, k := range []taskmanager.EventKind{-1, taskmanager.EventRecovered + 1} {
+	assert.Equal(t, []string{"started", "ready", "failed", "gave up", "completed", "stopped", "stuck", "paused", "resumed", "pass gave up", "recovered", "triggered"}, names)
+	assert.Equal(t, []string{"DEBUG", "DEBUG", "WARN", "ERROR", "INFO", "INFO", "ERROR", "INFO", "INFO", "ERROR", "INFO", "DEBUG"}, levels)
+	for _, k := range []taskmanager.EventKind{-1, taskmanager.EventTriggered + 1} {
 		assert.Equal(t, "unknown", k.String())
 		assert.Equal(t, "INFO", k.Level().String())
 	}

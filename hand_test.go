@@ -98,6 +98,7 @@ func TestAskedByIsInTheEvents(t *testing.T) {
 			_, err := m.RestartFailed(ctx)
 			return err
 		}
+		trigger  = func(ctx context.Context, _ *manager, a *task) error { return a.TriggerContext(ctx) }
 		shutDown = func(ctx context.Context, m *manager, _ *task) error { return m.Shutdown(ctx) }
 		paused   = func(ctx context.Context, _ *manager, a *task) { _ = a.Pause(ctx) }
 		stopped  = func(ctx context.Context, _ *manager, a *task) { _ = a.Stop(ctx) }
@@ -196,6 +197,8 @@ func TestAskedByIsInTheEvents(t *testing.T) {
 		"Reconcile, not wanted":       {ask: reconcile(), want: []string{"stopped"}},
 		"Reconcile, has been stopped": {before: stopped, ask: reconcile(version2), want: []string{"started"}},
 		"Shutdown":                    {ask: shutDown, want: []string{"stopped"}},
+		"TriggerContext":              {body: everyTen(untilStopped), ask: trigger, want: []string{"triggered"}},
+		"TriggerContext in backoff":   {body: everyTen(boom), ask: trigger, want: []string{"triggered"}},
 	} {
 		for who, by := range map[string]string{"nobody": "", "a task": "boss", "somebody": "alice", "somebody by a task": "alice"} {
 			t.Run(name+"/"+who, func(t *testing.T) {

@@ -296,6 +296,10 @@ func (m *model) trigger(name string) errorSet {
 		return isNoPasses
 	}
 	switch t.state {
+	case taskmanager.StateWaiting, taskmanager.StateRunning, taskmanager.StateBackoff:
+		m.emit(t, eventView{Kind: taskmanager.EventTriggered})
+	}
+	switch t.state {
 	case taskmanager.StateWaiting, taskmanager.StateRunning:
 		t.passes.triggered = true
 		if t.passes.waits() {

@@ -834,7 +834,7 @@ func (m *model) log(t *modelTask, e eventView) bool {
 	willRestart := e.Kind == taskmanager.EventFailed || e.Kind == taskmanager.EventPassGaveUp || e.Kind == taskmanager.EventCompleted && t.state == taskmanager.StateBackoff ||
 		e.Kind == taskmanager.EventGaveUp && t.cooling
 	early := e.Kind == taskmanager.EventStarted || willRestart
-	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && e.Kind != taskmanager.EventRecovered && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isReplaced|isLost) == 0)
+	last := !early && e.Kind != taskmanager.EventReady && e.Kind != taskmanager.EventResumed && e.Kind != taskmanager.EventRecovered && e.Kind != taskmanager.EventTriggered && (e.Kind != taskmanager.EventStopped || e.Err&(isRestarted|isReplaced|isLost) == 0)
 	t.hanging = m.logMood == "hangs" && last || m.logMood == "hangs early" && early
 	return t.hanging
 }

@@ -75,7 +75,7 @@ func sightsAfter(examples int) []string {
 	} {
 		sights = append(sights, "health "+string(reason))
 	}
-	for kind := taskmanager.EventStarted; kind <= taskmanager.EventRecovered; kind++ {
+	for kind := taskmanager.EventStarted; kind <= taskmanager.EventTriggered; kind++ {
 		sights = append(sights, "event "+kind.String())
 	}
 	for _, rare := range []map[string]int{rareSights, groupSights, passSights} {
@@ -414,7 +414,7 @@ func isLast(r slog.Record) bool {
 			(why == taskmanager.ErrRestarted.Error() || why == taskmanager.ErrReplaced.Error() || strings.HasSuffix(why, ", which was lost"))
 		return true
 	})
-	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && r.Message != "task recovered" && !strings.HasSuffix(r.Message, "by hand")
+	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && r.Message != "task recovered" && r.Message != "pass triggered" && !strings.HasSuffix(r.Message, "by hand")
 }
 
 // be changes how the handler is from now on. What hangs goes on.

@@ -112,7 +112,7 @@ func (s PassStats) MarshalJSON() ([]byte, error) {
 //
 // It returns [ErrTaskNotFound] for a name that is unknown, [ErrNoPasses] for a task that makes no passes, or whose body calls what
 // Every or OnSchedule has made and has not done so yet; and [ErrTaskNotRunning], with the state, for one that has ended, is paused or
-// cools down, or is being stopped, paused or restarted.
+// cools down, or is being stopped, paused or restarted. By [Task.TriggerContext] one can say who asks.
 func (m *Manager) TriggerTask(name string) error {
 	if !m.isMade() {
 		return errNotMade
@@ -125,13 +125,27 @@ func (m *Manager) TriggerTask(name string) error {
 }
 
 // Trigger is [Manager.TriggerTask] for this very task.
-func (t *Task) Trigger() error {
+func (t *Task) Trigger() error { return t.trigger(newHand(context.Background())) }
+
+// TriggerContext is Trigger for who asks with ctx, as with all calls by hand (see [AskedBy]): it waits for nothing, so it makes no
+// difference whether ctx is done.
+func (t *Task) TriggerContext(ctx context.Context) error {
+	if err := checkContext(ctx); err != nil {
+		return err
+	}
+	return t.trigger(newHand(ctx))
+}
+
+func (t *Task) trigger(hand *byHand) error {
 	t.mu.Lock()
 	makesNone := t.passesLocked() == nil
 	t.mu.Unlock()
-	n := decision{input: triggered, now: time.Now()}
+	n := decision{input: triggered, now: time.Now(), hand: hand}
 	if !makesNone {
 		t.decide(&n)
+	}
+	if n.more && n.phase.executes() {
+		go t.drainLog() // its handler may hang, and nobody is to wait for it; of any other task the driver does so
 	}
 	switch s := t.State(); {
 	case n.joined:
@@ -188,8 +202,9 @@ func (t *Task) passFailedLocked() bool {
 	return p != nil && p.failed
 }
 
-// triggerPassLocked has a pass begin as soon as it can.
+// triggerPassLocked has a pass begin as soon as it can. A driver that waits writes the line of that.
 func (t *Task) triggerPassLocked() {
+	t.lazy.wakeParked()
 	if p := t.passesLocked(); p != nil {
 		p.triggered = true
 		if p.timer != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -569,6 +570,83 @@ func TestTriggerBeforeTheFirstRun(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, seconds(5, 10, 15), passes.times())
 		assert.Equal(t, [4]uint64{1, 0, 0, 0}, counts(task), "which counts anew")
+	})
+}
+
+// That a pass is triggered is an event and, at once, a line: at the level debug, or at info if it is known who has asked. In the line's
+// place is that of the call. What is refused is neither.
+func TestTriggerIsAnEvent(t *testing.T) {
+	for name, test := range map[string]struct {
+		pass taskmanager.TaskFunc
+		opts []taskmanager.TaskOption
+		run  uint64
+	}{
+		"waits for a tick":    {pass: func(context.Context) error { return nil }, run: 1},
+		"a pass is under way": {pass: untilStopped, run: 1},
+		"backoff":             {pass: boom, run: 1},
+		"waiting":             {pass: boom, opts: []taskmanager.TaskOption{waitsForDB}},
+		"waiting to begin":    {pass: boom, opts: []taskmanager.TaskOption{taskmanager.WithStartJitter(1000 * time.Hour)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lines := newLines(slog.LevelDebug)
+				m := newManager(t, taskmanager.WithLogger(slog.New(lines)), taskmanager.WithBackoff(time.Hour, time.Hour))
+				events := m.Subscribe(t.Context())
+				task := start(t, m, "a", everyTen(test.pass), test.opts...)
+				time.Sleep(time.Second)
+				require.Equal(t, test.run == 0, task.State() == taskmanager.StateWaiting)
+				pending(events)
+				before := len(lines.got())
+				alice := taskmanager.AskedBy(t.Context(), "alice")
+				require.NoError(t, task.TriggerContext(alice))
+				got := ofKind(taskmanager.EventTriggered, pending(events))
+				require.Len(t, got, 1)
+				assert.Equal(t, taskmanager.Event{
+					Time: got[0].Time, Task: "a", Kind: taskmanager.EventTriggered, Run: test.run, By: "alice",
+					MaxRestarts: 5, Window: time.Minute,
+				}, got[0])
+				assert.Zero(t, time.Since(got[0].Time))
+				assert.Equal(t, fmt.Sprintf("INFO pass triggered | task=a run=%d by=alice caller=TestTriggerIsAnEvent.func2.1(passes_test.go)", test.run),
+					lines.got()[before], "first of all, and before the next run begins")
+
+				require.NoError(t, task.Trigger())
+				got = ofKind(taskmanager.EventTriggered, pending(events))
+				require.Len(t, got, 1)
+				assert.Empty(t, got[0].By)
+				written := lines.about("pass triggered")
+				require.Len(t, written, 2)
+				assert.True(t, strings.HasPrefix(written[1], "DEBUG pass triggered | task=a run="), written[1])
+				assert.NotContains(t, written[1], " by=")
+
+				require.NoError(t, task.Stop(t.Context()))
+				pending(events)
+				require.Error(t, task.TriggerContext(alice))
+				assert.Empty(t, pending(events))
+				var refused *taskmanager.OptionError
+				require.ErrorAs(t, task.TriggerContext(noContext), &refused)
+				assert.Equal(t, "ctx", refused.Option)
+			})
+		})
+	}
+}
+
+// A log handler that hangs holds up nobody who triggers passes, and what waits for it is bounded, however often that is.
+func TestTriggerWhileTheLogHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		lines := newLines(slog.LevelDebug)
+		m := newManager(t, taskmanager.WithLogger(slog.New(slowHandler{lines, "pass triggered", func() { <-release }})))
+		events := m.Subscribe(t.Context())
+		task := start(t, m, "a", everyTen(untilStopped))
+		synctest.Wait()
+		for range 100 {
+			require.NoError(t, task.Trigger())
+		}
+		assert.Len(t, ofKind(taskmanager.EventTriggered, pending(events)), 100)
+		close(release)
+		synctest.Wait()
+		written := len(lines.about("pass triggered"))
+		assert.True(t, written >= 16 && written <= 18, "%d lines", written)
 	})
 }
 

@@ -206,6 +206,7 @@ const (
 	publishDone                          // EventCompleted, of the task
 	publishStuck                         // EventStuck, as soon as it is known where the body is
 	publishRecovered                     // EventRecovered
+	publishTriggered                     // EventTriggered
 	endLife                              // the task has ended: those who wait for that hear of it, and its name is free
 	beginLife                            // the task begins anew
 	adopt                                // it does so with the body and the configuration that were asked for last; who waits for that hears of it
@@ -221,12 +222,12 @@ const (
 
 // publishAny are all that publish an event.
 const publishAny = publishRunEnd | publishStarted | publishRestart | publishStopped | publishPaused | publishResumed |
-	publishGaveUp | publishPassGaveUp | publishDone | publishStuck | publishRecovered
+	publishGaveUp | publishPassGaveUp | publishDone | publishStuck | publishRecovered | publishTriggered
 
 var effectNames = [effects]string{
 	"refuse", "countFailure", "noLongerStuck",
 	"publishRunEnd", "publishStarted", "publishRestart", "publishStopped", "publishPaused", "publishResumed", "publishGaveUp",
-	"publishPassGaveUp", "publishDone", "publishStuck", "publishRecovered",
+	"publishPassGaveUp", "publishDone", "publishStuck", "publishRecovered", "publishTriggered",
 	"endLife", "beginLife", "adopt", "resolveRestarts", "resolveAll", "loseBound", "triggerPass", "cancelRun", "beginDrain", "wakeDriver",
 }
 
@@ -268,7 +269,7 @@ var table = transitions{
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(waiting, refuse),
-		triggered:    then(waiting, triggerPass),
+		triggered:    then(waiting, publishTriggered, triggerPass),
 	},
 	running: {
 		returnedDone:   then(completed, publishDone, endLife, resolveAll),
@@ -282,7 +283,7 @@ var table = transitions{
 		askedPause:     then(pausing, loseBound, cancelRun),
 		askedStop:      then(stopping, loseBound, cancelRun),
 		resumed:        then(running, refuse),
-		triggered:      then(running, triggerPass),
+		triggered:      then(running, publishTriggered, triggerPass),
 	},
 	overdue: {
 		returnedDone:   then(judging, countFailure, resolveAll),
@@ -446,7 +447,7 @@ var table = transitions{
 		askedPause:     then(paused, publishRunEnd, publishPaused, resolveAll, wakeDriver),
 		askedStop:      then(stopped, publishRunEnd, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:        then(judging, refuse),
-		triggered:      then(judging, triggerPass),
+		triggered:      then(judging, publishTriggered, triggerPass),
 	},
 	inBackoff: {
 		beginNow:     then(running, publishStarted),
@@ -456,7 +457,7 @@ var table = transitions{
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),
 		askedStop:    then(stopped, publishStopped, endLife, resolveAll, wakeDriver),
 		resumed:      then(inBackoff, refuse),
-		triggered:    then(waiting, triggerPass, wakeDriver),
+		triggered:    then(waiting, publishTriggered, triggerPass, wakeDriver),
 	},
 	cooling: {
 		beginNow:     then(running, publishStarted),

@@ -368,6 +368,10 @@ func (w *world) carryOut(do effect, before *world, mv move, broken func(breach))
 				broken("promise 7: it is said to have recovered, and has not failed, or is not healthy")
 			}
 			w.failed = false
+		case publishTriggered:
+			if mv.in != triggered {
+				broken("a pass is said to be triggered, and nobody has")
+			}
 		case endLife:
 			if w.ending == 0 || before.ending != 0 {
 				broken("promise 7: a life ends, and that is not published, or it had ended")
@@ -482,6 +486,8 @@ func (w *world) check(do effect, before *world, mv move, broken func(breach)) {
 		broken("that the task is paused is not published")
 	case (before.paused() || before.cooling && mv.in.byHand()) && !w.paused() && w.ending == 0 && do&(publishResumed|adopt) == 0:
 		broken("that the task is resumed is not published")
+	case mv.in == triggered && do&publishTriggered == 0:
+		broken("that a pass is triggered is not published")
 	case mv.in == triggered && (do&triggerPass == 0 || before.delayed && do&wakeDriver == 0):
 		broken("no pass begins, though one is asked for")
 	case mv.in.byHand() && !before.executing && (!before.paused() || !w.paused()) && do&(wakeDriver|beginLife) == 0:

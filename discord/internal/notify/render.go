@@ -29,6 +29,7 @@ var kinds = map[taskmanager.EventKind]struct {
 	taskmanager.EventPaused:     {"⏸️", "paused", "pauses", 0x95A5A6},
 	taskmanager.EventResumed:    {"▶️", "resumed", "resumptions", 0x3498DB},
 	taskmanager.EventRecovered:  {"💚", "recovered", "recoveries", 0x2ECC71},
+	taskmanager.EventTriggered:  {"▶️", "pass triggered", "triggers", 0x3498DB},
 }
 
 func known(k taskmanager.EventKind) bool {
