@@ -94,8 +94,7 @@ func parse(printed string, m module, leftOut []string) (c changes, err error) {
 			return changes{}, fmt.Errorf("apidiff has printed what this program does not understand: %s", line)
 		default:
 			pkg := strings.TrimPrefix(strings.TrimPrefix(change, "./"), "package "+m.path+"/")
-			first, _, below := strings.Cut(pkg, "/")
-			if pkg == change || !below || !slices.Contains(leftOut, first) {
+			if pkg == change || !isInOneOf(pkg[:strings.IndexAny(pkg+":", ".:")], leftOut) { // before the name, or what has become of the package
 				*list = append(*list, change)
 			}
 		}

@@ -41,9 +41,9 @@ func TestAPIJudgement(t *testing.T) {
 func TestAPIReport(t *testing.T) {
 	m := module{"example.org/w", "."}
 	got, err := parse("Incompatible changes:\n- ./examples/e.X: removed\n- ./q.F: removed\n- package example.org/w/examples/e: removed\n"+
-		"- A: removed\nCompatible changes:\n- package example.org/w/r: added\n", m, []string{"examples"})
+		"- ./q/in/e.X: removed\n- ./q/inner.F: removed\n- A: removed\nCompatible changes:\n- package example.org/w/r: added\n", m, []string{"examples", "q/in"})
 	require.NoError(t, err)
-	assert.Equal(t, changes{[]string{"./q.F: removed", "A: removed"}, []string{"package example.org/w/r: added"}}, got)
+	assert.Equal(t, changes{[]string{"./q.F: removed", "./q/inner.F: removed", "A: removed"}, []string{"package example.org/w/r: added"}}, got)
 	for _, strange := range []string{"- F: removed\n", "Worse changes:\n- F: removed\n", "Incompatible changes:\nF: removed\n"} {
 		_, err := parse(strange, m, nil)
 		require.Error(t, err, strange)

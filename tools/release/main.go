@@ -33,7 +33,7 @@ import (
 
 // project is what is known about the repository beside what its files say.
 type project struct {
-	// The first elements of the directories of go.work's modules that are not published. All others are: an adapter needs no entry.
+	// The directories of go.work's modules that are not published, each with all below it. All others are: an adapter needs no entry.
 	unpublished []string
 	// The oldest version whose adapters still build with the newest root. A minor version that breaks them raises it to itself, with an
 	// entry under Changed in the CHANGELOG. While no such version is tagged, the one that is rehearsed stands for it.

@@ -317,8 +317,8 @@ func TestProject(t *testing.T) {
 	require.NoError(t, err)
 	modules, err := workspace(repository)
 	require.NoError(t, err)
-	for _, first := range p.unpublished {
-		assert.DirExists(t, filepath.Join(repository, first))
+	for _, directory := range p.unpublished {
+		assert.DirExists(t, filepath.Join(repository, filepath.FromSlash(directory)))
 	}
 	published := p.published(modules)
 	assert.Contains(t, published, module{"github.com/go-taskmanager/taskmanager/discord/discordbot", "discord/discordbot"})

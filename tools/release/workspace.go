@@ -59,7 +59,11 @@ func workspace(dir string) ([]module, error) {
 // published returns those of the modules that users may require.
 func (p project) published(modules []module) []module {
 	return slices.DeleteFunc(slices.Clone(modules), func(m module) bool {
-		first, _, _ := strings.Cut(m.dir, "/")
-		return slices.Contains(p.unpublished, first)
+		return isInOneOf(m.dir, p.unpublished)
 	})
+}
+
+// isInOneOf reports whether dir, or what it names there, is in one of the directories, or is one.
+func isInOneOf(dir string, directories []string) bool {
+	return slices.ContainsFunc(directories, func(d string) bool { return strings.HasPrefix(dir+"/", d+"/") })
 }

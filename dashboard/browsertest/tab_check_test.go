@@ -1,0 +1,70 @@
+package browsertest_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A harness that notices nothing would pass everything: each page here does one thing that none of the dashboard's may do.
+func TestTabNotices(t *testing.T) {
+	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+		"require-trusted-types-for 'script'"
+	for name, test := range map[string]struct{ body, script, want string }{
+		"nothing":                     {body: "<p>fine</p>", script: "document.title = 'fine'"},
+		"a message in the console":    {script: "console.error('oh')", want: `console.error: "oh"`},
+		"an exception":                {script: "nowhere()", want: "exception: Uncaught ReferenceError: nowhere is not defined"},
+		"a rejection":                 {script: "Promise.reject(new Error('oh'))", want: "exception: Uncaught (in promise) Error: oh"},
+		"a script in the page":        {body: "<script>1</script>", want: "issue: ContentSecurityPolicyIssue"},
+		"a handler":                   {body: "<img src=i.svg onload='alert(1)'>", want: "issue: ContentSecurityPolicyIssue"},
+		"a style attribute":           {body: "<p style='color: red'>", want: "issue: ContentSecurityPolicyIssue"},
+		"HTML from a string":          {script: "document.body.innerHTML = 'x'", want: "issue: ContentSecurityPolicyIssue"},
+		"an image from elsewhere":     {body: "<img src='http://evil.test/i.svg'>", want: "issue: ContentSecurityPolicyIssue"},
+		"what does not exist":         {body: "<img src='missing'>", want: "status 404 of"},
+		"a request out of the prefix": {script: "fetch('../outside')", want: "request outside the prefix: GET http"},
+		"a dialog":                    {script: "alert('oh')", want: "dialog: oh"},
+		"a request that fails":        {script: "fetch('broken').catch(() => 0)", want: "request failed: net::ERR_EMPTY_RESPONSE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch strings.TrimPrefix(r.URL.Path, "/in/") {
+				case "":
+					w.Header().Set("Content-Security-Policy", policy)
+					fmt.Fprintf(w, "<!doctype html><html lang=en><title>t</title><link rel=icon href=i.svg><body>%s<script src=s.js></script>", test.body)
+				case "s.js":
+					w.Header().Set("Content-Type", "text/javascript")
+					fmt.Fprint(w, test.script)
+				case "i.svg":
+					w.Header().Set("Content-Type", "image/svg+xml")
+					fmt.Fprint(w, `<svg xmlns="http://www.w3.org/2000/svg"/>`)
+				case "/outside":
+				case "broken":
+					panic(http.ErrAbortHandler)
+				default:
+					http.NotFound(w, r)
+				}
+			}))
+			t.Cleanup(server.Close)
+			b := &tab{t: t, prefix: server.URL + "/in/"}
+			ctx, closeTab := chromedp.NewContext(browserContext(t), chromedp.WithListener(b.hear))
+			defer closeTab()
+			b.ctx = ctx
+			require.NoError(t, b.begin())
+			b.open("")
+			if test.want == "" {
+				b.until("document.title === 'fine'")
+				assert.Empty(t, b.noticed())
+				return
+			}
+			require.Eventually(t, func() bool {
+				return strings.Contains(strings.Join(b.noticed(), "\n"), test.want)
+			}, patience, patience/1000, "%q", b.noticed())
+		})
+	}
+}
