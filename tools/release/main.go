@@ -50,7 +50,7 @@ var testdata embed.FS
 func taskmanager() (project, error) {
 	users, err := fs.Sub(testdata, "testdata/users")
 	return project{
-		unpublished: []string{"bench", "examples", "lifecycles", "linearizable", "tools"},
+		unpublished: []string{"bench", "dashboard/browsertest", "examples", "lifecycles", "linearizable", "tools"},
 		oldest:      "v0.1.0",
 		named: map[string]*regexp.Regexp{
 			"discord/webhook.go": regexp.MustCompile(`(?m)^(const userAgent = "DiscordBot \(\S+, )[^)]*(\)")$`),

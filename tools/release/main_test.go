@@ -322,6 +322,7 @@ func TestProject(t *testing.T) {
 	}
 	published := p.published(modules)
 	assert.Contains(t, published, module{"github.com/go-taskmanager/taskmanager/discord/discordbot", "discord/discordbot"})
+	assert.NotContains(t, published, module{"github.com/go-taskmanager/taskmanager/dashboard/browsertest", "dashboard/browsertest"})
 	assert.Less(t, len(published), len(modules))
 	for _, m := range published {
 		_, err = fs.Stat(p.users, path.Join(m.dir, "main.go"))
