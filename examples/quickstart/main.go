@@ -1,9 +1,9 @@
 // Quickstart watches HTTP endpoints, each in a supervised task of its own.
 //
-//	go run ./examples/quickstart [-for 20s] [-every 1s] [-v] [url ...]
+//	go run ./examples/quickstart [-for 20s] [-every 1s] [-listen 127.0.0.1:0] [-v] [url ...]
 //
-// Without URLs it starts a server on loopback with endpoints that do well and badly, and watches those. Enter prints the
-// tasks' state; Ctrl-C ends it.
+// Without URLs it starts a server on loopback with endpoints that do well and badly, and watches those. A page at the address that it
+// prints shows the tasks, and restarts or stops them. Enter prints their state; Ctrl-C ends it.
 package main
 
 import (
@@ -32,6 +32,7 @@ func main() {
 	s := settings{initialDelay: 500 * time.Millisecond}
 	flag.DurationVar(&s.lasts, "for", 0, "end after this time; 0 is for Ctrl-C alone")
 	flag.DurationVar(&s.every, "every", time.Second, "time between two polls of an endpoint")
+	flag.StringVar(&s.listen, "listen", "127.0.0.1:0", "address of the page about the tasks, on loopback")
 	flag.BoolVar(&s.verbose, "v", false, "log the start of each run, too")
 	flag.Parse()
 	s.urls = flag.Args()
@@ -49,6 +50,7 @@ type settings struct {
 	lasts        time.Duration
 	every        time.Duration
 	initialDelay time.Duration // before the first restart
+	listen       string        // where the page is served
 	verbose      bool
 }
 
@@ -83,10 +85,13 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := startPage(m, s.listen, c); err != nil {
+		return errors.Join(err, shutdown())
+	}
 	if len(endpoints) == 0 {
 		d, err := startDemo(ctx, m)
 		if err != nil {
-			return err
+			return errors.Join(err, shutdown())
 		}
 		endpoints = d
 	}
@@ -101,7 +106,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) error {
 	defer w.client.CloseIdleConnections()
 	var watching []*taskmanager.Task
 	for _, e := range endpoints {
-		t, err := m.StartTask(e.name, w.watch(e.url), e.opts...)
+		t, err := m.StartTask(e.name, w.watchAll(e), e.opts...)
 		if err != nil {
 			return errors.Join(err, shutdown())
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	neturl "net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -48,8 +50,8 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// lineWith waits for a line that contains all of parts.
-func (s *screen) lineWith(t *testing.T, parts ...string) {
+// lineWith waits for a line that contains all of parts, and returns it.
+func (s *screen) lineWith(t *testing.T, parts ...string) string {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -58,13 +60,14 @@ func (s *screen) lineWith(t *testing.T, parts ...string) {
 		s.mu.Unlock()
 		for line := range strings.Lines(text) {
 			if containsAll(line, parts) {
-				return
+				return line
 			}
 		}
 		select {
 		case <-changed:
 		case <-timeout:
 			require.Failf(t, "no such line", "%q in:\n%s", parts, text)
+			return ""
 		}
 	}
 }
@@ -98,7 +101,7 @@ func start(t *testing.T, s settings, in io.Reader) (*screen, func() error) {
 }
 
 func quick(urls ...string) settings {
-	return settings{urls: urls, every: time.Millisecond, initialDelay: time.Millisecond}
+	return settings{urls: urls, every: time.Millisecond, initialDelay: time.Millisecond, listen: "127.0.0.1:0"}
 }
 
 func TestDemo(t *testing.T) {
@@ -111,6 +114,7 @@ func TestDemo(t *testing.T) {
 	out.lineWith(t, "INFO", "endpoint answers", "task=recovering run=4")
 	out.lineWith(t, "WARN", "task failed, will restart", "task=panicking run=1", "index out of range")
 	out.lineWith(t, "| ", ".(*watcher).poll(")
+	out.lineWith(t, "INFO", "endpoint answers", "task=mirrors/ams run=1", "200 OK")
 	out.lineWith(t, "ERROR", "pass failed for good, task goes on", "task=down run=5", `restarts="4 of 4" window=1m0s`)
 
 	require.NotContains(t, out.String(), "TASK", "nobody has asked for the table yet")
@@ -126,6 +130,110 @@ func TestDemo(t *testing.T) {
 	out.lineWith(t, "task stopped", "task=demo-server run=1")
 	assert.Contains(t, out.String(), "All tasks have ended")
 	assert.Equal(t, 2, strings.Count(out.String(), "FAILURES"), "one table on demand, one at the end")
+}
+
+func listeningAt(address string) settings {
+	s := quick()
+	s.listen = address
+	return s
+}
+
+// pageOf waits for the address of the page, and returns a client for it that follows no redirects.
+func pageOf(t *testing.T, out *screen) (string, *http.Client) {
+	t.Helper()
+	address := strings.TrimSpace(strings.TrimPrefix(out.lineWith(t, "Tasks at http://127.0.0.1:"), "Tasks at "))
+	client := &http.Client{
+		Transport:     &http.Transport{},
+		Timeout:       patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	return address, client
+}
+
+// do sends a request, with a form if there is one, and returns what is answered.
+func do(t *testing.T, client *http.Client, address string, form neturl.Values, host string) (status int, body string) {
+	t.Helper()
+	method, content := http.MethodGet, ""
+	if form != nil {
+		method, content = http.MethodPost, form.Encode()
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(content))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Host = host
+	response, err := client.Do(r)
+	require.NoError(t, err)
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return response.StatusCode, string(text)
+}
+
+func TestPage(t *testing.T) {
+	out, end := start(t, quick(), strings.NewReader(""))
+	out.lineWith(t, "endpoint answers", "task=healthy run=1")
+	out.lineWith(t, "endpoint answers", "task=mirrors/fra run=1")
+	out.lineWith(t, "task failed", "task=down run=1")
+	address, client := pageOf(t, out)
+
+	status, page := do(t, client, address, nil, "")
+	assert.Equal(t, http.StatusOK, status)
+	for _, name := range []string{"dashboard", "demo-server", "healthy", "mirrors", "fra", "down"} {
+		assert.Contains(t, page, ">"+name+"<")
+	}
+
+	// A site whose name leads to loopback is no page of this machine.
+	status, _ = do(t, client, address, nil, "evil.example")
+	assert.Equal(t, http.StatusMisdirectedRequest, status)
+	restart := func(task ...string) neturl.Values { return neturl.Values{"action": {"restart"}, "task": task} }
+	status, _ = do(t, client, address+"act", restart("healthy"), "evil.example")
+	assert.Equal(t, http.StatusMisdirectedRequest, status)
+
+	status, page = do(t, client, address+"act", restart("healthy"), "")
+	assert.Equal(t, http.StatusSeeOther, status, page)
+	out.lineWith(t, "task restarted by hand", "task=healthy run=1", "by=127.0.0.1")
+	out.lineWith(t, "endpoint answers", "task=healthy run=2")
+
+	// The task that serves the page ends with what it has in hand, and serves it anew at the same address.
+	status, page = do(t, client, address+"act.json", restart("dashboard"), "")
+	assert.Equal(t, http.StatusOK, status, page)
+	assert.Contains(t, page, `"status":200`, "it has not waited for itself")
+	out.lineWith(t, "task stopped", "task=dashboard run=1", "task was restarted by hand")
+	require.Eventually(t, func() bool { return strings.Count(out.String(), "Tasks at "+address) == 2 }, patience, time.Millisecond)
+	status, _ = do(t, client, address, nil, "")
+	assert.Equal(t, http.StatusOK, status)
+	require.NoError(t, end())
+	for line := range strings.Lines(out.String()) {
+		assert.False(t, containsAll(line, []string{"WARN  task stopped", "task=dashboard"}), "nothing was left to close: %s", line)
+	}
+}
+
+// Ctrl-C does not wait for those who look at the page.
+func TestEndsWithOpenStreams(t *testing.T) {
+	out, end := start(t, quick(), strings.NewReader(""))
+	address, client := pageOf(t, out)
+	var streams []*bufio.Reader
+	for range 5 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address+"live", http.NoBody)
+		require.NoError(t, err)
+		response, err := client.Do(r)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = response.Body.Close() })
+		streams = append(streams, bufio.NewReader(response.Body))
+	}
+	for _, stream := range streams {
+		message, err := stream.ReadString('\n')
+		require.NoError(t, err)
+		assert.Contains(t, message, `data: {"instance":`)
+	}
+	require.NoError(t, end())
+	for _, stream := range streams {
+		rest, err := io.ReadAll(stream)
+		assert.NoError(t, err)
+		assert.Contains(t, string(rest), `"end":"server"`)
+	}
+	out.lineWith(t, "INFO  task stopped", "task=dashboard") // a stream that had to be cut would make it a warning
 }
 
 func TestEndsByItself(t *testing.T) {
@@ -168,9 +276,15 @@ func TestRefused(t *testing.T) {
 		"long":           quick("http://127.0.0.1:1/" + strings.Repeat("a", 300)),
 		"never":          {every: 0},
 		"past":           {every: time.Second, lasts: -1},
+		"all addresses":  listeningAt(":0"),
+		"no loopback":    listeningAt("192.0.2.1:80"),
+		"no port":        listeningAt("127.0.0.1"),
+		"no address":     listeningAt(""),
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Error(t, run(t.Context(), s, strings.NewReader(""), newScreen()))
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			assert.Error(t, run(ctx, s, strings.NewReader(""), newScreen()))
 		})
 	}
 }

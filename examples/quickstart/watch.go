@@ -21,6 +21,7 @@ import (
 // An endpoint is what one task watches.
 type endpoint struct {
 	name, url string
+	mirrors   []endpoint // in place of a URL: a task for each, in a group
 	opts      []taskmanager.TaskOption
 }
 
@@ -56,6 +57,21 @@ func newWatcher(every time.Duration, log *slog.Logger) *watcher {
 	}
 }
 
+// watchAll returns the body of the task that watches an endpoint, or its mirrors.
+func (w *watcher) watchAll(e endpoint) taskmanager.TaskFunc {
+	if len(e.mirrors) == 0 {
+		return w.watch(e.url)
+	}
+	return taskmanager.Group(func(m *taskmanager.Manager) error {
+		for _, mirror := range e.mirrors {
+			if _, err := m.StartTask(mirror.name, w.watch(mirror.url), mirror.opts...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // watch returns the body of the task that watches url. It has no loop around its errors and recovers from nothing: that
 // is the Manager's business.
 func (w *watcher) watch(url string) taskmanager.TaskFunc {
@@ -72,7 +88,7 @@ func (w *watcher) watch(url string) taskmanager.TaskFunc {
 		taskmanager.SetStatus(ctx, "%s; polls: %d", answer, polls)
 		if t, ok := taskmanager.FromContext(ctx); ok && t.Stats().Runs != answered {
 			answered = t.Stats().Runs
-			w.log.Info("endpoint answers", "task", t.Name(), "run", answered, "answer", answer)
+			w.log.Info("endpoint answers", "task", strings.Join(t.Path(), "/"), "run", answered, "answer", answer)
 		}
 		return nil
 	})
@@ -135,11 +151,13 @@ func startDemo(ctx context.Context, m *taskmanager.Manager) ([]endpoint, error) 
 	}
 	base := "http://" + listener.Addr().String()
 	served := []taskmanager.TaskOption{taskmanager.WithDependsOn(server)} // stops before the server does
+	mirrors := []endpoint{{name: "fra", url: base + "/healthy"}, {name: "ams", url: base + "/healthy"}}
 	return []endpoint{
-		{"healthy", base + "/healthy", served},
-		{"recovering", base + "/recovering", served},
-		{"panicking", base + "/panicking", served},
-		{"down", "http://" + closed.Addr().String() + "/", nil},
+		{name: "healthy", url: base + "/healthy", opts: served},
+		{name: "recovering", url: base + "/recovering", opts: served},
+		{name: "panicking", url: base + "/panicking", opts: served},
+		{name: "mirrors", mirrors: mirrors, opts: served},
+		{name: "down", url: "http://" + closed.Addr().String() + "/"},
 	}, nil
 }
 
