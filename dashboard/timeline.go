@@ -67,6 +67,7 @@ const (
 	signFailure
 	signPaused
 	signResumed
+	signByHand
 	signRecovered
 )
 
@@ -77,6 +78,7 @@ var signs = [...]struct{ word, state, path string }{
 	signFailure:   {"failure", "backoff", `<path d="M-4-4l8 8m0-8l-8 8"/>`},
 	signPaused:    {"paused", "paused", `<path d="M-2.5-4.5v9m5-9v9"/>`},
 	signResumed:   {"resumed", "running", `<path class="full" d="M-3.5-5l8 5l-8 5z"/>`},
+	signByHand:    {"by hand", "stopped", `<circle cy="-3" r="2.5"/><path class="full" d="M-5 5.5a5 4.5 0 0 1 10 0z"/>`},
 	signRecovered: {"recovered", "running", `<path d="M-5 0l3.5 4l6.5-8"/>`},
 }
 
@@ -113,6 +115,7 @@ func (r *pastReader) read(e *taskmanager.Event) {
 			r.end(e.Time, "stopped", "ended")
 		}
 		r.begin(e.Run, e.Time)
+		r.byHand(e, "started")
 	case taskmanager.EventReady:
 		r.during(e, "ready")
 	case taskmanager.EventFailed:
@@ -137,17 +140,18 @@ func (r *pastReader) read(e *taskmanager.Event) {
 		r.wait("completed", "completed")
 	case taskmanager.EventStopped:
 		how := cmp.Or(causeText(e.Cause), "stopped")
+		r.byHand(e, how)
 		r.ended(e, "stopped", "stopped", how)
 		goesOn := e.Cause == taskmanager.ErrRestarted || e.Cause == taskmanager.ErrReplaced || isLoss(e.Cause) //nolint:errorlint // errors of users are not asked
 		if r.wait("stopped", how); goesOn {
 			r.wait("waiting", "waiting")
 		}
 	case taskmanager.EventPaused:
-		r.mark(e, signPaused, "paused by hand")
+		r.mark(e, signPaused, "paused")
 		r.ended(e, "paused", "paused", "paused by hand")
 		r.wait("paused", "paused by hand")
 	case taskmanager.EventResumed:
-		r.mark(e, signResumed, "resumed by hand")
+		r.mark(e, signResumed, "resumed")
 		r.pass(e.Time)
 		r.wait("waiting", "waiting")
 	case taskmanager.EventStuck:
@@ -156,6 +160,8 @@ func (r *pastReader) read(e *taskmanager.Event) {
 	case taskmanager.EventRecovered:
 		r.during(e, "recovered")
 		r.mark(e, signRecovered, "recovered after "+counted(e.Failures, "failure"))
+	default:
+		r.byHand(e, e.Kind.String())
 	}
 }
 
@@ -165,7 +171,17 @@ func (r *pastReader) failed(e *taskmanager.Event, sign sign, how string) {
 	r.mark(e, sign, how)
 }
 
+// byHand marks what somebody has asked for, if that is known.
+func (r *pastReader) byHand(e *taskmanager.Event, what string) {
+	if e.By != "" {
+		r.mark(e, signByHand, what)
+	}
+}
+
 func (r *pastReader) mark(e *taskmanager.Event, sign sign, fact string) {
+	if e.By != "" {
+		fact += ", asked by " + e.By
+	}
 	if e.Run > 0 {
 		fact = fmt.Sprintf("run %d, %s", e.Run, fact)
 	}

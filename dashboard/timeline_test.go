@@ -466,6 +466,33 @@ func TestTimelineFacts(t *testing.T) {
 	}, key)
 }
 
+// Who has asked for something is said where that has happened.
+func TestTimelineSaysWhoHasAsked(t *testing.T) {
+	events := []taskmanager.Event{
+		{Time: ago(40 * time.Minute), Kind: taskmanager.EventFailed, Run: 1, Err: errBoom, Uptime: 10 * time.Minute},
+		{Time: ago(39 * time.Minute), Kind: taskmanager.EventStarted, Run: 2, By: "ann"},
+		{Time: ago(30 * time.Minute), Kind: taskmanager.EventStopped, Run: 2, Uptime: 9 * time.Minute, Cause: taskmanager.ErrRestarted, By: "<bob>"},
+		{Time: ago(30 * time.Minute), Kind: taskmanager.EventStarted, Run: 3},
+		{Time: ago(25 * time.Minute), Kind: taskmanager.EventRecovered + 1, Run: 3, By: "ann"},
+		{Time: ago(20 * time.Minute), Kind: taskmanager.EventPaused, Run: 3, Uptime: 10 * time.Minute, Cause: taskmanager.ErrPaused, By: "ann"},
+		{Time: ago(10 * time.Minute), Kind: taskmanager.EventResumed, Run: 3, By: "cy"},
+		{Time: ago(10 * time.Minute), Kind: taskmanager.EventStarted, Run: 4},
+		{Time: ago(5 * time.Minute), Kind: taskmanager.EventStuck, Run: 4, Uptime: 5 * time.Minute, By: "ann"},
+	}
+	p := newPast(events, taskmanager.TaskStats{State: taskmanager.StateStuck, RunStartedAt: ago(10 * time.Minute)}, timelineNow)
+	var facts []string
+	for _, m := range p.marks {
+		_, fact, _ := strings.Cut(m.fact, " UTC: ")
+		facts = append(facts, signs[m.sign].word+": "+fact)
+	}
+	assert.Equal(t, []string{
+		"failure: run 1, failed: error", "by hand: run 2, started, asked by ann", "by hand: run 2, restarted by hand, asked by <bob>",
+		"by hand: run 3, " + (taskmanager.EventRecovered + 1).String() + ", asked by ann",
+		"paused: run 3, paused, asked by ann", "resumed: run 3, resumed, asked by cy", "stuck: run 4, stuck, the body does not return, asked by ann",
+	}, facts)
+	assert.Contains(t, string(drawTimeline(events, taskmanager.TaskStats{}, timelineNow)), "asked by &lt;bob&gt;")
+}
+
 // Labels are round times, with the date where it changes.
 func TestTimelineTicks(t *testing.T) {
 	day := 24 * time.Hour
