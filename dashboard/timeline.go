@@ -482,47 +482,55 @@ var steps = func() []time.Duration {
 	return s
 }()
 
-const (
-	narrowApart = 19.0 // percent between two labels on a narrow screen
-	wideApart   = 8.5  // on a wide one
-	nowRoom     = 7.0  // for the label of the end
-	nowRoomWide = 4.0
-)
+// labelRoom is how wide a label is at most that is a multiple of step, with a space, in percent of the width: of a screen of 390 pixels, or
+// of 700.
+func labelRoom(step time.Duration, wide bool) float64 {
+	switch {
+	case step < time.Second && wide:
+		return 11
+	case step < time.Second:
+		return 21
+	case wide:
+		return 8.5
+	}
+	return 17
+}
 
 // ticks returns the labels of the axis, from left to right.
 func (a *axis) ticks() []tick {
+	const nowRoom = 3.5 // for the label of the end, on a wide screen; twice that on a narrow one
 	var ticks []tick
-	add := func(t tick, apart, room float64) {
-		if t.x < 0 || t.x > 100-room || slices.ContainsFunc(ticks, func(u tick) bool { return math.Abs(u.x-t.x) < apart }) {
-			return
+	var step time.Duration
+	for _, wide := range []bool{false, true} {
+		candidates := a.candidates(wide, step)
+		for _, t := range candidates {
+			room, now := labelRoom(t.step, wide), nowRoom
+			if !wide {
+				now *= 2
+			}
+			fits := t.x > room/2-2 && t.x < 100-now-room/2
+			if fits && !slices.ContainsFunc(ticks, func(u tick) bool { return math.Abs(u.x-t.x) < max(room, labelRoom(u.step, wide)) }) {
+				t.wideOnly = wide
+				ticks = append(ticks, t)
+			}
 		}
-		ticks = append(ticks, t)
-	}
-	candidates := a.candidates(narrowApart, 0)
-	for _, t := range candidates {
-		add(t, narrowApart, nowRoom+narrowApart/2)
-	}
-	step := time.Duration(0)
-	if len(candidates) > 0 && !a.compressed {
-		step = candidates[0].step
-	}
-	for _, t := range a.candidates(wideApart, step) {
-		t.wideOnly = true
-		add(t, wideApart, nowRoomWide+wideApart/2)
+		if len(candidates) > 0 && !a.compressed {
+			step = candidates[0].step
+		}
 	}
 	slices.SortFunc(ticks, func(a, b tick) int { return cmp.Compare(a.x, b.x) })
 	return ticks
 }
 
-// candidates returns moments with round times that are about that far apart, or further. To scale, they have a common step, by which
-// another one that is given can be divided.
-func (a *axis) candidates(apart float64, of time.Duration) []tick {
+// candidates returns moments with round times for which there is about enough room. To scale, they have a common step, by which another one
+// that is given can be divided.
+func (a *axis) candidates(wide bool, of time.Duration) []tick {
 	var ticks []tick
 	first, last := a.spans[0].from, a.spans[len(a.spans)-1].to
 	if !a.compressed {
 		step := steps[len(steps)-1]
 		for _, s := range slices.Backward(steps) {
-			if float64(s)*100 < apart*float64(last.Sub(first)) {
+			if float64(s)*100 < labelRoom(s, wide)*float64(last.Sub(first)) {
 				break
 			}
 			if of%s == 0 {
@@ -535,8 +543,9 @@ func (a *axis) candidates(apart float64, of time.Duration) []tick {
 		return ticks
 	}
 	// The roundest time around each of some places.
-	for x := 0.0; x < 100; x += apart * 1.2 {
-		from, to := a.when(max(0, x-apart/4)), a.when(min(100, x+apart/4))
+	room := labelRoom(time.Second, wide)
+	for x := 0.0; x < 100; x += room * 1.2 {
+		from, to := a.when(max(0, x-room/4)), a.when(min(100, x+room/4))
 		for _, step := range slices.Backward(steps) {
 			if t := ceil(from, step); t.Before(to) {
 				ticks = append(ticks, tick{x: a.at(t), at: t, step: step})
@@ -642,18 +651,14 @@ func (d *timelineDrawing) ticks() {
 			class = "tick wide"
 		}
 		text, day := t.label(now)
-		anchor := "middle"
-		if t.x < narrowApart/3 {
-			anchor = "start"
-		}
 		fmt.Fprintf(d, `<g class=%q><line x1="%.2f%%" x2="%.2[2]f%%" y1="%d" y2="%d"/>`, class, t.x, axisAt, axisAt+4)
-		fmt.Fprintf(d, `<text x="%.2f%%" y="%d" text-anchor=%q>%s</text>`, t.x, axisAt+17, anchor, text)
+		fmt.Fprintf(d, `<text x="%.2f%%" y="%d" text-anchor="middle">%s</text>`, t.x, axisAt+17, text)
 		if hidden := day == date; day != "" && (!hidden || !t.wideOnly && day != narrowDate) {
 			class := "date"
 			if hidden {
 				class = "date narrow"
 			}
-			fmt.Fprintf(d, `<text class=%q x="%.2f%%" y="%d" text-anchor=%q>%s</text>`, class, t.x, axisAt+31, anchor, day)
+			fmt.Fprintf(d, `<text class=%q x="%.2f%%" y="%d" text-anchor="middle">%s</text>`, class, t.x, axisAt+31, day)
 		}
 		d.WriteString("</g>\n")
 		if date = day; !t.wideOnly {
@@ -681,9 +686,9 @@ func (d *timelineDrawing) span(s *span, from, to float64, broken bool) {
 		x := from + (to-from)/5
 		fmt.Fprintf(d, `<svg class="break" x="%.2f%%" y="%d"><path d="M-3 %d l6 %dm4 0l-6 %d"/></svg>`, x, barsAt, barsHeight+3, -barsHeight-6, barsHeight+6)
 	}
-	if s.runs == 1 && to-from >= wideApart {
+	if s.runs == 1 && to-from >= labelRoom(time.Second, true) {
 		class := "uptime"
-		if to-from < narrowApart {
+		if to-from < labelRoom(time.Second, false) {
 			class += " wide"
 		}
 		fmt.Fprintf(d, `<text class=%q x="%.2f%%" y="%d" text-anchor="middle">%s</text>`, class, (from+to)/2, middle+4, durationText(s.length()))
