@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"io"
 	"net/http"
@@ -25,11 +26,46 @@ const (
 
 // A message is what has changed, as a page is told.
 type message struct {
-	Instance string              `json:"instance"` // of the handler: that of another process is another one
-	At       time.Time           `json:"at"`
-	Totals   *taskmanager.Totals `json:"totals,omitempty"`
-	Rows     []json.RawMessage   `json:"rows,omitempty"` // of tasks that have changed
-	End      string              `json:"end,omitempty"`  // why this is the last one: see below
+	instance string // of the handler: that of another process is another one
+	at       time.Time
+	totals   []byte            // as JSON; nil if that is not known any more
+	rows     []json.RawMessage // of tasks that have changed
+	end      string            // why this is the last one: see below
+}
+
+// json is the message as JSON. It is put together, for what it consists of has been written for all viewers.
+func (m *message) json() []byte {
+	size := 200 + len(m.totals)
+	for _, row := range m.rows {
+		size += len(row) + 1
+	}
+	b := make([]byte, 0, size)
+	b = append(b, `{"instance":"`...)
+	b = append(b, m.instance...)
+	b = append(b, `","at":"`...)
+	b = append(b, machineTime(m.at)...)
+	b = append(b, '"')
+	if m.totals != nil {
+		b = append(b, `,"totals":`...)
+		b = append(b, m.totals...)
+	}
+	for i, row := range m.rows {
+		if i == 0 {
+			b = append(b, `,"rows":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, row...)
+	}
+	if len(m.rows) > 0 {
+		b = append(b, ']')
+	}
+	if m.end != "" {
+		b = append(b, `,"end":"`...)
+		b = append(b, m.end...)
+		b = append(b, '"')
+	}
+	return append(b, '}')
 }
 
 // Why there are no more messages.
@@ -50,7 +86,7 @@ type liveRow struct {
 // A frame is how things are at one moment, for all viewers. It is not changed.
 type frame struct {
 	at     time.Time
-	totals taskmanager.Totals
+	totals []byte               // as JSON
 	rows   map[string]*frameRow // by the ids of the tasks
 	ended  bool                 // the Manager
 	later  chan struct{}        // closed when there is a later frame
@@ -154,7 +190,8 @@ func (f *feed) paths() map[string][]string {
 
 // frame looks at the tasks of some ids.
 func (d *dashboard) frame(m *taskmanager.Manager, paths map[string][]string, before *frame) *frame {
-	next := &frame{at: time.Now(), totals: m.Totals(), rows: make(map[string]*frameRow, len(paths)), later: make(chan struct{})}
+	totals, _ := json.Marshal(m.Totals()) // counts always can be written
+	next := &frame{at: time.Now(), totals: totals, rows: make(map[string]*frameRow, len(paths)), later: make(chan struct{})}
 	select {
 	case <-m.Done():
 		next.ended = true
@@ -201,14 +238,14 @@ func (c cell) equals(other cell) bool {
 
 // message says what is new in f for a viewer of tasks who has been told of what is in told, which it changes.
 func (f *frame) message(instance string, tasks map[string][]string, told map[string]*frameRow) *message {
-	msg := &message{Instance: instance, At: f.at.UTC(), Totals: &f.totals}
+	msg := &message{instance: instance, at: f.at, totals: f.totals}
 	if f.ended {
-		msg.End = managerEnded
+		msg.end = managerEnded
 	}
 	for id := range tasks {
 		if row := f.rows[id]; row != nil && told[id] != row {
 			told[id] = row
-			msg.Rows = append(msg.Rows, row.json)
+			msg.rows = append(msg.rows, row.json)
 		}
 	}
 	return msg
@@ -262,19 +299,15 @@ func (d *dashboard) stream(
 		case <-ctx.Done():
 			return
 		case <-stopping:
-			msg, ended = &message{Instance: d.instance, At: time.Now().UTC(), End: serverStopped}, true
+			msg, ended = &message{instance: d.instance, at: time.Now(), end: serverStopped}, true
 		case <-f.later:
 			if f = d.feed.current(); f == nil {
 				return
 			}
 			msg, ended = f.message(d.instance, tasks, told), f.ended
 		}
-		text, err := json.Marshal(msg)
-		if err != nil {
-			return
-		}
 		_ = control.SetWriteDeadline(time.Now().Add(writeWithin))
-		if _, err := io.WriteString(w, "data: "+string(text)+"\n\n"); err != nil {
+		if _, err := fmt.Fprintf(w, "data: %s\n\n", msg.json()); err != nil {
 			return
 		}
 		if control.Flush() != nil {
@@ -292,7 +325,7 @@ func (f *feed) current() *frame {
 
 func (d *dashboard) answerOnce(w http.ResponseWriter, tasks map[string][]string) {
 	f := d.frame(d.manager(), tasks, nil)
-	writeJSON(w, http.StatusOK, f.message(d.instance, tasks, make(map[string]*frameRow)))
+	writeJSON(w, http.StatusOK, json.RawMessage(f.message(d.instance, tasks, make(map[string]*frameRow)).json()))
 }
 
 // rowID is a short name of a task in a page and in the address of its stream: that of another handler is another one.
