@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -140,8 +141,7 @@ func sortFirst[T any](items []T, n int, compare func(a, b T) int) []T {
 		return nil
 	}
 	for low, high := 0, len(items)-1; n < len(items) && low < high; {
-		middle := low + (high-low)/2
-		pivot := items[middle]
+		pivot := items[low+rand.IntN(high-low+1)] // whatever order they are in
 		i, j := low, high
 		for i <= j {
 			for compare(items[i], pivot) < 0 {
@@ -171,9 +171,15 @@ func sortFirst[T any](items []T, n int, compare func(a, b T) int) []T {
 	return items
 }
 
-// compare is the order of siblings.
+// compare is the order of siblings, and of a list.
 func (f *finder) compare(a, b node) int {
-	return cmp.Or(f.compareKeys(a.key, b.key), strings.Compare(a.task.Name(), b.task.Name()))
+	if c := f.compareKeys(a.key, b.key); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.task.Name(), b.task.Name()); c != 0 || a.task == b.task {
+		return c
+	}
+	return slices.Compare(a.task.Path(), b.task.Path())
 }
 
 // compareKeys compares in the direction that is asked for; what has nothing to compare is the last in both.

@@ -78,6 +78,7 @@
   // What has changed.
   function showCell(td, c, column) {
     td.className = column + (c.class ? ' ' + c.class : '');
+    if (column === 'failures' || column === 'runs') return set(td, c.text);
     const part = (tag, wanted) => {
       let e = td.querySelector(tag);
       if (!wanted) { if (e) e.remove(); return null; }
