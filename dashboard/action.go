@@ -220,7 +220,7 @@ func act(ctx context.Context, action ActionName, t *taskmanager.Task) error {
 	case ActionResume:
 		return t.ResumeContext(ctx)
 	case ActionTrigger:
-		return t.Trigger()
+		return t.TriggerContext(ctx)
 	}
 	return fmt.Errorf("there is no action %q", action)
 }
