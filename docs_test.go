@@ -29,6 +29,7 @@ var pageImports = []string{
 	"testing", "testing/synctest", "time",
 
 	"github.com/go-taskmanager/taskmanager",
+	"github.com/go-taskmanager/taskmanager/dashboard",
 	"github.com/go-taskmanager/taskmanager/discord",
 	"github.com/go-taskmanager/taskmanager/discord/discordbot",
 	"github.com/go-taskmanager/taskmanager/discord/discordtest",
@@ -154,11 +155,12 @@ func TestDocsCompile(t *testing.T) {
 		const declarations = `
 			var m *taskmanager.Manager
 			var mux *http.ServeMux
+			var handler http.Handler
 			var conn net.Conn
 			var ctx context.Context
 			var poll func(context.Context) error`
 		found := 0
-		for _, pattern := range []string{"*.go", "discord/*.go", "discord/discordbot/*.go", "health/*.go"} {
+		for _, pattern := range []string{"*.go", "dashboard/*.go", "discord/*.go", "discord/discordbot/*.go", "health/*.go"} {
 			files, err := filepath.Glob(pattern)
 			require.NoError(t, err)
 			for _, file := range files {
