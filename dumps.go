@@ -9,8 +9,9 @@ import (
 	"github.com/go-taskmanager/taskmanager/internal/goroutines"
 )
 
-// Dumps are made of all goroutines of the process, which takes long when there are many: about a second for 100,000. One
-// serves all who ask for stacks while the one before is being made.
+// Dumps are made of all goroutines of the process, which takes long when there are many: one to two seconds for 100,000. One
+// serves all who ask for stacks while the one before is being made. It also looks at the records that the runtime keeps of goroutines
+// that have ended, of which there are as many as have ever been at once.
 type dumps struct {
 	running      sync.Mutex   // held while one is made
 	perGoroutine atomic.Int64 // how many nanoseconds the latest one has taken for each goroutine; 0 if there was none
@@ -28,7 +29,7 @@ type dump struct {
 // Stack shows where the goroutines of the task are at this moment, those that its body has started included, in the form of
 // [StopTimeoutError].Stack. It is nil if no body executes. Those of tasks within a [Group] are not among them.
 //
-// It takes a dump of all goroutines of the process, some 6 microseconds for each of them, and calls at the same time share one.
+// It takes a dump of all goroutines of the process, up to 20 microseconds for each of them, and calls at the same time share one.
 // For several tasks use [Stacks]. A body may ask for its own.
 func (t *Task) Stack() []byte { return Stacks(t)[t] }
 
