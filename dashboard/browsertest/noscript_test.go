@@ -46,6 +46,9 @@ func TestNoScriptPages(t *testing.T) {
 
 // Every action there is, from the button to what it has done.
 func TestNoScriptActions(t *testing.T) {
+	m := newService(t)
+	b := openTab(t, newSite(t, newHandler(t, m)).url)
+	b.withoutScript()
 	for _, test := range []struct {
 		task, action string
 		asks         bool
@@ -53,9 +56,9 @@ func TestNoScriptActions(t *testing.T) {
 	}{
 		{"database", "restart", false, func(s taskmanager.TaskStats) bool { return s.Runs == 2 }},
 		{"consumer", "restart", false, func(s taskmanager.TaskStats) bool { return s.Runs == 2 }},
-		{"database", "stop", true, func(s taskmanager.TaskStats) bool { return s.State == taskmanager.StateStopped }},
+		{"http", "stop", true, func(s taskmanager.TaskStats) bool { return s.State == taskmanager.StateStopped }},
 		{"database", "pause", false, func(s taskmanager.TaskStats) bool { return s.State == taskmanager.StatePaused }},
-		{"mailer", "resume", false, func(s taskmanager.TaskStats) bool { return s.State == taskmanager.StateRunning }},
+		{"database", "resume", false, func(s taskmanager.TaskStats) bool { return s.State == taskmanager.StateRunning }},
 		{"prices", "trigger", false, func(s taskmanager.TaskStats) bool { return s.Passes.Begun == 2 }},
 		{"importer", "start", false, func(s taskmanager.TaskStats) bool {
 			return s.State == taskmanager.StateFailed && s.LastErrorAt.After(s.StartedAt)
@@ -63,13 +66,10 @@ func TestNoScriptActions(t *testing.T) {
 		{"old", "start", false, func(s taskmanager.TaskStats) bool { return s.State == taskmanager.StateRunning }},
 	} {
 		t.Run(test.action+" "+test.task, func(t *testing.T) {
-			m := newService(t)
+			b.of(t)
 			task, ok := m.Lookup(test.task)
 			require.True(t, ok)
 			before := task.Stats()
-			s := newSite(t, newHandler(t, m))
-			b := openTab(t, s.url)
-			b.withoutScript()
 			b.open("task?" + url.Values{"task": {test.task}}.Encode())
 			b.clickThrough("#actions button[value=" + test.action + "]")
 			if test.asks {
@@ -81,10 +81,7 @@ func TestNoScriptActions(t *testing.T) {
 		})
 	}
 	t.Run("several", func(t *testing.T) {
-		m := newService(t)
-		s := newSite(t, newHandler(t, m))
-		b := openTab(t, s.url)
-		b.withoutScript()
+		b.of(t)
 		b.open("?q=mailer&state=paused")
 		b.click("[name=select]")
 		b.clickThrough("#act button[value=resume]")

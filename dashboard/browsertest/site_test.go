@@ -60,14 +60,19 @@ func fails(text string) taskmanager.TaskFunc {
 	return func(context.Context) error { return errors.New(text) }
 }
 
-// deaf makes a body that does not look at its context, but returns when the test ends, before its Manager is shut down.
-func deaf(t *testing.T) taskmanager.TaskFunc {
+// startDeaf starts a task that does not look at its context, and ends it before its Manager is shut down.
+func startDeaf(t *testing.T, m *taskmanager.Manager, name string) *taskmanager.Task {
+	t.Helper()
 	end := make(chan struct{})
-	t.Cleanup(func() { close(end) })
-	return func(context.Context) error {
+	task := start(t, m, name, func(context.Context) error {
 		<-end
 		return nil
-	}
+	}, taskmanager.WithStopTimeout(time.Millisecond))
+	t.Cleanup(func() {
+		close(end)
+		<-task.Done()
+	})
+	return task
 }
 
 func waitFor(t *testing.T, what string, condition func() bool) {
@@ -97,7 +102,7 @@ func newService(t *testing.T) *taskmanager.Manager {
 	waitForState(t, importer, taskmanager.StateFailed)
 	invoices := start(t, m, "invoices", idle, taskmanager.WithDependsOn("importer"))
 	mailer := start(t, m, "mailer", idle)
-	stuck := start(t, m, "legacy", deaf(t), taskmanager.WithStopTimeout(time.Millisecond))
+	stuck := startDeaf(t, m, "legacy")
 	migrate := start(t, m, "migrate", func(context.Context) error { return nil })
 	old := start(t, m, "old", idle)
 	prices := start(t, m, "prices", taskmanager.Every(time.Hour, func(ctx context.Context) error {

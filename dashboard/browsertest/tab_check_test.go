@@ -5,17 +5,43 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // A harness that notices nothing would pass everything: each page here does one thing that none of the dashboard's may do.
 func TestTabNotices(t *testing.T) {
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 		"require-trusted-types-for 'script'"
+	var (
+		mu   sync.Mutex
+		page struct{ body, script, want string } // guarded by mu; that of the test which runs
+	)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch strings.TrimPrefix(r.URL.Path, "/in/") {
+		case "":
+			w.Header().Set("Content-Security-Policy", policy)
+			fmt.Fprintf(w, "<!doctype html><html lang=en><title>t</title><link rel=icon href=i.svg><body>%s<script src=s.js></script>", page.body)
+		case "s.js":
+			w.Header().Set("Content-Type", "text/javascript")
+			w.Header().Set("Cache-Control", "no-store")
+			fmt.Fprint(w, page.script)
+		case "i.svg":
+			w.Header().Set("Content-Type", "image/svg+xml")
+			fmt.Fprint(w, `<svg xmlns="http://www.w3.org/2000/svg"/>`)
+		case "/outside":
+		case "broken":
+			panic(http.ErrAbortHandler)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	b := openTab(t, server.URL+"/in/")
 	for name, test := range map[string]struct{ body, script, want string }{
 		"nothing":                     {body: "<p>fine</p>", script: "document.title = 'fine'"},
 		"a message in the console":    {script: "console.error('oh')", want: `console.error: "oh"`},
@@ -32,39 +58,21 @@ func TestTabNotices(t *testing.T) {
 		"a request that fails":        {script: "fetch('broken').catch(() => 0)", want: "request failed: net::ERR_EMPTY_RESPONSE"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				switch strings.TrimPrefix(r.URL.Path, "/in/") {
-				case "":
-					w.Header().Set("Content-Security-Policy", policy)
-					fmt.Fprintf(w, "<!doctype html><html lang=en><title>t</title><link rel=icon href=i.svg><body>%s<script src=s.js></script>", test.body)
-				case "s.js":
-					w.Header().Set("Content-Type", "text/javascript")
-					fmt.Fprint(w, test.script)
-				case "i.svg":
-					w.Header().Set("Content-Type", "image/svg+xml")
-					fmt.Fprint(w, `<svg xmlns="http://www.w3.org/2000/svg"/>`)
-				case "/outside":
-				case "broken":
-					panic(http.ErrAbortHandler)
-				default:
-					http.NotFound(w, r)
-				}
-			}))
-			t.Cleanup(server.Close)
-			b := &tab{t: t, prefix: server.URL + "/in/"}
-			ctx, closeTab := chromedp.NewContext(browserContext(t), chromedp.WithListener(b.hear))
-			defer closeTab()
-			b.ctx = ctx
-			require.NoError(t, b.begin())
+			b.of(t)
+			mu.Lock()
+			page = test
+			mu.Unlock()
 			b.open("")
 			if test.want == "" {
 				b.until("document.title === 'fine'")
-				assert.Empty(t, b.noticed())
+				assert.Empty(t, b.forget())
 				return
 			}
-			require.Eventually(t, func() bool {
-				return strings.Contains(strings.Join(b.noticed(), "\n"), test.want)
-			}, patience, patience/1000, "%q", b.noticed())
+			var noticed []string
+			waitFor(t, test.want, func() bool {
+				noticed = append(noticed, b.forget()...)
+				return strings.Contains(strings.Join(noticed, "\n"), test.want)
+			})
 		})
 	}
 }

@@ -48,35 +48,32 @@ type request struct{ method, url string }
 func openTab(t *testing.T, prefix string, opts ...chromedp.ContextOption) *tab {
 	t.Helper()
 	b := &tab{t: t, prefix: prefix}
-	b.start(browserContext(t), opts...)
-	return b
-}
-
-func (b *tab) start(browser context.Context, opts ...chromedp.ContextOption) {
-	b.t.Helper()
-	ctx, closeTab := chromedp.NewContext(browser, append(opts, chromedp.WithListener(b.hear))...)
+	ctx, closeTab := chromedp.NewContext(browserContext(t), append(opts, chromedp.WithListener(b.hear))...)
 	b.ctx = ctx
-	b.t.Cleanup(func() {
+	t.Cleanup(func() {
 		b.check()
 		closeTab()
 	})
-	require.NoError(b.t, b.begin())
+	require.NoError(t, chromedp.Do(ctx))
+	_, err := chromedp.Call(ctx, audits.Enable, cdp.Empty{})
+	require.NoError(t, err)
+	return b
 }
 
-// begin makes the tab, and has it tell what happens in it.
-func (b *tab) begin() error {
-	if err := chromedp.Do(b.ctx); err != nil {
-		return err
-	}
-	_, err := chromedp.Call(b.ctx, audits.Enable, cdp.Empty{})
-	return err
-}
-
-// noticed returns what must not have happened.
-func (b *tab) noticed() []string {
+// forget returns what has happened that must not, and forgets it.
+func (b *tab) forget() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.bad)
+	bad := b.bad
+	b.bad = nil
+	return bad
+}
+
+// of has a subtest use a tab of the test around it.
+func (b *tab) of(t *testing.T) {
+	around := b.t
+	b.t = t
+	t.Cleanup(func() { b.t = around })
 }
 
 // hear is called with each event of the tab, in order, before the reply to any later command.
@@ -190,7 +187,7 @@ func (b *tab) until(expression string) time.Duration {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	for again := time.NewTicker(10 * time.Millisecond); ; {
+	for again := time.NewTicker(30 * time.Millisecond); ; {
 		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
 		var thrown *chromedp.ExceptionError
 		if is || errors.As(err, &thrown) && ctx.Err() == nil && !isLoading(thrown) {
