@@ -8,9 +8,9 @@ import (
 // mostEventHistory bounds WithEventHistory.
 const mostEventHistory = 1000
 
-// History returns the latest events of the task, the oldest first, from its first failure on: a task that has never failed, nor was
-// stuck, has none. From then on each of its events is there, in all lives of the Task, be it logged or not, until as many later ones
-// have happened as [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are not
+// History returns the latest events of the task, the oldest first, from its first failure on, or the first time that somebody has asked for
+// something of it whom [AskedBy] names: a task that has never failed, nor was stuck, nor was in such hands, has none. From then on each of
+// its events is there, in all lives of the Task, be it logged or not, until as many later ones have happened as [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are not
 // kept; MaxRestarts and Window are as they are now. The slice is the caller's.
 func (t *Task) History() []Event {
 	t.mu.Lock()
@@ -33,7 +33,7 @@ func (t *Task) History() []Event {
 // A pastEvent is what is kept of an event: no more than it takes to make it anew.
 type pastEvent struct {
 	at       int64 // in Unix nanoseconds
-	err      error // with beside: a *causedError
+	err      error // with beside: a *detailedError
 	delay    time.Duration
 	uptime   time.Duration
 	run      uint64
@@ -42,25 +42,28 @@ type pastEvent struct {
 	cause    uint8 // in pastCauses
 }
 
-// pastCauses are those that most events have, if any; beside is the place of others, which are kept with the error.
+// pastCauses are those that most events have, if any; beside is the place of others, which are kept with the error, as is who has asked.
 var pastCauses = [...]error{nil, ErrStopped, ErrShutdown, ErrRestarted, errRestartTimedOut, ErrPaused, ErrReplaced}
 
 const beside = uint8(len(pastCauses))
 
-// A causedError is not shown to anybody.
-type causedError struct{ cause, error error }
+// A detailedError is the error of an event with what few events have besides. It is not shown to anybody.
+type detailedError struct {
+	cause, error error
+	by           string
+}
 
-func (e *causedError) Error() string { return e.cause.Error() }
+func (*detailedError) Error() string { return "taskmanager: an event with details" }
 
 // set keeps o in e.
 func (e *pastEvent) set(o *occurrence) {
 	e.at, e.err, e.delay, e.uptime, e.run = o.now.UnixNano(), o.err, o.delay, o.uptime, o.run
 	e.restarts, e.kind, e.cause = int32(min(o.restarts, math.MaxInt32)), uint8(o.kind), 0
-	for pastCauses[e.cause] != o.cause { //nolint:errorlint // the cause itself
-		if e.cause++; e.cause == beside {
-			e.err = &causedError{o.cause, o.err}
-			break
-		}
+	for e.cause < beside && pastCauses[e.cause] != o.cause { //nolint:errorlint // the cause itself
+		e.cause++
+	}
+	if by := o.hand.who(); by != "" || e.cause == beside {
+		e.cause, e.err = beside, &detailedError{o.cause, o.err, by}
 	}
 }
 
@@ -69,8 +72,11 @@ func (e *pastEvent) occurrence() occurrence {
 		kind: EventKind(e.kind), now: time.Unix(0, e.at), run: e.run, err: e.err, delay: e.delay, uptime: e.uptime, restarts: int(e.restarts),
 	}
 	if e.cause == beside {
-		both := e.err.(*causedError) //nolint:errorlint // the event's own
-		o.cause, o.err = both.cause, both.error
+		details := e.err.(*detailedError) //nolint:errorlint // the event's own
+		o.cause, o.err = details.cause, details.error
+		if details.by != "" {
+			o.hand = &byHand{by: details.by}
+		}
 	} else {
 		o.cause = pastCauses[e.cause]
 	}
@@ -125,17 +131,16 @@ func (r *eventRing) all() []pastEvent {
 //go:noinline
 func (t *Task) keepLocked(o *occurrence) {
 	p, limit := t.record, t.config().eventHistory
-	switch {
-	case p == nil:
-		return
-	case limit == 0:
-		p.history = nil // from a body that was replaced: should there be another limit, that would have a gap
-		return
-	case p.history == nil:
-		if !o.kind.isReported() {
+	if p == nil || p.history == nil {
+		if limit == 0 || !o.kind.isReported() && !o.hand.isNamed() {
 			return
 		}
+		p = t.recordLocked()
 		p.history = &eventRing{}
+	}
+	if limit == 0 {
+		p.history = nil // from a body that was replaced: should there be another limit, that would have a gap
+		return
 	}
 	p.history.next(limit).set(o)
 }

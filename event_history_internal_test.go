@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -53,11 +54,16 @@ func TestEventHistoryIsARing(t *testing.T) {
 func TestEventHistoryMakesEventsAnew(t *testing.T) {
 	err, own := errors.New("boom"), errors.New("own")
 	for _, cause := range append(pastCauses[:], own) {
-		o := occurrence{
-			kind: EventStopped, now: time.Unix(5, 6), run: 7, err: err, cause: cause, delay: 8, uptime: 9, restarts: 10,
+		for _, hand := range []*byHand{nil, {by: "alice"}} {
+			o := occurrence{
+				kind: EventStopped, now: time.Unix(5, 6), run: 7, err: err, cause: cause, delay: 8, uptime: 9, restarts: 10, hand: hand,
+			}
+			var e pastEvent
+			e.set(&o)
+			assert.Equal(t, o, e.occurrence())
 		}
-		var e pastEvent
-		e.set(&o)
-		assert.Equal(t, o, e.occurrence())
 	}
+	var e pastEvent
+	e.set(&occurrence{kind: EventStopped, now: time.Unix(5, 6), cause: ErrStopped, hand: newHand(context.Background())})
+	assert.Equal(t, pastEvent{at: time.Unix(5, 6).UnixNano(), kind: uint8(EventStopped), cause: 1}, e, "without anybody nothing is kept beside it")
 }

@@ -109,6 +109,88 @@ func TestEventHistoryBegins(t *testing.T) {
 	}
 }
 
+// It begins, too, with what somebody has asked for who is named, though nobody else wants to hear of it; and not with what a task has,
+// for one may stop 100,000 others, nor with what nobody knows who has.
+func TestEventHistoryBeginsWithWhoIsNamed(t *testing.T) {
+	done := func(context.Context) error { return nil }
+	for name, test := range map[string]struct {
+		body taskmanager.TaskFunc
+		opts []taskmanager.TaskOption
+		ask  func(ctx context.Context, task *taskmanager.Task) error
+		want []string
+	}{
+		"stop":           {untilStopped, nil, func(ctx context.Context, task *taskmanager.Task) error { return task.Stop(ctx) }, []string{"stopped by alice"}},
+		"pause":          {untilStopped, nil, func(ctx context.Context, task *taskmanager.Task) error { return task.Pause(ctx) }, []string{"paused by alice"}},
+		"restart":        {untilStopped, nil, func(ctx context.Context, task *taskmanager.Task) error { return task.Restart(ctx) }, []string{"stopped by alice", "started"}},
+		"restart, ended": {done, nil, func(ctx context.Context, task *taskmanager.Task) error { return task.Restart(ctx) }, []string{"started by alice", "completed"}},
+		"trigger":        {everyTen(done), nil, func(ctx context.Context, task *taskmanager.Task) error { return task.TriggerContext(ctx) }, []string{"triggered by alice"}},
+		"resume": {untilStopped, nil, func(ctx context.Context, task *taskmanager.Task) error {
+			if err := task.Pause(context.Background()); err != nil {
+				return err
+			}
+			return task.ResumeContext(ctx)
+		}, []string{"resumed by alice", "started"}},
+		"but none is kept": {
+			untilStopped, []taskmanager.TaskOption{taskmanager.WithEventHistory(0)},
+			func(ctx context.Context, task *taskmanager.Task) error { return task.Restart(ctx) }, nil,
+		},
+	} {
+		for _, who := range []string{"alice", "a task", "nobody"} {
+			t.Run(name+"/"+who, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					b := newBoss(t)
+					defer b.leave()
+					task := start(t, m, "a", test.body, test.opts...)
+					synctest.Wait()
+					var err error
+					switch who {
+					case "alice":
+						err = test.ask(taskmanager.AskedBy(t.Context(), who), task)
+					case "a task":
+						err = b.asks(func(ctx context.Context) error { return test.ask(ctx, task) })
+					default:
+						err = test.ask(t.Context(), task)
+					}
+					require.NoError(t, err)
+					synctest.Wait()
+					var got []string
+					for _, e := range task.History() {
+						text := e.Kind.String()
+						if e.By != "" {
+							text += " by " + e.By
+						}
+						got = append(got, text)
+					}
+					if who == "alice" {
+						assert.Equal(t, test.want, got)
+					} else {
+						assert.Nil(t, got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// From then on it has who has asked for each thing, be it a task.
+func TestEventHistoryHasWhoHasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour))
+		b := newBoss(t)
+		defer b.leave()
+		task := start(t, m, "a", runsOf(boom, untilStopped, untilStopped))
+		synctest.Wait()
+		require.NoError(t, b.asks(task.Restart))
+		synctest.Wait()
+		require.NoError(t, task.Restart(taskmanager.AskedBy(t.Context(), "alice")))
+		synctest.Wait()
+		require.NoError(t, task.Stop(t.Context()))
+		assert.Equal(t, []string{"started by boss", "stopped by alice"}, askedBy(task.History()))
+		assert.Len(t, task.History(), 5)
+	})
+}
+
 // The latest are kept, as many as were asked for.
 func TestEventHistoryKeepsTheLatest(t *testing.T) {
 	for n, want := range map[int]int{0: 0, 1: 1, 3: 3, 16: 16, 1000: 199} {

@@ -156,8 +156,8 @@ func WithHealthyAfter(d time.Duration) TaskOption {
 	})
 }
 
-// WithEventHistory sets how many of its latest events a task that has failed keeps for [Task.History], at most 1,000. 16 take less than
-// 1,100 bytes, beside the errors. 0 keeps none. The default is 16.
+// WithEventHistory sets how many of its latest events a task keeps for [Task.History] that has failed, or been in the hands of somebody
+// whom [AskedBy] names, at most 1,000. 16 take less than 1,100 bytes, beside the errors and the names. 0 keeps none. The default is 16.
 func WithEventHistory(n int) TaskOption {
 	return taskOption("WithEventHistory", n, func(c *taskConfig) string {
 		c.eventHistory = n

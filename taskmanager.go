@@ -91,10 +91,10 @@
 //
 // Each thing that happens to a task is an [Event]. It becomes a line of the log and goes to
 // subscribers ([Manager.Subscribe]); failures, and that they are over, go to the [Reporter], too, where those that come too
-// fast are merged into one that counts the others. [Task.History] has the latest of a task that has failed. [Manager.Stats] says
-// how all tasks are, in plain values, with the line that a body has set by [SetStatus]; [Manager.Totals] are its counts. Who has
-// asked for something by hand is in its event and its line; [AskedBy] says for whom a call is made.
-// [WithMiddleware] wraps each run, for a trace or a measurement, and [Logger] is the log of a body. Goroutines of a task, and those
+// fast are merged into one that counts the others. [Task.History] has the latest of a task that has failed, or of which a person
+// has asked something. [Manager.Stats] says how all tasks are, in plain values, with the line that a body has set by [SetStatus];
+// [Manager.Totals] are its counts. Who has asked for something by hand is in its event and its line; [AskedBy] says for whom a call
+// is made. [WithMiddleware] wraps each run, for a trace or a measurement, and [Logger] is the log of a body. Goroutines of a task, and those
 // which they start, carry the pprof label task=<name>; those of a Manager that is not the first one of the process also
 // taskmanager=<number>.
 //
