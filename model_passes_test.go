@@ -297,7 +297,7 @@ func (m *model) trigger(name string) errorSet {
 	}
 	switch t.state {
 	case taskmanager.StateWaiting, taskmanager.StateRunning, taskmanager.StateBackoff:
-		m.emit(t, eventView{Kind: taskmanager.EventTriggered})
+		m.emit(t, eventView{Kind: taskmanager.EventTriggered, By: m.asker})
 	}
 	switch t.state {
 	case taskmanager.StateWaiting, taskmanager.StateRunning:

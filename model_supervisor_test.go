@@ -116,7 +116,10 @@ type model struct {
 	events      map[string][]eventView
 }
 
-type modelClock struct{ now time.Duration }
+type modelClock struct {
+	now   time.Duration
+	asker string // who asks, in the step that is taken; empty if nobody says
+}
 
 type modelCounts struct{ runs, failures, panics uint64 }
 
@@ -190,6 +193,8 @@ type modelTask struct {
 	promised  time.Duration // the heartbeat that was announced before it was ready
 	waiters   []*modelStop
 
+	restartedBy string // who is known to have restarted or replaced it since its latest run
+
 	total                     modelCounts // in all lives
 	counts                    modelCounts // in this one
 	restarts                  []time.Duration
@@ -227,6 +232,8 @@ type modelStop struct {
 	task     *modelTask
 	request  modelRequest
 	timeout  time.Duration
+	byHand   bool         // somebody has asked for it
+	asker    string       // if that is known
 	after    []*modelStop // it begins when these are over
 	begun    bool
 	deadline time.Duration
@@ -493,6 +500,7 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 		if old.state == taskmanager.StateFailed {
 			t.gaveUp, t.gaveUpSince = old.gaveUp, old.gaveUpSince
 		}
+		t.restartedBy = m.asker
 		m.back(name)
 		return m.returned(0)
 	case t.state == taskmanager.StateStuck:
@@ -500,6 +508,7 @@ func (m *model) restart(name string, within time.Duration) *modelCall {
 	case t.state == taskmanager.StateStopping && t.asked > askedToReplace:
 		return m.returned(t.causeOf(t.asked))
 	case t.state == taskmanager.StateWaiting:
+		t.isRestartedBy(m.asker)
 		t.passes.beginAnew()
 		return m.returned(0)
 	}
@@ -522,7 +531,9 @@ func (m *model) replace(name string, o modelOptions, within time.Duration) *mode
 	case t.state == taskmanager.StateStopping && t.asked > askedToReplace:
 		return m.returned(t.causeOf(t.asked))
 	case !t.executing:
-		m.adopts(t, o)
+		if m.adopts(t, o); t.state != taskmanager.StatePaused {
+			t.restartedBy = m.asker
+		}
 		return m.returned(0)
 	}
 	c := m.ask(t, askedToReplace, within)
@@ -603,7 +614,7 @@ func (m *model) resume(name string) errorSet {
 	case t.state != taskmanager.StatePaused:
 		return isNotPaused
 	}
-	m.resumes(t)
+	m.resumes(t, m.asker)
 	return 0
 }
 
@@ -615,7 +626,7 @@ func (m *model) restartFailed() (n int, refused errorSet) {
 		case m.closed && (t.cooling || t.state == taskmanager.StateFailed):
 			refused |= isClosed
 		case t.cooling:
-			m.resumes(t)
+			m.resumes(t, m.asker)
 			n++
 		case t.state == taskmanager.StateFailed:
 			if err := m.restart(name, 0).outcome.err; err != 0 {
@@ -629,13 +640,13 @@ func (m *model) restartFailed() (n int, refused errorSet) {
 }
 
 // resumes has a task wait for its next run that is paused, or cools down.
-func (m *model) resumes(t *modelTask) {
+func (m *model) resumes(t *modelTask, asker string) {
 	if t.asked == askedToPause {
 		t.asked = askedNothing
 	}
 	t.state, t.held = taskmanager.StateWaiting, false
 	t.beginAfresh()
-	m.emit(t, eventView{Kind: taskmanager.EventResumed})
+	m.emit(t, eventView{Kind: taskmanager.EventResumed, By: asker})
 }
 
 // pauses has a task wait until it is resumed, and tells who has asked for it.
@@ -645,7 +656,8 @@ func (m *model) pauses(t *modelTask, e eventView) {
 		t.beginAfresh()
 		t.passes.pause()
 		m.back(t.name)
-		e.Kind, e.Cause = taskmanager.EventPaused, isPaused
+		t.restartedBy = ""
+		e.Kind, e.Cause, e.By = taskmanager.EventPaused, isPaused, t.askerOf(askedToPause)
 		m.emit(t, e)
 	}
 	t.follow(askedToPause)
@@ -659,7 +671,7 @@ func (t *modelTask) beginAfresh() {
 }
 
 func (m *model) ask(t *modelTask, q modelRequest, within time.Duration) *modelCall {
-	s := &modelStop{task: t, request: q, timeout: t.o.stopTimeout}
+	s := &modelStop{task: t, request: q, timeout: t.o.stopTimeout, byHand: true, asker: m.asker}
 	if within > 0 {
 		s.timeout = min(s.timeout, within)
 	}
@@ -695,7 +707,7 @@ func (m *model) stopEach(names []string, q modelRequest) *modelCall {
 	byName := make(map[string]*modelStop)
 	for _, name := range names {
 		if t := m.tasks[name]; t != nil && !t.state.Ended() {
-			byName[name] = &modelStop{call: c, task: t, request: q, timeout: t.o.stopTimeout}
+			byName[name] = &modelStop{call: c, task: t, request: q, timeout: t.o.stopTimeout, byHand: q < askedToShutDown || m.asker != "", asker: m.asker}
 			c.stops = append(c.stops, byName[name])
 		}
 	}
@@ -972,7 +984,7 @@ func (m *model) returns(t *modelTask, err errorSet) {
 		return
 	case (asked == askedByLoss || asked == askedToRestart || asked == askedToReplace) && err&isLeft == 0:
 		e.Err |= t.causeOf(asked)
-		e.Cause = t.causeOf(asked)
+		e.Cause, e.By = t.causeOf(asked), t.askerOf(asked)
 		m.emit(t, e)
 		if asked == askedToReplace {
 			m.adoptsLatest(t)
@@ -1134,7 +1146,8 @@ func (m *model) await(t *modelTask) {
 		t.counts.runs++
 		t.total.runs++
 		m.causes[t.contexts()] = append(m.causes[t.contexts()], 0)
-		m.emit(t, eventView{Kind: taskmanager.EventStarted})
+		m.emit(t, eventView{Kind: taskmanager.EventStarted, By: t.restartedBy})
+		t.restartedBy = ""
 		if !t.entering {
 			m.enter(t)
 		}
@@ -1164,7 +1177,7 @@ func (m *model) end(t *modelTask, s taskmanager.State, e eventView) {
 	case taskmanager.StateCompleted:
 		e.Kind = taskmanager.EventCompleted
 	case taskmanager.StateStopped:
-		e.Cause = t.causeOf(t.asked)
+		e.Cause, e.By = t.causeOf(t.asked), t.askerOf(t.asked)
 		m.back(t.name)
 	}
 	if s != taskmanager.StateStopped {
@@ -1193,6 +1206,19 @@ func (t *modelTask) follow(q modelRequest) {
 	}
 	t.waiters = nil
 }
+
+// askerOf is who has asked first for what the task has followed, of those who wait for that; empty if that is not known.
+func (t *modelTask) askerOf(followed modelRequest) string {
+	for _, s := range t.waiters {
+		if s.request == followed && s.byHand && !s.over {
+			return s.asker
+		}
+	}
+	return ""
+}
+
+// isRestartedBy notes who has restarted a task that does not run. The first counts that is known.
+func (t *modelTask) isRestartedBy(asker string) { t.restartedBy = cmp.Or(t.restartedBy, asker) }
 
 // request is what the task was asked for; the end of the parent asks everybody.
 func (m *model) request(t *modelTask) modelRequest {
@@ -1229,7 +1255,10 @@ func (m *model) begin(s *modelStop) {
 		t.passes.beginAnew()
 	}
 	if t.state == taskmanager.StatePaused && s.request == askedToRestart && !m.request(t).stops() {
-		m.resumes(t)
+		m.resumes(t, s.asker)
+	}
+	if !t.executing && s.request == askedToRestart && !m.request(t).stops() {
+		t.isRestartedBy(s.asker)
 	}
 	if !m.request(t).stops() {
 		t.asked = max(t.asked, s.request)
@@ -1298,6 +1327,9 @@ func (m *model) hasBound() bool {
 	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return len(s.by.boundTo) > 0 })
 }
 
+// oneOfThem stands for whoever has asked first of several whose deadlines are at the same moment.
+const oneOfThem = "one of them"
+
 // expire finds at the deadline that the task has not done as it was asked.
 func (m *model) expire(s *modelStop) {
 	t := s.task
@@ -1305,7 +1337,13 @@ func (m *model) expire(s *modelStop) {
 	wasStuck := t.state == taskmanager.StateStuck
 	if t.state == taskmanager.StateStopping {
 		t.state = taskmanager.StateStuck
-		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, Uptime: m.now - t.runStarted})
+		asker := s.asker
+		for _, other := range m.stops {
+			if other.task == t && other.begun && !other.over && other.deadline == s.deadline && other.asker != asker {
+				asker = oneOfThem // whose deadline comes first is chance
+			}
+		}
+		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, By: asker, Uptime: m.now - t.runStarted})
 		if s.request <= askedByLoss && t.asked != askedToRestart && t.asked != askedToReplace {
 			m.leaves(t, isTimeout)
 		}

@@ -101,6 +101,7 @@ const (
 	seenUnheard  = "a task is stuck that was to be replaced"
 	seenRevived  = "a task runs again, with all that were given up"
 	seenNotSo    = "a replacement has failed: "
+	seenAsked    = "somebody is known to have asked for a task to be "
 	seenRun      = "Run returns because "
 	runGone      = "a critical task is gone"
 	runDone      = "its context is done"
@@ -118,6 +119,9 @@ var rareSights = map[string]int{
 	seenReplaced + taskmanager.StateStopped.String(): 500,
 	seenKeptOff: 500, seenUnheard: 500, seenNotSo + isStopped.String(): 500, seenNotSo + isPaused.String(): 2000,
 	seenNotSo + isRefused.String(): 5000, seenRevived: 500,
+	seenAsked + taskmanager.EventStarted.String(): 500, seenAsked + taskmanager.EventStopped.String(): 500,
+	seenAsked + taskmanager.EventPaused.String(): 500, seenAsked + taskmanager.EventResumed.String(): 500,
+	seenAsked + taskmanager.EventStuck.String(): 500, seenAsked + taskmanager.EventTriggered.String(): 500,
 }
 
 // The names of the tasks in the scripts.
@@ -130,10 +134,21 @@ type step struct {
 	some   []string      // stop some
 	task   modelOptions  // start, replace
 	within time.Duration // stop, restart, replace, run: the deadline of the context; 0: none
+	who    string        // has asked, of what is done by hand; empty: nobody says
 	sleep  time.Duration
 }
 
+// context is that of the call.
+func (s step) context() context.Context { return taskmanager.AskedBy(context.Background(), s.who) }
+
 func (s step) String() string {
+	if s.who != "" {
+		return s.text() + ", by " + s.who
+	}
+	return s.text()
+}
+
+func (s step) text() string {
 	switch s.verb {
 	case "start":
 		return fmt.Sprintf("start %s: %v", s.name, s.task)
@@ -198,7 +213,18 @@ var scripts = rapid.Custom(func(rt *rapid.T) modelScript {
 	return script
 })
 
+// byHand are the verbs of which somebody may say who has asked.
+var byHand = []string{"stop", "stop some", "stop all", "shut down", "restart", "restart failed", "replace", "pause", "resume", "trigger"}
+
 func drawStep(rt *rapid.T) step {
+	s := drawVerb(rt)
+	if slices.Contains(byHand, s.verb) {
+		s.who = rapid.SampledFrom([]string{"", "alice", "", "bob"}).Draw(rt, "who")
+	}
+	return s
+}
+
+func drawVerb(rt *rapid.T) step {
 	s := step{verb: rapid.SampledFrom(verbs).Draw(rt, "verb")}
 	switch s.verb {
 	case "sleep":
@@ -504,6 +530,8 @@ func (w *world) do(s step) step {
 	if len(w.model.runs) > 0 {
 		s.task.boundTo = nil // see hasBound
 	}
+	w.model.asker = s.who
+	defer func() { w.model.asker = "" }()
 	switch s.verb {
 	case "start":
 		_, err := w.manager.StartTask(s.name, w.body(s.name, s.task), w.options(s.name, s.task)...)
@@ -517,13 +545,13 @@ func (w *world) do(s step) step {
 	case "pause":
 		w.call(s, w.model.of(s.name).pause(s.name, s.within), func(ctx context.Context) error { return w.managerOf(s.name).PauseTask(ctx, localName(s.name)) })
 	case "resume":
-		err := w.managerOf(s.name).ResumeTask(localName(s.name))
+		err := w.onTask(s, (*taskmanager.Task).ResumeContext, (*taskmanager.Manager).ResumeTask)
 		require.Equal(w.t, w.model.of(s.name).resume(s.name), errorsIn(err), "%v returned %v", s, err)
 	case "trigger":
-		err := w.managerOf(s.name).TriggerTask(localName(s.name))
+		err := w.onTask(s, (*taskmanager.Task).TriggerContext, (*taskmanager.Manager).TriggerTask)
 		require.Equal(w.t, w.model.of(s.name).trigger(s.name), errorsIn(err), "%v returned %v", s, err)
 	case "restart failed":
-		n, err := w.manager.RestartFailed(context.Background())
+		n, err := w.manager.RestartFailed(s.context())
 		wantN, want := w.model.restartFailed()
 		require.Equal(w.t, fmt.Sprint(wantN, want), fmt.Sprint(n, errorsIn(err)), "%v returned %v", s, err)
 		w.revived += n
@@ -584,6 +612,15 @@ func (w *world) do(s step) step {
 	return s
 }
 
+// onTask makes a call that takes a context as a method of the task alone.
+func (w *world) onTask(s step, ofTask func(*taskmanager.Task, context.Context) error, ofManager func(*taskmanager.Manager, string) error) error {
+	m, name := w.managerOf(s.name), localName(s.name)
+	if task, ok := m.Lookup(name); ok && s.who != "" {
+		return ofTask(task, s.context())
+	}
+	return ofManager(m, name)
+}
+
 // replace calls ReplaceTask.
 func (w *world) replace(ctx context.Context, s step) error {
 	m, name := w.managerOf(s.name), localName(s.name)
@@ -600,6 +637,9 @@ func (w *world) replace(ctx context.Context, s step) error {
 
 // beAwaited ends what Shutdown would wait for.
 func (w *world) beAwaited() {
+	asker := w.model.asker
+	w.model.asker = "" // what happens meanwhile nobody has asked for
+	defer func() { w.model.asker = asker }()
 	w.logIs("goes on")
 	w.reporter.be("succeed")
 	synctest.Wait()
@@ -645,7 +685,7 @@ func (w *world) call(s step, m *modelCall, f func(context.Context) error) {
 	c := &call{name: s.String(), model: m}
 	w.calls = append(w.calls, c)
 	go func() {
-		ctx := context.Background()
+		ctx := s.context()
 		if s.within > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, s.within)
@@ -748,6 +788,7 @@ type eventView struct {
 	Run      uint64
 	Err      errorSet
 	Cause    errorSet
+	By       string
 	Delay    time.Duration
 	Restarts int
 	Uptime   time.Duration
@@ -907,11 +948,14 @@ func (w *world) compareEvents(seen map[string]int) {
 	w.hear()
 	for _, e := range w.heard {
 		got[e.Task] = append(got[e.Task], eventView{
-			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err), Cause: errorsIn(e.Cause),
+			Time: w.since(e.Time), Task: e.Task, Kind: e.Kind, Run: e.Run, Err: errorsIn(e.Err), Cause: errorsIn(e.Cause), By: e.By,
 			Delay: e.Delay, Restarts: e.Restarts, Uptime: e.Uptime, Missed: e.Missed,
 			Failures: e.Failures, FailedSince: w.since(e.FailedSince),
 		})
 		seen["event "+e.Kind.String()]++
+		if e.By != "" {
+			seen[seenAsked+e.Kind.String()]++
+		}
 		if errorsIn(e.Cause)&isLost != 0 {
 			seen[seenLost]++
 		}
@@ -921,6 +965,11 @@ func (w *world) compareEvents(seen map[string]int) {
 	}
 	w.heard = nil
 	for _, name := range bodyNames {
+		for i, want := range w.model.events[name] {
+			if want.By == oneOfThem && i < len(got[name]) {
+				got[name][i].By = oneOfThem
+			}
+		}
 		require.Equal(w.t, lines(w.model.events[name]...), lines(got[name]...), "events of %s", name)
 		delete(w.model.events, name)
 	}
