@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,14 @@ func TestActions(t *testing.T) {
 		assert.Equal(t, sight{taskmanager.StateRunning, 1, 2}, see(tasks[ActionTrigger]))
 		assert.Equal(t, sight{taskmanager.StateRunning, 1, 0}, see(tasks[ActionStart]))
 		assert.Contains(t, s.get("task?task=stop&did=stop&stack=0").Body.String(), "Stop: asked for.")
+
+		for a, task := range tasks { // who it was
+			history := task.History()
+			if assert.NotEmpty(t, history, a) {
+				assert.True(t, slices.ContainsFunc(history, func(e taskmanager.Event) bool { return e.By == "alice" }), a)
+			}
+			assert.Contains(t, s.get("task?stack=0&task="+string(a)).Body.String(), "by alice")
+		}
 	})
 }
 
@@ -562,4 +571,39 @@ func serveUntil(ctx context.Context, h http.Handler, addresses chan<- string) er
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*time.Second)
 	defer cancel()
 	return srv.Config.Shutdown(deadline)
+}
+
+// Who asks, and what becomes of a function that can't tell.
+func TestWithUser(t *testing.T) {
+	for name, one := range map[string]struct {
+		user   func(*http.Request) string
+		by     string
+		status int
+	}{
+		"nil":      {nil, "192.0.2.1", http.StatusSeeOther},
+		"empty":    {func(*http.Request) string { return "" }, "192.0.2.1", http.StatusSeeOther},
+		"a header": {func(r *http.Request) string { return r.Header.Get("X-User") }, "bob", http.StatusSeeOther},
+		"panics":   {func(*http.Request) string { panic("secret") }, "", http.StatusForbidden},
+		"exits":    {func(*http.Request) string { runtime.Goexit(); return "" }, "", http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				s := newSite(t, WithActions(allowed), WithUser(one.user))
+				task := s.start("a", park)
+				synctest.Wait()
+				r := postOf("act", actOn(ActionPause, "a"))
+				r.Header.Set("X-User", "bob")
+				w := s.do(r)
+				assert.Equal(t, one.status, w.Code)
+				assert.NotContains(t, w.Body.String(), "secret")
+				if one.status == http.StatusForbidden {
+					assert.Equal(t, taskmanager.StateRunning, task.State())
+					return
+				}
+				history := task.History()
+				require.Len(t, history, 1)
+				assert.Equal(t, one.by, history[0].By)
+			})
+		})
+	}
 }
