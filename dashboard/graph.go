@@ -317,7 +317,7 @@ func (c *chart) resolve() {
 				byLabel[need] = j
 				c.boxes = append(c.boxes, newGraphBox(&graphNode{label: need, state: absent}))
 			}
-			if i != j && !seen[j] {
+			if !seen[j] {
 				seen[j] = true
 				c.boxes[i].needs = append(c.boxes[i].needs, j)
 			}
@@ -1062,7 +1062,7 @@ func cutLabel(label string) string {
 		n := columnsOf(r)
 		if n > 0 {
 			marks = 0
-		} else if marks++; marks > marksInARow || unicode.Is(unicode.Bidi_Control, r) || !unicode.IsPrint(r) && r != joiner {
+		} else if marks++; marks > marksInARow || !unicode.IsPrint(r) && r != joiner {
 			continue
 		}
 		runes, width = append(runes, r), width+n

@@ -292,6 +292,22 @@ func TestGraphIsStraight(t *testing.T) {
 	}
 	assert.Equal(t, 4, bent, "at both ends of the long line, which passes all others")
 
+	// Lines that pass between the boxes of several columns are straight there, but where one of them meets the other.
+	nodes := []graphNode{taskNode("db"), taskNode("queue", "db")}
+	for i := range 60 {
+		nodes = append(nodes, taskNode(strconv.Itoa(i), []string{"db", "queue"}[:1+i%3/2]...))
+	}
+	c = newChart(nodes, graphWidth)
+	bent = 0
+	for _, l := range c.lines {
+		from := slices.ContainsFunc(c.boxes, func(b graphBox) bool { return b.x+b.w == l.x0 })
+		to := slices.ContainsFunc(c.boxes, func(b graphBox) bool { return b.x == l.x1 && b.middle() == l.y1 })
+		if !from && !to && l.y0 != l.y1 {
+			bent++
+		}
+	}
+	assert.LessOrEqual(t, bent, 1)
+
 	c = newChart([]graphNode{taskNode("a"), taskNode("b", "a"), taskNode("c", "a"), taskNode("d", "b", "c")}, graphWidth)
 	y := func(i int) int { return c.boxes[i].middle() }
 	assert.Equal(t, y(0), y(3))

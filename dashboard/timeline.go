@@ -160,8 +160,8 @@ func (r *pastReader) read(e *taskmanager.Event) {
 	case taskmanager.EventRecovered:
 		r.during(e, "recovered")
 		r.mark(e, signRecovered, "recovered after "+counted(e.Failures, "failure"))
-	default:
-		r.byHand(e, e.Kind.String())
+	case taskmanager.EventTriggered:
+		r.byHand(e, "triggered a pass")
 	}
 }
 

@@ -111,6 +111,10 @@ func TestTimelineSpans(t *testing.T) {
 			},
 			failures: 1,
 		},
+		"stopped where no run is known": {
+			events: []taskmanager.Event{{Time: ago(20 * time.Minute), Kind: taskmanager.EventStopped, Run: 1, Cause: taskmanager.ErrStopped}},
+			stats:  taskmanager.TaskStats{State: taskmanager.StateStopped},
+		},
 		"stuck, and told of it late": {
 			events: []taskmanager.Event{
 				{Time: ago(20 * time.Minute), Kind: taskmanager.EventStuck, Run: 4, Uptime: 10 * time.Minute},
@@ -232,6 +236,10 @@ func TestTimelineOfALoss(t *testing.T) {
 			"run 1 backoff failed: 20s to 20s", "- backoff backoff: 20s to 19s", "run 2 stopped stopped: 19s to 9s", "- waiting waiting: 9s to 0s",
 		}, describe(p, time.Now()))
 		assert.Contains(t, p.spans[2].facts, "dependency lost")
+		require.NoError(t, db.Restart(t.Context()))
+		time.Sleep(time.Second)
+		p = newPast(task.History(), task.Stats(), time.Now())
+		assert.Equal(t, []string{"- waiting waiting: 10s to 1s", "run 3 running running now: 1s to 0s"}, describe(p, time.Now())[3:])
 		require.NoError(t, m.Shutdown(t.Context()))
 	})
 }
@@ -373,7 +381,7 @@ func anyHistory(t *rapid.T) ([]taskmanager.Event, taskmanager.TaskStats) {
 	run := uint64(0)
 	var events []taskmanager.Event
 	for range rapid.IntRange(0, 200).Draw(t, "events") {
-		e := taskmanager.Event{Time: at, Kind: taskmanager.EventKind(rapid.IntRange(0, int(taskmanager.EventRecovered)+1).Draw(t, "kind"))}
+		e := taskmanager.Event{Time: at, Kind: taskmanager.EventKind(rapid.IntRange(0, int(taskmanager.EventTriggered)+1).Draw(t, "kind"))}
 		if e.Kind == taskmanager.EventStarted {
 			run++
 		}
@@ -473,7 +481,7 @@ func TestTimelineSaysWhoHasAsked(t *testing.T) {
 		{Time: ago(39 * time.Minute), Kind: taskmanager.EventStarted, Run: 2, By: "ann"},
 		{Time: ago(30 * time.Minute), Kind: taskmanager.EventStopped, Run: 2, Uptime: 9 * time.Minute, Cause: taskmanager.ErrRestarted, By: "<bob>"},
 		{Time: ago(30 * time.Minute), Kind: taskmanager.EventStarted, Run: 3},
-		{Time: ago(25 * time.Minute), Kind: taskmanager.EventRecovered + 1, Run: 3, By: "ann"},
+		{Time: ago(25 * time.Minute), Kind: taskmanager.EventTriggered, Run: 3, By: "ann"},
 		{Time: ago(20 * time.Minute), Kind: taskmanager.EventPaused, Run: 3, Uptime: 10 * time.Minute, Cause: taskmanager.ErrPaused, By: "ann"},
 		{Time: ago(10 * time.Minute), Kind: taskmanager.EventResumed, Run: 3, By: "cy"},
 		{Time: ago(10 * time.Minute), Kind: taskmanager.EventStarted, Run: 4},
@@ -487,7 +495,7 @@ func TestTimelineSaysWhoHasAsked(t *testing.T) {
 	}
 	assert.Equal(t, []string{
 		"failure: run 1, failed: error", "by hand: run 2, started, asked by ann", "by hand: run 2, restarted by hand, asked by <bob>",
-		"by hand: run 3, " + (taskmanager.EventRecovered + 1).String() + ", asked by ann",
+		"by hand: run 3, triggered a pass, asked by ann",
 		"paused: run 3, paused, asked by ann", "resumed: run 3, resumed, asked by cy", "stuck: run 4, stuck, the body does not return, asked by ann",
 	}, facts)
 	assert.Contains(t, string(drawTimeline(events, taskmanager.TaskStats{}, timelineNow)), "asked by &lt;bob&gt;")
@@ -521,6 +529,9 @@ func TestTimelineTicks(t *testing.T) {
 			assert.Equal(t, append(want, "now"), labels)
 		})
 	}
+	assert.Equal(t, ago(5*time.Minute), ceil(ago(9*time.Minute), 5*time.Minute), "no label is of a moment before")
+	wide := newAxis([]span{{from: ago(19 * time.Minute), to: timelineNow, runs: 1}}).ticks()
+	assert.Len(t, wide, 3, "between multiples of five minutes there are none of two")
 }
 
 // A date that is shown on a wide screen with a label which a narrow one does not have is shown there with the next one.
@@ -573,7 +584,7 @@ func TestTimelineAsksNoErrors(t *testing.T) {
 	} {
 		assert.Equal(t, want, errorKind(err))
 	}
-	for kind := taskmanager.EventStarted; kind <= taskmanager.EventRecovered; kind++ {
+	for kind := taskmanager.EventStarted; kind <= taskmanager.EventTriggered; kind++ {
 		for _, err := range []error{vicious, &vicious, (*viciousError)(nil)} {
 			picture := drawTimeline([]taskmanager.Event{{Time: ago(time.Minute), Kind: kind, Run: 1, Uptime: time.Second, Err: err, Cause: err}},
 				taskmanager.TaskStats{State: taskmanager.StateRunning, RunStartedAt: ago(time.Second), LastError: err}, timelineNow)
