@@ -456,6 +456,20 @@ func TestGroupWithOptionsOfItsOwn(t *testing.T) {
 	})
 }
 
+func TestManagerName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithName("bot"))
+		var named, unnamed *taskmanager.Manager
+		start(t, m, "named", taskmanager.Group(func(m *taskmanager.Manager) error { named = m; return nil }, taskmanager.WithName("inside")))
+		start(t, m, "unnamed", taskmanager.Group(func(m *taskmanager.Manager) error { unnamed = m; return nil }))
+		synctest.Wait()
+		assert.Equal(t, []string{"bot", "inside", "bot"}, []string{m.Name(), named.Name(), unnamed.Name()})
+		assert.Empty(t, newManager(t).Name())
+		assert.Empty(t, (*taskmanager.Manager)(nil).Name())
+		assert.Empty(t, new(taskmanager.Manager).Name())
+	})
+}
+
 // A reporter that hangs does not hold up the restart of a group.
 func TestGroupWithAHangingReporter_Promise4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -387,6 +387,14 @@ func (m *Manager) Lookup(name string) (*Task, bool) {
 	return t, t != nil
 }
 
+// Name returns the name that the Manager was given by [WithName]; in a [Group] without one, that of the Manager around it.
+func (m *Manager) Name() string {
+	if !m.isMade() {
+		return ""
+	}
+	return m.config.name
+}
+
 // Tasks iterates over the tasks, supervised and remembered, that there are when the iteration
 // begins. The order is undefined.
 func (m *Manager) Tasks() iter.Seq[*Task] {
