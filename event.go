@@ -35,7 +35,7 @@ const (
 	// replaced is.
 	EventRecovered
 
-	EventTriggered // debug, or info if By says who has asked for it: a pass of Every or OnSchedule is to begin now, by hand (see TriggerTask)
+	EventTriggered // debug, or info if By says who has asked for it: a pass is to begin now, by hand (see [Manager.TriggerTask])
 )
 
 var eventKinds = [...]struct {
@@ -101,9 +101,10 @@ type Event struct {
 	// ErrDependencyLost (wrapped), or the cause of the parent context.
 	Cause error
 
-	// Stopped, paused, resumed, triggered, stuck by a request; started, if the run begins because somebody has restarted or replaced the task by hand
-	// while no run executed, be it in backoff, paused, waiting or ended: who has asked for that by hand. It is the path of the task whose
-	// body has called, or what AskedBy says; of several who ask for the same, the first. It is empty if nobody has, or if that is not known.
+	// Stopped, paused, resumed, triggered, stuck by a request; started, if the run begins because somebody has restarted or replaced the
+	// task by hand while no run executed, be it in backoff, paused, waiting or ended: who has asked for that by hand. It is the path of the
+	// task whose body has called, or what AskedBy says; of several who ask for the same, the first. It is empty if nobody has, or if that is
+	// not known.
 	By string
 
 	// Until the next run, before the fleet-wide limit. Gave up: the cooldown, if there is one. Pass gave up: until the next pass, 0 if none

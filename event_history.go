@@ -8,10 +8,11 @@ import (
 // mostEventHistory bounds WithEventHistory.
 const mostEventHistory = 1000
 
-// History returns the latest events of the task, the oldest first, from its first failure on, or the first time that somebody has asked for
-// something of it whom [AskedBy] names: a task that has never failed, nor was stuck, nor was in such hands, has none. From then on each of
-// its events is there, in all lives of the Task, be it logged or not, until as many later ones have happened as [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are not
-// kept; MaxRestarts and Window are as they are now. The slice is the caller's.
+// History returns the latest events of the task, the oldest first, from its first failure on, or from the first time that somebody has
+// asked for something of it whom [AskedBy] names: a task that has never failed, nor was stuck, nor was in such hands, has none. From then
+// on each of its events is there, in all lives of the Task, be it logged or not, until as many later ones have happened as
+// [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are not kept; MaxRestarts and
+// Window are as they are now. The slice is the caller's.
 func (t *Task) History() []Event {
 	t.mu.Lock()
 	var kept []pastEvent

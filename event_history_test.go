@@ -131,7 +131,8 @@ func TestEventHistoryBeginsWithWhoIsNamed(t *testing.T) {
 			return task.ResumeContext(ctx)
 		}, []string{"resumed by alice", "started"}},
 		"but none is kept": {
-			untilStopped, []taskmanager.TaskOption{taskmanager.WithEventHistory(0)},
+			untilStopped,
+			[]taskmanager.TaskOption{taskmanager.WithEventHistory(0)},
 			func(ctx context.Context, task *taskmanager.Task) error { return task.Restart(ctx) }, nil,
 		},
 	} {

@@ -148,7 +148,8 @@ func TestAskedByIsInTheEvents(t *testing.T) {
 			want: []string{"stopped"},
 		},
 		"Stop of one that is stuck": {
-			body: slowToStop(time.Minute), ask: late(func(ctx context.Context, _ *manager, a *task) error { return a.Stop(ctx) }), want: []string{"stuck"},
+			body: slowToStop(time.Minute), want: []string{"stuck"},
+			ask: late(func(ctx context.Context, _ *manager, a *task) error { return a.Stop(ctx) }),
 		},
 		"RestartTask":     {ask: func(ctx context.Context, m *manager, _ *task) error { return m.RestartTask(ctx, "a") }, want: []string{"stopped"}},
 		"Task.Restart":    {ask: restart, want: []string{"stopped"}},
