@@ -22,7 +22,8 @@ func TestJSON(t *testing.T) {
 		for i := range 12 {
 			s.start(fmt.Sprintf("%02d", i), park)
 		}
-		s.start("bad", func(context.Context) error { panic(errRefused) }, taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(time.Second, time.Second))
+		s.start("bad", func(context.Context) error { panic(errRefused) }, taskmanager.WithMaxRestarts(1), taskmanager.WithBackoff(time.Second, time.Second),
+			taskmanager.WithReadiness(time.Minute)) // and it never is ready, so needs does not run
 		s.start("needs", park, taskmanager.WithDependsOn("bad"))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
