@@ -116,8 +116,8 @@ func (d *dashboard) serveListText(w http.ResponseWriter, r *http.Request) *probl
 		return p
 	}
 	now := time.Now()
-	var b strings.Builder
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	var b, rows strings.Builder
+	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "TASK\tSTATE\tRUNS\tFAILURES\tRESTARTS\tNEXT\tUPTIME\tSTATUS")
 	for _, r := range d.rowsOf(places) {
 		s := &r.stats
@@ -140,6 +140,9 @@ func (d *dashboard) serveListText(w http.ResponseWriter, r *http.Request) *probl
 			restarts.Text, restarts.Note, next, uptime, shorten(status, longText))
 	}
 	_ = table.Flush()
+	for line := range strings.Lines(rows.String()) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n") // of one without a status the columns are filled up
+	}
 	totals := d.manager().Totals()
 	if total > 0 {
 		fmt.Fprintf(&b, "\n%d to %d of %d", (q.page-1)*q.per+1, (q.page-1)*q.per+len(places), total)
