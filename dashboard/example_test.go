@@ -55,7 +55,7 @@ func Example() {
 // Whoever knows the password sees the tasks, and may restart one. To do anything else is for alice. The log and the history say who it was.
 func ExampleWithActions() {
 	m, _ := taskmanager.New()
-	_, _ = m.StartTask("importer", work)
+	importer, _ := m.StartTask("importer", work)
 
 	user := func(r *http.Request) string {
 		name, _, _ := r.BasicAuth()
@@ -99,10 +99,17 @@ func ExampleWithActions() {
 	do("bob", "open sesame", dashboard.ActionRestart)
 	do("alice", "open sesame", dashboard.ActionStop)
 
+	for _, e := range importer.History() {
+		if e.Kind == taskmanager.EventStopped {
+			fmt.Println(e.By, e.Cause)
+		}
+	}
 	_ = m.Shutdown(context.Background())
 	// Output:
 	// mallory stop 401
 	// bob stop 403
 	// bob restart 303
 	// alice stop 303
+	// bob taskmanager: task was restarted by hand
+	// alice taskmanager: task was stopped by hand
 }
