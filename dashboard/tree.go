@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"cmp"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -56,6 +57,9 @@ func (f *finder) collect(m *taskmanager.Manager, prefix string, depth int) (node
 		needsStats = f.text != "" || f.query.sort.ofStats
 		filtered   = f.query.isFiltered()
 	)
+	if !filtered {
+		nodes = make([]node, 0, count(m.Tasks())) // to let it grow would take most of the time
+	}
 	for t := range m.Tasks() {
 		if needsStats {
 			stats = t.StatsWithoutGroup()
@@ -75,6 +79,13 @@ func (f *finder) collect(m *taskmanager.Manager, prefix string, depth int) (node
 		}
 	}
 	return nodes
+}
+
+func count[T any](all iter.Seq[T]) (n int) {
+	for range all {
+		n++
+	}
+	return n
 }
 
 // add puts a task into the list if it was asked for, or may have been.
