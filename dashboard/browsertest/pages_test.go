@@ -65,6 +65,21 @@ func TestPagesAxeFindsNothing(t *testing.T) {
 	}
 }
 
+// At 1200 px the list needs no scrolling sideways, no number or time in it is cut, and none lies on an error.
+func TestPagesListFits(t *testing.T) {
+	b := openTab(t, newSite(t, newHandler(t, newService(t))).url)
+	b.looks(1200, "light")
+	b.open("")
+	assert.Empty(t, evaluate[[]string](b, `
+		Array.from(document.querySelectorAll('.scroll, #tasks thead th, td.failures, td.restarts, td.runs, td.next, td.uptime'))
+			.filter(e => e.scrollWidth > e.clientWidth).map(e => e.className + ': ' + e.innerText)`), "too narrow")
+	assert.Empty(t, evaluate[[]string](b, `
+		Array.from(document.querySelectorAll('td.error time')).filter(time => {
+			const td = time.closest('td'), end = td.getBoundingClientRect().right - parseFloat(getComputedStyle(td).paddingRight);
+			return time.getBoundingClientRect().left < end;
+		}).map(time => time.innerText)`), "times on errors")
+}
+
 // A violation is what axe has found.
 type violation struct {
 	ID, Help string
