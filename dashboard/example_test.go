@@ -56,6 +56,7 @@ func Example() {
 func ExampleWithActions() {
 	m, _ := taskmanager.New()
 	importer, _ := m.StartTask("importer", work)
+	_ = importer.WaitReady(context.Background())
 
 	user := func(r *http.Request) string {
 		name, _, _ := r.BasicAuth()
