@@ -11,8 +11,9 @@ const mostEventHistory = 1000
 // History returns the latest events of the task, the oldest first, from its first failure on, or from the first time that somebody has
 // asked for something of it whom [AskedBy] names: a task that has never failed, nor was stuck, nor was in such hands, has none. From then
 // on each of its events is there, in all lives of the Task, be it logged or not, until as many later ones have happened as
-// [WithEventHistory] says. They are those that subscribers get, but for Dependents and DependentCount, which are not kept; MaxRestarts and
-// Window are as they are now. The slice is the caller's.
+// [WithEventHistory] says; but for passes that were triggered for nobody whom AskedBy names, which a program may do many times a second.
+// They are those that subscribers get, without Dependents and DependentCount; MaxRestarts and Window are as they are now. The slice is the
+// caller's.
 func (t *Task) History() []Event {
 	t.mu.Lock()
 	var kept []pastEvent
@@ -132,6 +133,9 @@ func (r *eventRing) all() []pastEvent {
 //go:noinline
 func (t *Task) keepLocked(o *occurrence) {
 	p, limit := t.record, t.config().eventHistory
+	if o.kind == EventTriggered && !o.hand.isNamed() {
+		return
+	}
 	if p == nil || p.history == nil {
 		if limit == 0 || !o.kind.isReported() && !o.hand.isNamed() {
 			return

@@ -246,3 +246,29 @@ func TestEventHistoryOfAReplacedTask(t *testing.T) {
 		assert.Equal(t, []taskmanager.EventKind{taskmanager.EventFailed}, kinds(task.History(), "a"), "nothing of before, for some of that is not known")
 	})
 }
+
+// What a program triggers again and again does not drive out what has happened before.
+func TestEventHistoryIsNotFilledByTriggers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		passes := 0
+		task := start(t, m, "a", taskmanager.Every(time.Hour, func(context.Context) error {
+			if passes++; passes == 1 {
+				return errBoom
+			}
+			return nil
+		}))
+		time.Sleep(time.Minute)
+		for range 100 {
+			require.NoError(t, task.Trigger())
+			synctest.Wait()
+		}
+		require.NoError(t, task.TriggerContext(taskmanager.AskedBy(t.Context(), "alice")))
+		synctest.Wait()
+		var kinds []string
+		for _, e := range task.History() {
+			kinds = append(kinds, e.Kind.String())
+		}
+		assert.Equal(t, []string{"failed", "started", "recovered", "triggered"}, kinds)
+	})
+}
