@@ -165,11 +165,11 @@ func readError(err error) (t errorText) {
 	)
 	switch {
 	case errors.As(err, &overdue):
-		t.stack = string(overdue.Stack)
+		t.stack = readableStack(string(overdue.Stack))
 	case errors.As(err, &panicked):
 		t.stack = string(panicked.Stack())
 	case errors.As(err, &late):
-		t.stack = string(late.Stack)
+		t.stack = readableStack(string(late.Stack))
 	}
 	return t
 }

@@ -105,7 +105,7 @@ func (d *dashboard) serveTaskJSON(w http.ResponseWriter, r *http.Request) *probl
 		Stack          string              `json:"stack,omitempty"`
 		StackAt        time.Time           `json:"stack_at,omitzero"`
 		Group          *taskmanager.Totals `json:"group,omitempty"`
-	}{newJSONTask(&v.row), v.dependents, history, v.last.stack, string(v.stack), stackAt, v.totals})
+	}{newJSONTask(&v.row), v.dependents, history, v.last.stack, v.stack, stackAt, v.totals})
 	return nil
 }
 

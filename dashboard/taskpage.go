@@ -33,7 +33,7 @@ type taskView struct {
 	totals     *taskmanager.Totals
 	boxes      []graphNode // it, and what it depends on, and what depends on it
 
-	stack     []byte
+	stack     string
 	stackAt   time.Time
 	stackNote string // why there is none
 }
@@ -148,7 +148,7 @@ func (d *dashboard) findStack(r *http.Request, v *taskView) {
 		v.stackNote = fmt.Sprintf("To find out takes a dump of all %s goroutines of this process.", numberText(n))
 	default:
 		stack, at, err := d.stacks.of(r.Context(), v.task)
-		if v.stack, v.stackAt = stack, at; err == nil && len(stack) == 0 {
+		if v.stack, v.stackAt = readableStack(string(stack)), at; err == nil && len(stack) == 0 {
 			v.stackNote = "No run executes."
 		}
 	}
@@ -370,7 +370,7 @@ func (d *dashboard) serveTask(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	page := taskPage{
 		layout: d.layout(r, "task", pathText(v.path)), Path: v.path, Row: newListRow(&v.row), Figures: v.figures(), Passes: v.passFigures(),
-		Events: v.events(), Last: v.last, Stack: string(v.stack), StackAt: cell{Time: v.stackAt, Kind: kindAgo}, Note: v.stackNote,
+		Events: v.events(), Last: v.last, Stack: v.stack, StackAt: cell{Time: v.stackAt, Kind: kindAgo}, Note: v.stackNote,
 		Buttons: d.offered(r, v.path, fits(&v.stats)), Totals: v.totals, Columns: shownColumns(),
 	}
 	page.JSONLink, page.TextLink = "task.json?"+taskQuery(v.path), "task.txt?"+taskQuery(v.path)
