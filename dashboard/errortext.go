@@ -27,6 +27,7 @@ const (
 	waitForError  = 100 * time.Millisecond // for one
 	waitForErrors = time.Second            // for those of a page
 	mostHung      = 100                    // beyond that, no method of an error is called any more
+	mostErrorText = 1 << 16                // bytes of a text, of which a page may have many
 	deepestError  = 1000                   // of what wraps more, the methods might never return, or use up the stack
 )
 
@@ -157,7 +158,7 @@ func readError(err error) (t errorText) {
 	if depth(err) > deepestError {
 		return errorText{text: fmt.Sprintf("(%T, which wraps more than %d others)", err, deepestError)}
 	}
-	t.text = err.Error()
+	t.text = abridge(err.Error(), mostErrorText)
 	var (
 		panicked *taskmanager.PanicError
 		overdue  *taskmanager.OverdueError

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,21 @@ func cut(text string, most int) string {
 		most--
 	}
 	return text[:most] + "…"
+}
+
+// abridge is text, cut in the middle to at most so many bytes of it: the end of an error is where its cause stands.
+func abridge(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	begin, end := most/2, len(text)-most/2
+	for begin > 0 && !utf8.RuneStart(text[begin]) {
+		begin--
+	}
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end++
+	}
+	return text[:begin] + " … " + text[end:]
 }
 
 // shorten is text in one line, cut in the middle to at most so many runes: the end of an error is where its cause stands.
@@ -37,16 +53,20 @@ func shorten(text string, most int) string {
 // durationText is d for people, by its two largest units: "850ms", "4.2s", "3m5s", "4h12m", "2d3h".
 func durationText(d time.Duration) string {
 	const day = 24 * time.Hour
-	switch {
-	case d < 0:
-		return "-" + durationText(-d)
-	case d < time.Second:
+	if d < 0 {
+		return "-" + durationText(-max(d, -math.MaxInt64)) // there is no -math.MinInt64
+	}
+	// It is rounded first, for 59.96 seconds are a minute then.
+	switch rounded := d.Round(100 * time.Millisecond); {
+	case d.Round(time.Millisecond) < time.Second:
 		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return twoUnits(d.Round(time.Second), time.Minute, "m", time.Second, "s")
-	case d < 2*day:
+	case rounded < time.Minute:
+		return rounded.String()
+	}
+	switch rounded := d.Round(time.Second); {
+	case rounded < time.Hour:
+		return twoUnits(rounded, time.Minute, "m", time.Second, "s")
+	case d.Round(time.Minute) < 2*day:
 		return twoUnits(d.Round(time.Minute), time.Hour, "h", time.Minute, "m")
 	}
 	return twoUnits(d.Round(time.Hour), day, "d", time.Hour, "h")

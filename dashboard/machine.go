@@ -37,6 +37,7 @@ type jsonTask struct {
 
 func newJSONTask(r *row) jsonTask {
 	t := jsonTask{r.path, r.trouble.reason(), r.stats}
+	t.Stats.Status = abridge(t.Stats.Status, mostErrorText)
 	if t.Stats.LastError != nil {
 		t.Stats.LastError = readErrorText(r.lastError)
 	}

@@ -107,6 +107,28 @@ func TestTaskPageOfHostileTexts(t *testing.T) {
 	})
 }
 
+// A text of any size makes no page of that size.
+func TestTaskPageOfLargeTexts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t)
+		large := "the beginning " + strings.Repeat("<", 10<<20) + " and the end"
+		s.start("large", func(ctx context.Context) error {
+			taskmanager.SetStatus(ctx, "%s", large)
+			if run, _ := taskmanager.RunFromContext(ctx); run > 10 {
+				return park(ctx)
+			}
+			return errors.New(large)
+		}, taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+		time.Sleep(time.Hour)
+		for _, address := range []string{"", "tasks.json", "tasks.txt", "task?task=large", "task.json?task=large", "task.txt?task=large"} {
+			body := s.get(address).Body.String()
+			assert.Less(t, len(body), 15*6*mostErrorText, "%s: 15 texts, whose bytes have six each where they are escaped", address)
+			assert.Contains(t, body, "the beginning", address)
+			assert.Contains(t, body, "and the end", address)
+		}
+	})
+}
+
 // Errors whose methods misbehave cost a page some time, and nothing else.
 func TestTaskPageOfOddErrors(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
