@@ -154,10 +154,10 @@ func (f *feed) leave(tasks map[string][]string) {
 
 // run makes frames after before until stop is closed, or the Manager has ended.
 func (f *feed) run(before *frame, stop <-chan struct{}) {
-	m := f.dashboard.manager()
 	tick := time.NewTicker(frameEvery)
 	defer tick.Stop()
 	for {
+		m := f.dashboard.manager() // SetDefault may have set another one
 		next := f.dashboard.frame(m, f.paths(), before)
 		f.mu.Lock()
 		if f.latest == before { // there are viewers still

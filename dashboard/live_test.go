@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -270,6 +271,36 @@ func TestLiveEndsWithTheManager(t *testing.T) {
 	assert.Equal(t, managerEnded, m.End)
 	late := watch(t.Context(), t, srv.url+s.rowsOf("a"))
 	assert.Equal(t, managerEnded, late.mustNext().End)
+}
+
+// A stream follows SetDefault, as each request does.
+func TestLiveOfAnotherDefault(t *testing.T) {
+	defer taskmanager.SetDefault(nil)
+	inBubble(t, func(t *testing.T) {
+		first, second := newSite(t), newSite(t)
+		taskmanager.SetDefault(first.manager)
+		h, err := New(nil)
+		require.NoError(t, err)
+		first.start("a", park)
+		second.start("a", park)
+		second.start("b", park)
+		synctest.Wait()
+		d := h.(*dashboard)
+		tasks := map[string][]string{d.rowID([]string{"b"}): {"b"}}
+		f, ok := d.feed.join(tasks)
+		require.True(t, ok)
+		defer d.feed.leave(tasks)
+		<-f.later
+		f = d.feed.current()
+		assert.True(t, f.rows[d.rowID([]string{"b"})].row.Gone)
+
+		taskmanager.SetDefault(second.manager)
+		require.NoError(t, first.manager.Shutdown(t.Context()))
+		<-f.later
+		f = d.feed.current()
+		assert.False(t, f.ended, "the other one has not")
+		assert.Equal(t, "running", f.rows[d.rowID([]string{"b"})].row.State)
+	})
 }
 
 // Nobody works for a page that nobody sees.
