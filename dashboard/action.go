@@ -94,6 +94,9 @@ func (d *dashboard) serveAct(w http.ResponseWriter, r *http.Request, form format
 		return p
 	}
 	if o.asks {
+		if form == formatJSON { // a program would take the page for what it has asked for
+			return badRequest("ask and all are for the page, which then asks back: name the tasks by task or select.")
+		}
 		d.writeConfirm(w, r, o)
 		return nil
 	}
@@ -243,6 +246,11 @@ func (d *dashboard) stopAll(ctx context.Context, m *taskmanager.Manager, tasks [
 			if owner = nil; ok {
 				owner = group.Group()
 			}
+		}
+		if owner == nil { // the group has gone meanwhile
+			outcomes[i].Status, outcomes[i].Text = http.StatusNotFound, "there is no such task"
+			tasks[i] = nil
+			continue
 		}
 		names[owner] = append(names[owner], t.Name())
 	}

@@ -437,6 +437,16 @@ func TestActionsAreConfirmed(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, taskmanager.StateRunning, tasks[1].State(), "nothing has been done yet")
 
+		// A program is not answered with a page that looks like success.
+		for _, form := range []url.Values{{"ask": {"1"}, "task": {"<01>"}}, {"all": {"1"}}} {
+			form.Set("action", "stop")
+			w := s.do(postOf("act.json", form))
+			assert.Equal(t, http.StatusBadRequest, w.Code)
+			assert.Contains(t, decode[map[string]string](t, w)["error"], "name the tasks")
+		}
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, tasks[1].State())
+
 		// All that a list shows, on whatever page.
 		w = s.post(url.Values{"action": {"stop"}, "all": {"1"}, "list": {"q=<1&per=10&page=1"}})
 		require.Equal(t, http.StatusOK, w.Code, "it is to be confirmed in any case")
@@ -449,6 +459,33 @@ func TestActionsAreConfirmed(t *testing.T) {
 			s.start(fmt.Sprint(i), park)
 		}
 		assert.Equal(t, http.StatusBadRequest, s.post(url.Values{"action": {"stop"}, "all": {"1"}}).Code)
+	})
+}
+
+// Who stops all tasks of the last page of those that run is led to the page that is the last one then.
+func TestActionsThatLeaveNoSuchPage(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t, WithActions(allowed))
+		form := url.Values{"action": {"stop"}, "list": {"state=running&sort=name&per=10&page=3"}}
+		for i := range 25 {
+			name := fmt.Sprintf("%02d", i)
+			s.start(name, park)
+			if i >= 10 {
+				form.Add("select", taskQuery([]string{name}))
+			}
+		}
+		synctest.Wait()
+		w := s.post(form)
+		require.Equal(t, http.StatusSeeOther, w.Code)
+		w = s.get(w.Header().Get("Location"))
+		require.Equal(t, http.StatusOK, w.Code)
+		assert.Contains(t, w.Body.String(), "1 to 10 of 10")
+		assert.Contains(t, w.Body.String(), "Stop: asked for, of 15 tasks.")
+		assert.Equal(t, http.StatusNotFound, s.get("?state=running&per=10&page=2").Code)
+
+		w = s.get(s.post(url.Values{"action": {"stop"}, "task": {"00"}, "list": {"q=00&state=running&page=3"}}).Header().Get("Location"))
+		require.Equal(t, http.StatusOK, w.Code)
+		assert.Contains(t, w.Body.String(), "0 to 0 of 0")
 	})
 }
 
@@ -540,6 +577,19 @@ func TestActionsStopInOrder(t *testing.T) {
 		assert.Equal(t, []string{"web", "db"}, ended)
 		inner, _ := lookup(s.manager, []string{"group", "inner"})
 		assert.Equal(t, taskmanager.StateStopped, inner.State())
+	})
+}
+
+// A group that goes away between the question of the hook and the stop takes its tasks with it.
+func TestActionsStopInAGroupThatHasGone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t, WithActions(allowed))
+		inner := s.start("inner", park)
+		synctest.Wait()
+		outcomes := []outcome{{Path: []string{"gone", "inner"}}}
+		s.dashboard().stopAll(t.Context(), s.manager, []*taskmanager.Task{inner}, outcomes)
+		assert.Equal(t, http.StatusNotFound, outcomes[0].Status)
+		assert.Equal(t, taskmanager.StateRunning, inner.State(), "another one of the same name is left alone")
 	})
 }
 

@@ -156,6 +156,10 @@ func (d *dashboard) listOf(r *http.Request) (q listQuery, places []place, total 
 	}
 	places, total = find(d.manager(), q, &d.errors, q.page*q.per)
 	if pages := pagesOf(total, q.per); q.page > pages {
+		if r.URL.Query().Has("did") { // an action leads back to a page whose tasks it may have taken away
+			q.page = pages
+			return q, places[(q.page-1)*q.per:], total, nil
+		}
 		return q, nil, 0, &problem{http.StatusNotFound, fmt.Sprintf("There is no page %d: the last one is %d.", q.page, pages)}
 	}
 	return q, places[min((q.page-1)*q.per, len(places)):], total, nil
