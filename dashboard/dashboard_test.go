@@ -180,7 +180,7 @@ func TestBadInput(t *testing.T) {
 	for i := range long {
 		long[i] = fmt.Sprintf("%08d", i)
 	}
-	assert.Equal(t, http.StatusBadRequest, s.get("live?rows="+strings.Join(long, ".")).Code)
+	assert.Equal(t, http.StatusBadRequest, s.get("live?rows="+strings.Join(long, "")).Code)
 
 	// In the form that was asked for.
 	assert.JSONEq(t, `{"error": "There is no task \"b\"; or it has ended, and was forgotten."}`, s.get("task.json?task=b").Body.String())

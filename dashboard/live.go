@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -352,7 +351,8 @@ func encodeID(hash uint64) string {
 	return string(id[:])
 }
 
-// findRows returns the paths of the tasks whose ids are joined in text. What has no task any more is left out: of that the page
+// findRows returns the paths of the tasks whose ids are in text, one after the other: those of the largest page fit into the 8 kB that proxies
+// let an address have. What has no task any more is left out: of that the page
 // is told nothing.
 func (d *dashboard) findRows(text string) (map[string][]string, *problem) {
 	tasks := make(map[string][]string)
@@ -360,11 +360,11 @@ func (d *dashboard) findRows(text string) (map[string][]string, *problem) {
 		return tasks, nil
 	}
 	wanted := make(map[string]bool)
-	for id := range strings.SplitSeq(text, ".") {
-		if len(id) != idLength {
-			return nil, badRequest("rows has the ids of rows, joined by dots, and not %s.", quoted(id))
-		}
-		wanted[id] = true
+	if len(text)%idLength != 0 {
+		return nil, badRequest("rows has the ids of rows, and not %s.", quoted(text))
+	}
+	for ; text != ""; text = text[idLength:] {
+		wanted[text[:idLength]] = true
 	}
 	if len(wanted) > mostPerPage {
 		return nil, badRequest("rows has %d ids at most.", mostPerPage)

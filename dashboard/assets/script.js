@@ -194,7 +194,7 @@
     say('lost', `No answer since ${exact(since || new Date()).slice(11, 19)}. Has the process ended? Trying again`);
     timer = setTimeout(connect, 2000);
   }
-  const address = 'live?rows=' + [...rows.keys()].join('.');
+  const address = 'live?rows=' + [...rows.keys()].join('');
   let streams = true;
   async function connect() {
     hangUp();

@@ -68,7 +68,7 @@ func (s *service) record(pages []*recording) error {
 		for _, found := range rowIDs.FindAllStringSubmatch(html, -1) {
 			ids = append(ids, found[1])
 		}
-		live := get("live?once=1&rows=" + url.QueryEscape(strings.Join(ids, ".")))
+		live := get("live?once=1&rows=" + url.QueryEscape(strings.Join(ids, "")))
 		p.message = live.Body.String()
 		for _, found := range assets.FindAllStringSubmatch(html, -1) {
 			p.answers[found[1]] = get(found[1])
