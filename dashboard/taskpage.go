@@ -173,7 +173,7 @@ func (v *taskView) figures() (figures []figure) {
 	text("Ready", yesNo(s.Ready))
 	text("Critical", yesNo(s.Critical))
 	if len(s.DependsOn) > 0 {
-		text("Depends on", strings.Join(s.DependsOn, ", "))
+		text("Depends on", someOf(s.DependsOn))
 	}
 	if len(v.dependents) > 0 {
 		text("Needed by", someOf(v.dependents))

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -125,6 +126,26 @@ func TestTaskPageOfLargeTexts(t *testing.T) {
 			assert.Less(t, len(body), 15*6*mostErrorText, "%s: 15 texts, whose bytes have six each where they are escaped", address)
 			assert.Contains(t, body, "the beginning", address)
 			assert.Contains(t, body, "and the end", address)
+		}
+	})
+}
+
+// Of many tasks that another one needs, or that need it, the page names some.
+func TestTaskPageOfManyNeighbors(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t)
+		var names []string
+		for i := range 1020 {
+			names = append(names, fmt.Sprintf("middle-%04d", i))
+			s.start(names[i], park, taskmanager.WithDependsOn("bottom"))
+		}
+		s.start("bottom", park)
+		s.start("top", park, taskmanager.WithDependsOn(names...))
+		synctest.Wait()
+		for _, name := range []string{"bottom", "top"} {
+			w := s.get("task?task=" + name)
+			assert.Contains(t, w.Body.String(), "middle-0019 and 1,000 more<", name)
+			assert.Less(t, w.Body.Len(), 64<<10, name)
 		}
 	})
 }
