@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -64,7 +65,8 @@ func (a ActionName) title() string {
 
 const (
 	mostSelected = 1000
-	mostBody     = 4 << 20     // bytes of a form: those of 1,000 paths
+	mostBody     = 4 << 20 // bytes of a form: those of 1,000 paths
+	formWithin   = 10 * time.Second
 	actionWithin = time.Second // what takes longer goes on without the one who waits
 	logPanicAs   = "dashboard: a function that was given to an option panicked"
 )
@@ -111,13 +113,19 @@ func (d *dashboard) serveAct(w http.ResponseWriter, r *http.Request, form format
 // readOrder reads a form.
 func (d *dashboard) readOrder(w http.ResponseWriter, r *http.Request) (o *order, p *problem) {
 	r.Body = http.MaxBytesReader(w, r.Body, mostBody)
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(formWithin)) // where it can't be set, the server's own limits are all there is
 	if err := r.ParseForm(); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, &problem{http.StatusRequestTimeout, fmt.Sprintf("The form did not come within %s.", durationText(formWithin))}
+		}
 		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 			return nil, &problem{http.StatusRequestEntityTooLarge, fmt.Sprintf("The form is larger than %d bytes.", mostBody)}
 		}
 		return nil, badRequest("The form can't be read.")
 	}
-	v := r.PostForm // not what is in the address, which a link may have
+	_ = control.SetReadDeadline(time.Time{}) // where something has read the form before, the context would end by it
+	v := r.PostForm                          // not what is in the address, which a link may have
 	o = &order{action: ActionName(v.Get("action")), asks: v.Get("ask") == "1", ofTask: v.Get("from") == "task"}
 	if o.action.title() == "" {
 		return nil, badRequest("There is no action %s.", quoted(v.Get("action")))

@@ -1,10 +1,12 @@
 package dashboard
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -488,6 +490,70 @@ func TestActionsThatLeaveNoSuchPage(t *testing.T) {
 		assert.Contains(t, w.Body.String(), "0 to 0 of 0")
 	})
 }
+
+// A form that does not end is not waited for, for Shutdown of the server would wait with it.
+func TestActionsWhoseFormDoesNotEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t, WithActions(func(r *http.Request, _ Action) error {
+			time.Sleep(2 * formWithin)
+			return r.Context().Err()
+		}))
+		s.start("a", park)
+		client, conn := net.Pipe()
+		listener := &oneConn{conn: conn, closed: make(chan struct{})}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // it is closed below
+			if strings.HasPrefix(r.URL.Path, "/read/") {
+				assert.NoError(t, r.ParseForm())
+			}
+			s.handler.ServeHTTP(w, r)
+		})}
+		go func() { _ = server.Serve(listener) }()
+		in := bufio.NewReader(client)
+		send := func(text string) (*http.Response, time.Duration) {
+			began := time.Now()
+			go func() { _, _ = io.WriteString(client, text) }()
+			answer, err := http.ReadResponse(in, nil)
+			require.NoError(t, err)
+			_, _ = io.Copy(io.Discard, answer.Body)
+			return answer, time.Since(began)
+		}
+		const head = "act HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n"
+		for _, path := range []string{"/", "/read/"} {
+			answer, took := send("POST " + path + head + "15\r\naction=restart&task=a\r\n0\r\n\r\n")
+			assert.Equal(t, http.StatusSeeOther, answer.StatusCode, "one that has come is not hurried: %s", path)
+			assert.Equal(t, 2*formWithin, took)
+		}
+		answer, took := send("POST /" + head + "5\r\nactio\r\n")
+		assert.Equal(t, http.StatusRequestTimeout, answer.StatusCode)
+		assert.Equal(t, formWithin, took)
+		began := time.Now()
+		require.NoError(t, server.Shutdown(t.Context()))
+		assert.Less(t, time.Since(began), time.Second)
+		_ = client.Close()
+	})
+}
+
+// A oneConn is a listener that has one connection.
+type oneConn struct {
+	conn   net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *oneConn) Accept() (conn net.Conn, err error) {
+	if conn, l.conn = l.conn, nil; conn != nil {
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // An action that takes its time goes on without who has asked for it: the page answers within a second.
 func TestActionsThatTakeTheirTime(t *testing.T) {
