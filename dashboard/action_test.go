@@ -334,7 +334,7 @@ func TestActionsOfOtherOrigins(t *testing.T) {
 func TestActionsByAddress(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 		unchanged(t, http.StatusMethodNotAllowed, func(s *site, a ActionName) *httptest.ResponseRecorder {
-			return s.do(httptest.NewRequest(method, "/act?"+actOn(a, string(a)).Encode(), nil))
+			return s.do(httptest.NewRequestWithContext(t.Context(), method, "/act?"+actOn(a, string(a)).Encode(), nil))
 		}, WithActions(allowed))
 	}
 	unchanged(t, http.StatusBadRequest, func(s *site, a ActionName) *httptest.ResponseRecorder {
@@ -442,9 +442,9 @@ func TestActionsAreConfirmed(t *testing.T) {
 		// A program is not answered with a page that looks like success.
 		for _, form := range []url.Values{{"ask": {"1"}, "task": {"<01>"}}, {"all": {"1"}}} {
 			form.Set("action", "stop")
-			w := s.do(postOf("act.json", form))
-			assert.Equal(t, http.StatusBadRequest, w.Code)
-			assert.Contains(t, decode[map[string]string](t, w)["error"], "name the tasks")
+			answer := s.do(postOf("act.json", form))
+			assert.Equal(t, http.StatusBadRequest, answer.Code)
+			assert.Contains(t, decode[map[string]string](t, answer)["error"], "name the tasks")
 		}
 		synctest.Wait()
 		assert.Equal(t, taskmanager.StateRunning, tasks[1].State())
@@ -571,9 +571,9 @@ func TestActionsThatTakeTheirTime(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		for _, form := range []url.Values{actOn(ActionRestart, "restarted"), actOn(ActionStop, "stopped"), actOn(ActionPause, "paused")} {
-			w := s.do(postOf("act.json", form))
-			assert.Equal(t, http.StatusOK, w.Code)
-			assert.Contains(t, w.Body.String(), "asked for, and under way")
+			answer := s.do(postOf("act.json", form))
+			assert.Equal(t, http.StatusOK, answer.Code)
+			assert.Contains(t, answer.Body.String(), "asked for, and under way")
 		}
 		assert.Equal(t, 3*time.Second, time.Since(began))
 		assert.Equal(t, http.StatusSeeOther, s.post(actOn(ActionStop, "deaf")).Code)

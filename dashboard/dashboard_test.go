@@ -48,7 +48,7 @@ func TestPrefixes(t *testing.T) {
 	s.start("a", park)
 	serve := func(h http.Handler, address string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, address, nil))
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, address, nil))
 		return w
 	}
 	mux := http.NewServeMux()
@@ -100,11 +100,11 @@ func resolve(t *testing.T, from, to string) string {
 func TestHeaders(t *testing.T) {
 	s := newSite(t, WithActions(allowed), WithHosts("example.com"))
 	s.start("a", park)
-	requests := []*http.Request{postOf("act", actOn(ActionRestart, "a")), postOf("act", nil), httptest.NewRequest(http.MethodDelete, "/", nil)}
+	requests := []*http.Request{postOf("act", actOn(ActionRestart, "a")), postOf("act", nil), httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/", nil)}
 	for _, address := range []string{"", "task?task=a", "task?task=b", "graph", "nope", "tasks.json", "task.txt?task=a&stack=0", "style.css", "live?once=1", "act", "?page=x"} {
-		requests = append(requests, httptest.NewRequest(http.MethodGet, "/"+address, nil))
+		requests = append(requests, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/"+address, nil))
 	}
-	foreign := httptest.NewRequest(http.MethodGet, "/", nil)
+	foreign := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	foreign.Host = "evil.example"
 	requests = append(requests, foreign)
 	for _, r := range requests {
@@ -116,7 +116,7 @@ func TestHeaders(t *testing.T) {
 		assert.Equal(t, "same-origin", h.Get("Referrer-Policy"), what)
 		assert.Equal(t, "no-store", h.Get("Cache-Control"), what)
 	}
-	page := s.do(httptest.NewRequest(http.MethodGet, "/", nil)).Body.String()
+	page := s.do(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)).Body.String()
 	for _, inline := range []string{"style=", "<style", "onclick", "onload", "javascript:", "<script>"} {
 		assert.NotContains(t, page, inline)
 	}
@@ -188,13 +188,13 @@ func TestBadInput(t *testing.T) {
 	assert.Contains(t, s.get("task?task=%3Cscript%3E").Body.String(), "&lt;script&gt;")
 
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "ET", "PROPFIND"} {
-		w := s.do(httptest.NewRequest(method, "/", nil))
+		w := s.do(httptest.NewRequestWithContext(t.Context(), method, "/", nil))
 		assert.Equal(t, http.StatusMethodNotAllowed, w.Code, method)
 		assert.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
 	}
 	w := s.get("act")
 	assert.Equal(t, "POST", w.Header().Get("Allow"))
-	assert.Equal(t, http.StatusOK, s.do(httptest.NewRequest(http.MethodHead, "/", nil)).Code)
+	assert.Equal(t, http.StatusOK, s.do(httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/", nil)).Code)
 }
 
 func TestWithHosts(t *testing.T) {
@@ -206,7 +206,7 @@ func TestWithHosts(t *testing.T) {
 		"evil.example": http.StatusMisdirectedRequest, "localhost.evil.example": http.StatusMisdirectedRequest,
 		"": http.StatusMisdirectedRequest, "127.0.0.2": http.StatusMisdirectedRequest, "<script>": http.StatusMisdirectedRequest,
 	} {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		r.Host = host
 		w := s.do(r)
 		assert.Equal(t, status, w.Code, host)
@@ -252,7 +252,7 @@ func TestHostileNames(t *testing.T) {
 			require.Equal(t, http.StatusSeeOther, w.Code, "%q: %s", path, w.Body)
 			assert.Equal(t, uint64(2), before.Stats().Runs)
 			to := resolve(t, "/debug/tasks/act", w.Header().Get("Location"))
-			assert.Equal(t, http.StatusOK, s.do(httptest.NewRequest(http.MethodGet, to+"&stack=0", nil)).Code)
+			assert.Equal(t, http.StatusOK, s.do(httptest.NewRequestWithContext(t.Context(), http.MethodGet, to+"&stack=0", nil)).Code)
 		}
 	}
 	list := decode[struct{ Tasks []struct{ Path []string } }](t, s.get("tasks.json"))
@@ -280,7 +280,7 @@ func TestDefaultManager(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = m.Shutdown(t.Context()) }()
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 	assert.Contains(t, w.Body.String(), "of the default")
 }
 
@@ -290,7 +290,7 @@ func TestManagersOfNoUse(t *testing.T) {
 	require.NoError(t, err)
 	for _, address := range []string{"/", "/graph", "/tasks.json", "/tasks.txt", "/live"} {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, address, nil))
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, address, nil))
 		assert.Equal(t, http.StatusOK, w.Code, address)
 	}
 	s := newSite(t, WithActions(allowed))

@@ -20,11 +20,11 @@ func (e *oddError) Error() string {
 	return "odd"
 }
 
-// An oddWrapper likewise does something when it is asked what it wraps.
-type oddWrapper struct{ does func() error }
+// An wrappingError likewise does something when it is asked what it wraps.
+type wrappingError struct{ does func() error }
 
-func (e *oddWrapper) Error() string { return "odd wrapper" }
-func (e *oddWrapper) Unwrap() error { return e.does() }
+func (e *wrappingError) Error() string { return "odd wrapper" }
+func (e *wrappingError) Unwrap() error { return e.does() }
 
 // An uncomparableError can't be a key of a map.
 type uncomparableError struct{ does []func() }
@@ -55,7 +55,7 @@ func TestErrorTexts(t *testing.T) {
 func TestErrorTextsOfOddErrors(t *testing.T) {
 	panics := &oddError{func() { panic("no text") }}
 	exits := &oddError{runtime.Goexit}
-	self := new(oddWrapper)
+	self := new(wrappingError)
 	self.does = func() error { return self }
 	for name, odd := range map[string]struct {
 		err  error
@@ -63,9 +63,9 @@ func TestErrorTextsOfOddErrors(t *testing.T) {
 	}{
 		"panics":             {panics, "(*dashboard.oddError, whose methods panic)"},
 		"exits":              {exits, "(*dashboard.oddError, whose methods call runtime.Goexit)"},
-		"wraps what panics":  {&oddWrapper{func() error { panic("nothing") }}, "(*dashboard.oddWrapper, whose methods panic)"},
-		"wraps what exits":   {&oddWrapper{func() error { runtime.Goexit(); return nil }}, "(*dashboard.oddWrapper, whose methods call runtime.Goexit)"},
-		"wraps itself":       {self, "(*dashboard.oddWrapper, which wraps more than 1000 others)"},
+		"wraps what panics":  {&wrappingError{func() error { panic("nothing") }}, "(*dashboard.wrappingError, whose methods panic)"},
+		"wraps what exits":   {&wrappingError{func() error { runtime.Goexit(); return nil }}, "(*dashboard.wrappingError, whose methods call runtime.Goexit)"},
+		"wraps itself":       {self, "(*dashboard.wrappingError, which wraps more than 1000 others)"},
 		"wraps itself twice": {errors.Join(self, self), "(*errors.joinError, which wraps more than 1000 others)"},
 		"a nil pointer":      {(*oddError)(nil), "(*dashboard.oddError, whose methods panic)"},
 	} {

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -48,6 +49,14 @@ func shorten(text string, most int) string {
 	}
 	end := most / 2
 	return string(runes[:most-end-1]) + "…" + string(runes[len(runes)-end:])
+}
+
+// counted is "1 run", "2 runs".
+func counted[N int | uint64](n N, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
 }
 
 // durationText is d for people, by its two largest units: "850ms", "4.2s", "3m5s", "4h12m", "2d3h".

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -33,7 +32,7 @@ func newSite(t *testing.T, opts ...Option) *site {
 
 func newSiteOf(t *testing.T, managerOpts []taskmanager.Option, opts ...Option) *site {
 	t.Helper()
-	managerOpts = append([]taskmanager.Option{taskmanager.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))}, managerOpts...)
+	managerOpts = append([]taskmanager.Option{taskmanager.WithLogger(slog.New(slog.DiscardHandler))}, managerOpts...)
 	m, err := taskmanager.New(managerOpts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.Shutdown(context.Background()) })
@@ -53,7 +52,7 @@ func (s *site) dashboard() *dashboard { return s.handler.(*dashboard) }
 
 // get asks for an address below that of the handler.
 func (s *site) get(address string) *httptest.ResponseRecorder {
-	return s.do(httptest.NewRequest(http.MethodGet, "/debug/tasks/"+address, nil))
+	return s.do(httptest.NewRequestWithContext(s.t.Context(), http.MethodGet, "/debug/tasks/"+address, nil))
 }
 
 func (s *site) do(r *http.Request) *httptest.ResponseRecorder {
@@ -66,7 +65,7 @@ func (s *site) do(r *http.Request) *httptest.ResponseRecorder {
 func (s *site) post(form url.Values) *httptest.ResponseRecorder { return s.do(postOf("act", form)) }
 
 func postOf(address string, form url.Values) *http.Request {
-	r := httptest.NewRequest(http.MethodPost, "/debug/tasks/"+address, strings.NewReader(form.Encode()))
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/debug/tasks/"+address, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return r
 }

@@ -139,8 +139,7 @@ func TestListSorts(t *testing.T) {
 		} {
 			assert.Equal(t, want, s.paths(query), query)
 			for page := range 2 { // of ten, of which the second is not there
-				query := fmt.Sprintf("%s&per=10&page=%d", query, page+1)
-				if w := s.get("tasks.json?" + query); page > 0 {
+				if w := s.get(fmt.Sprintf("tasks.json?%s&per=10&page=%d", query, page+1)); page > 0 {
 					assert.Equal(t, http.StatusNotFound, w.Code)
 				}
 			}
@@ -280,7 +279,7 @@ func TestListOfManyTasks(t *testing.T) {
 			best, bytes := time.Hour, 0
 			for range 15 {
 				w := httptest.NewRecorder()
-				r := httptest.NewRequest(http.MethodGet, "/"+address, nil)
+				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/"+address, nil)
 				began := time.Now()
 				s.handler.ServeHTTP(w, r)
 				if best = min(best, time.Since(began)); best < size.within/2 {

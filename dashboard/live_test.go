@@ -33,7 +33,7 @@ type server struct {
 // serve serves h until the test ends.
 func serve(t *testing.T, h http.Handler, set ...func(*http.Server)) *server {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &server{&http.Server{Handler: h, ReadHeaderTimeout: time.Minute}, "http://" + listener.Addr().String() + "/debug/tasks/"}
 	for _, f := range set {
@@ -71,7 +71,7 @@ func watch(ctx context.Context, t *testing.T, address string) *viewer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	require.NoError(t, err)
-	answer, err := new(http.Transport).RoundTrip(r)
+	answer, err := new(http.Transport).RoundTrip(r) //nolint:bodyclose // at the end of the test
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	require.Equal(t, "text/event-stream", answer.Header.Get("Content-Type"))
@@ -429,7 +429,7 @@ func TestLiveWithAClientThatDoesNotRead(t *testing.T) {
 	srv := serve(t, s.handler)
 	deaf, err := net.Dial("tcp", strings.TrimPrefix(strings.TrimSuffix(srv.url, "/debug/tasks/"), "http://")) //nolint:noctx // it is loopback
 	require.NoError(t, err)
-	defer deaf.Close()
+	defer func() { _ = deaf.Close() }()
 	_, err = io.WriteString(deaf, "GET /debug/tasks/"+s.rowsOf("a")+" HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
 	v := watch(t.Context(), t, srv.url+s.rowsOf("a"))
@@ -459,7 +459,7 @@ func TestRowIDs(t *testing.T) {
 	assert.NotEqual(t, d.rowID([]string{"a"}), newSite(t).dashboard().rowID([]string{"a"}))
 
 	w := httptest.NewRecorder()
-	s.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/live?once=1&rows="+d.rowID([]string{"group", "a"})+d.rowID([]string{"group/a"}), nil))
+	s.handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/live?once=1&rows="+d.rowID([]string{"group", "a"})+d.rowID([]string{"group/a"}), nil))
 	assert.Len(t, decode[told](t, w).Rows, 2)
 }
 

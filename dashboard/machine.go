@@ -23,10 +23,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(append(text, '\n')) // the client has gone, perhaps
 }
 
-// A readErrorText is an error of which nothing is called any more.
-type readErrorText string
+// A textError is an error of which nothing is called any more.
+type textError string
 
-func (e readErrorText) Error() string { return string(e) }
+func (e textError) Error() string { return string(e) }
 
 // A jsonTask is a task of the list as JSON.
 type jsonTask struct {
@@ -39,7 +39,7 @@ func newJSONTask(r *row) jsonTask {
 	t := jsonTask{r.path, r.trouble.reason(), r.stats}
 	t.Stats.Status = abridge(t.Stats.Status, mostErrorText)
 	if t.Stats.LastError != nil {
-		t.Stats.LastError = readErrorText(r.lastError)
+		t.Stats.LastError = textError(r.lastError)
 	}
 	return t
 }
@@ -158,7 +158,7 @@ func (d *dashboard) serveListText(w http.ResponseWriter, r *http.Request) *probl
 			fmt.Fprintf(&b, ", %d %s", n, s)
 		}
 	}
-	fmt.Fprintf(&b, ", %d runs, %d failures, %d panics\n", totals.Runs, totals.Failures, totals.Panics)
+	fmt.Fprintf(&b, ", %s, %s, %s\n", counted(totals.Runs, "run"), counted(totals.Failures, "failure"), counted(totals.Panics, "panic"))
 	writeText(w, b.String())
 	return nil
 }

@@ -102,7 +102,7 @@ TASK  STATE             RUNS  FAILURES  RESTARTS      NEXT  UPTIME  STATUS
 feed  failed, given up  1     1         0 of 0 in 1m  -     -       last error 1m30s ago: connection refused
 web   running           1     0         0 of 5 in 1m  -     1m30s   serves
 
-1 to 2 of 2, 1 failed, 1 running, 2 runs, 1 failures, 0 panics
+1 to 2 of 2, 1 failed, 1 running, 2 runs, 1 failure, 0 panics
 `, "\n"), s.get("tasks.txt").Body.String())
 		assert.Equal(t, strings.TrimPrefix(`
 feed: failed, given up

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -291,7 +290,7 @@ func factsOf(e *taskmanager.Event) string {
 			facts = append(facts, "next pass in "+durationText(e.Delay))
 		}
 	case taskmanager.EventRecovered:
-		facts = append(facts, strconv.Itoa(e.Failures)+" failures before")
+		facts = append(facts, counted(e.Failures, "failure")+" before")
 	}
 	if e.Restarts > 0 && e.Kind != taskmanager.EventRecovered && e.MaxRestarts != taskmanager.Unlimited {
 		facts = append(facts, fmt.Sprintf("restarts: %d of %d in %s", e.Restarts, e.MaxRestarts, durationText(e.Window)))

@@ -799,13 +799,6 @@ func errorKind(err error) string {
 	return "error"
 }
 
-func counted(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
 func moment(t time.Time) string { return t.UTC().Format("2 Jan 2006 15:04:05.000 UTC") }
 
 // exactly is d to the millisecond, or to the microsecond if it is short.
