@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/go-taskmanager/taskmanager"
 )
@@ -21,42 +22,45 @@ type graphBuilder struct {
 
 // nodes returns those of the tasks of m, and of its groups.
 func (b *graphBuilder) nodes(m *taskmanager.Manager, above []string) []graphNode {
-	type candidate struct {
-		stats taskmanager.TaskStats
-		group *taskmanager.Manager
-		rank  int
+	type candidate struct { // there may be very many, so that it is small
+		task *taskmanager.Task
+		rank int
 	}
-	var all []candidate
-	needed := make(map[string]bool)
+	var (
+		all    []candidate
+		needed = make(map[string]bool)
+		stats  taskmanager.TaskStats // one for all: it is large
+	)
 	for t := range m.Tasks() {
-		c := candidate{stats: t.StatsWithoutGroup(), group: t.Group()}
-		for _, name := range c.stats.DependsOn {
+		stats = t.StatsWithoutGroup()
+		for _, name := range stats.DependsOn {
 			needed[name] = true
+		}
+		c := candidate{task: t, rank: 2}
+		switch {
+		case len(stats.DependsOn) > 0 || t.Group() != nil:
+			c.rank = 0
+		case troubleOf(&stats).class() != "":
+			c.rank = 1
 		}
 		all = append(all, c)
 	}
 	for i := range all {
-		c := &all[i]
-		switch s := &c.stats; {
-		case len(s.DependsOn) > 0 || needed[s.Name] || c.group != nil:
-			c.rank = 0
-		case troubleOf(s).class() != "":
-			c.rank = 1
-		default:
-			c.rank = 2
+		if needed[all[i].task.Name()] {
+			all[i].rank = 0
 		}
 	}
-	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.stats.Name, b.stats.Name))
+	shown := sortFirst(all, b.left, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.task.Name(), b.task.Name()))
 	})
-	shown := all[:min(len(all), b.left)]
 	b.left -= len(shown)
 	b.omitted += len(all) - len(shown)
 	nodes := make([]graphNode, 0, len(shown))
 	for i := range shown {
-		path := append(slices.Clone(above), shown[i].stats.Name)
-		n := nodeOf(path, &shown[i].stats)
-		if group := shown[i].group; group != nil {
+		stats = shown[i].task.StatsWithoutGroup()
+		path := append(slices.Clone(above), stats.Name)
+		n := nodeOf(path, &stats)
+		if group := shown[i].task.Group(); group != nil {
 			before := b.omitted
 			n.inner = b.nodes(group, path)
 			n.more = b.omitted - before
