@@ -121,12 +121,15 @@ func (r *errorReader) run() {
 		}
 	}()
 	for i, err := range r.errs {
-		hangs := err != nil && r.all.hangs(err)
-		switch {
-		case hangs:
-			r.texts[i].text = fmt.Sprintf("(%T, whose methods do not return)", err)
-		case err != nil:
-			r.texts[i] = readError(err)
+		if err != nil {
+			switch hangs, tooMany := r.all.hangs(err); {
+			case hangs:
+				r.texts[i].text = fmt.Sprintf("(%T, whose methods do not return)", err)
+			case tooMany:
+				r.texts[i].text = fmt.Sprintf("(%T, which is not read, for methods of %d others do not return)", err, mostHung)
+			default:
+				r.texts[i] = readError(err)
+			}
 		}
 		if goesOn = r.count(1); !goesOn {
 			return
@@ -209,10 +212,10 @@ func identity(err error) any {
 	return reflect.TypeOf(err)
 }
 
-// hangs reports whether a method of err, or of one like it, has not returned; or of too many others.
-func (x *errorTexts) hangs(err error) bool {
+// hangs reports whether a method of err, or of one like it, has not returned; and whether those of too many others have not.
+func (x *errorTexts) hangs(err error) (is, tooMany bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	_, is := x.hung[identity(err)]
-	return is || len(x.hung) >= mostHung
+	_, is = x.hung[identity(err)]
+	return is, len(x.hung) >= mostHung
 }

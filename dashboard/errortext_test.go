@@ -143,6 +143,8 @@ func TestErrorTextsOfManyErrorsThatHang(t *testing.T) {
 			}
 		}
 		assert.LessOrEqual(t, len(x.hung), mostHung)
+		assert.Equal(t, "(*errors.errorString, which is not read, for methods of 100 others do not return)", x.readOne(errors.New("a")).text,
+			"it is not said to hang itself")
 		close(release)
 		synctest.Wait()
 		assert.Empty(t, x.hung)
