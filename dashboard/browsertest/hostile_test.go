@@ -30,6 +30,7 @@ var hostileTexts = []string{
 
 // Row "names .., a/b, a//b, 100%, <script>, 255 bytes: page and action work; nothing executes".
 func TestHostileNames(t *testing.T) {
+	t.Parallel()
 	m := newManager(t)
 	tasks := make(map[string]*taskmanager.Task)
 	for _, name := range hostileNames {
@@ -91,6 +92,7 @@ func otherThan(name string) (names []string) {
 
 // Errors, statuses and panics with markup are shown as they are, in every place, at once and live; nothing executes.
 func TestHostileErrorsAndStatuses(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour))
 	var failed []*taskmanager.Task
 	for i, text := range hostileTexts {

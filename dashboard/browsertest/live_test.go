@@ -26,6 +26,7 @@ func (b *tab) untilLive(state string) {
 
 // What changes is shown within 3 s, without another page, and each row stays where it is.
 func TestLiveRows(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour))
 	statuses, failures := make(chan string), make(chan error)
 	for _, name := range []string{"a", "b", "c"} {
@@ -71,6 +72,7 @@ func TestLiveRows(t *testing.T) {
 
 // The page of a task follows it, and what somebody has opened stays open.
 func TestLiveTask(t *testing.T) {
+	t.Parallel()
 	m := newManager(t, taskmanager.WithBackoff(time.Hour, time.Hour))
 	task := start(t, m, "worker", func(context.Context) error { panic("oh") })
 	waitForState(t, task, taskmanager.StateBackoff)
@@ -116,9 +118,11 @@ func listen(t *testing.T, address string, h http.Handler) (actual string, end fu
 var refused = []string{"^request failed: net::ERR_", "^error from network: Failed to load resource: net::ERR_"}
 
 func TestLiveConnection(t *testing.T) {
+	t.Parallel()
 	m := newManager(t)
 	start(t, m, "worker", idle)
 	t.Run("lost, and found again", func(t *testing.T) {
+		t.Parallel()
 		h := newHandler(t, m)
 		address, end := listen(t, "127.0.0.1:0", h)
 		b := openTab(t, "http://"+address+prefix)
@@ -132,6 +136,7 @@ func TestLiveConnection(t *testing.T) {
 		b.untilLive("live")
 	})
 	t.Run("gone", func(t *testing.T) {
+		t.Parallel()
 		address, end := listen(t, "127.0.0.1:0", newHandler(t, m))
 		b := openTab(t, "http://"+address+prefix)
 		b.expect(refused...)
@@ -145,6 +150,7 @@ func TestLiveConnection(t *testing.T) {
 		b.untilLive("live")
 	})
 	t.Run("ended", func(t *testing.T) {
+		t.Parallel()
 		ending := newManager(t)
 		start(t, ending, "worker", idle)
 		s := newSite(t, newHandler(t, ending))
@@ -157,6 +163,7 @@ func TestLiveConnection(t *testing.T) {
 		waitFor(t, "the end of the stream", func() bool { return s.open.Load() == 0 })
 	})
 	t.Run("polling", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, http.TimeoutHandler(newHandler(t, m), patience, "too late"))
 		b := openTab(t, s.url)
 		b.open("")
@@ -222,6 +229,7 @@ func TestLiveTabs(t *testing.T) {
 
 // The browser's zone or UTC, as one likes, from then on.
 func TestTimesZone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, newHandler(t, newService(t)))
 	b := openTab(t, s.url)
 	_, err := chromedp.Call(b.ctx, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kathmandu"})

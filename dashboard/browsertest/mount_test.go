@@ -40,6 +40,7 @@ func strippingProxy(t *testing.T, prefix, to string) http.Handler {
 // Under any prefix, behind any router: every link, form and request of every page stays below the prefix, which each tab checks, and
 // everything works there.
 func TestMounted(t *testing.T) {
+	t.Parallel()
 	for name, mount := range map[string]struct {
 		prefix string
 		with   func(t *testing.T, h http.Handler) http.Handler
@@ -63,6 +64,7 @@ func TestMounted(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newService(t)
 			task, _ := m.Lookup("consumer")
 			s := serve(t, mount.with(t, newHandler(t, m)), mount.prefix)
@@ -94,6 +96,7 @@ func TestMounted(t *testing.T) {
 
 // Without the slash at its end an address leads to the list all the same, where that can be known.
 func TestMountedWithoutTheSlash(t *testing.T) {
+	t.Parallel()
 	h := newHandler(t, newService(t))
 	for name, mounted := range map[string]http.Handler{
 		"ServeMux":                 treeOf("/debug/tasks/", h),
@@ -101,6 +104,7 @@ func TestMountedWithoutTheSlash(t *testing.T) {
 		"StripPrefix of a router":  treeRouter{"/debug/tasks*": http.StripPrefix("/debug/tasks", h)},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := serve(t, mounted, "/debug/tasks")
 			b := openTab(t, s.url)
 			b.open("?q=consumer")

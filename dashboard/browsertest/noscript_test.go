@@ -12,6 +12,7 @@ import (
 
 // Row "page without script: works". What the tests evaluate is executed all the same.
 func TestNoScriptPages(t *testing.T) {
+	t.Parallel()
 	m := newService(t)
 	s := newSite(t, newHandler(t, m))
 	b := openTab(t, s.url)
@@ -46,6 +47,7 @@ func TestNoScriptPages(t *testing.T) {
 
 // Every action there is, from the button to what it has done.
 func TestNoScriptActions(t *testing.T) {
+	t.Parallel()
 	m := newService(t)
 	b := openTab(t, newSite(t, newHandler(t, m)).url)
 	b.withoutScript()

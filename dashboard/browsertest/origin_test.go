@@ -13,6 +13,7 @@ import (
 
 // Row "POST: http on a host that isn't loopback: 303". There a browser sends no Sec-Fetch-Site, and the Origin is what is judged.
 func TestOriginOfAHostThatIsNotLoopback(t *testing.T) {
+	t.Parallel()
 	m := newManager(t)
 	task := start(t, m, "worker", idle)
 	s := newSite(t, newHandler(t, m, dashboard.WithHosts("ops.test")))
@@ -28,6 +29,7 @@ func TestOriginOfAHostThatIsNotLoopback(t *testing.T) {
 // Row "POST: cross-site: 403": a page of another site posts a form, and one of another port of the same host, which is same-site. Nor can
 // one have the dashboard in a frame.
 func TestOriginOfAForeignPage(t *testing.T) {
+	t.Parallel()
 	m := newManager(t)
 	task := start(t, m, "worker", idle)
 	s := newSite(t, newHandler(t, m))

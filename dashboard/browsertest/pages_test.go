@@ -12,6 +12,7 @@ import (
 // Row "axe violations: each page × light, dark × 390, 1200 px: 0", and that of requests, errors and violations, which every tab checks.
 // Nor is a page wider than the screen.
 func TestPagesAxeFindsNothing(t *testing.T) {
+	t.Parallel()
 	axe, err := os.ReadFile("testdata/axe/axe.min.js")
 	require.NoError(t, err)
 	s := newSite(t, newHandler(t, newService(t)))
@@ -67,6 +68,7 @@ func TestPagesAxeFindsNothing(t *testing.T) {
 
 // At 1200 px the list needs no scrolling sideways, no number or time in it is cut, and none lies on an error.
 func TestPagesListFits(t *testing.T) {
+	t.Parallel()
 	b := openTab(t, newSite(t, newHandler(t, newService(t))).url)
 	b.looks(1200, "light")
 	b.open("")
