@@ -17,7 +17,7 @@ func TestTabNotices(t *testing.T) {
 		"require-trusted-types-for 'script'"
 	var (
 		mu   sync.Mutex
-		page struct{ body, script, want string } // guarded by mu; that of the test which runs
+		page struct{ body, script, want string } // guarded by mu once it is served; that of the test which runs
 	)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -42,16 +42,23 @@ func TestTabNotices(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	b := openTab(t, server.URL+"/in/")
+	t.Cleanup(func() { // whatever comes late is expected
+		b.expect("")
+		b.note("the end")
+	})
+	page.body, page.script = "<p>fine</p>", "document.title = 'fine'"
+	b.open("")
+	b.until("document.title === 'fine'")
+	assert.Empty(t, b.forget())
 	for name, test := range map[string]struct{ body, script, want string }{
-		"nothing":                     {body: "<p>fine</p>", script: "document.title = 'fine'"},
 		"a message in the console":    {script: "console.error('oh')", want: `console.error: "oh"`},
 		"an exception":                {script: "nowhere()", want: "exception: Uncaught ReferenceError: nowhere is not defined"},
 		"a rejection":                 {script: "Promise.reject(new Error('oh'))", want: "exception: Uncaught (in promise) Error: oh"},
-		"a script in the page":        {body: "<script>1</script>", want: "issue: ContentSecurityPolicyIssue"},
-		"a handler":                   {body: "<img src=i.svg onload='alert(1)'>", want: "issue: ContentSecurityPolicyIssue"},
-		"a style attribute":           {body: "<p style='color: red'>", want: "issue: ContentSecurityPolicyIssue"},
-		"HTML from a string":          {script: "document.body.innerHTML = 'x'", want: "issue: ContentSecurityPolicyIssue"},
-		"an image from elsewhere":     {body: "<img src='http://evil.test/i.svg'>", want: "issue: ContentSecurityPolicyIssue"},
+		"a script in the page":        {body: "<script>1</script>", want: `"violatedDirective":"script-src-elem"`},
+		"a handler":                   {body: "<img src=i.svg onload='alert(1)'>", want: `"violatedDirective":"script-src-attr"`},
+		"a style attribute":           {body: "<p style='color: red'>", want: `"violatedDirective":"style-src-attr"`},
+		"HTML from a string":          {script: "document.body.innerHTML = 'x'", want: `"violatedDirective":"require-trusted-types-for"`},
+		"an image from elsewhere":     {body: "<img src='http://evil.test/i.svg'>", want: `"violatedDirective":"img-src"`},
 		"what does not exist":         {body: "<img src='missing'>", want: "status 404 of"},
 		"a request out of the prefix": {script: "fetch('../outside')", want: "request outside the prefix: GET http"},
 		"a dialog":                    {script: "alert('oh')", want: "dialog: oh"},
@@ -63,11 +70,6 @@ func TestTabNotices(t *testing.T) {
 			page = test
 			mu.Unlock()
 			b.open("")
-			if test.want == "" {
-				b.until("document.title === 'fine'")
-				assert.Empty(t, b.forget())
-				return
-			}
 			var noticed []string
 			waitFor(t, test.want, func() bool {
 				noticed = append(noticed, b.forget()...)
