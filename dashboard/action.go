@@ -68,6 +68,7 @@ const (
 	mostBody     = 4 << 20 // bytes of a form: those of 1,000 paths
 	formWithin   = 10 * time.Second
 	actionWithin = time.Second // what takes longer goes on without the one who waits
+	offerWithin  = time.Second // what the hook has not allowed by then has no button
 	logPanicAs   = "dashboard: a function that was given to an option panicked"
 )
 
@@ -140,6 +141,9 @@ func (d *dashboard) readOrder(w http.ResponseWriter, r *http.Request) (o *order,
 	if path := v["task"]; len(path) > 0 {
 		o.paths = [][]string{path}
 	}
+	if n := len(v["select"]); n > mostSelected {
+		return nil, badRequest("%d tasks are selected, and %d may be.", n, mostSelected)
+	}
 	for _, value := range v["select"] {
 		path, p := parseSelected(value)
 		if p != nil {
@@ -159,11 +163,8 @@ func (d *dashboard) readOrder(w http.ResponseWriter, r *http.Request) (o *order,
 			o.paths = append(o.paths, place.task.Path())
 		}
 	}
-	switch n := len(o.paths); {
-	case n == 0:
+	if len(o.paths) == 0 {
 		return nil, badRequest("No task is selected.")
-	case n > mostSelected:
-		return nil, badRequest("%d tasks are selected, and %d may be.", n, mostSelected)
 	}
 	return o, nil
 }
@@ -175,7 +176,7 @@ func (d *dashboard) carryOut(r *http.Request, o *order) ([]outcome, *problem) {
 	m, allowed := d.manager(), 0
 	for i, path := range o.paths {
 		outcomes[i].Path = path
-		if err := d.allows(r, Action{o.action, path}); err != nil {
+		if err := d.allows(r.Context(), r, Action{o.action, path}); err != nil {
 			outcomes[i].Status, outcomes[i].Text = http.StatusForbidden, "not allowed: "+err.Error()
 			continue
 		}
@@ -282,31 +283,46 @@ func (d *dashboard) stopAll(ctx context.Context, m *taskmanager.Manager, tasks [
 	}
 }
 
-// judge says what has become of an action whose call has returned err.
+// judge says what has become of an action whose call has returned err, which may wrap what a body has returned.
 func (d *dashboard) judge(err error) (status int, text string) {
-	var late *taskmanager.StopTimeoutError
-	switch {
-	case err == nil:
+	if err == nil {
 		return http.StatusOK, "done"
-	case errors.Is(err, errUnderWay):
-		return http.StatusAccepted, "asked for, and under way"
-	case errors.As(err, &late):
-		return http.StatusConflict, "it is stuck: its body has not returned in time"
-	case errors.Is(err, taskmanager.ErrTaskNotFound):
-		return http.StatusNotFound, "there is no such task"
-	case errors.Is(err, taskmanager.ErrManagerClosed):
-		return http.StatusConflict, "its Manager is closed"
 	}
-	return http.StatusConflict, strings.TrimPrefix(d.errors.readOne(err).text, "taskmanager: ")
+	ctx, cancel := context.WithTimeout(context.Background(), waitForErrors)
+	defer cancel()
+	what, failed := apart(ctx, func() (*problem, error) { return judgeError(err), nil })
+	switch {
+	case failed != nil:
+		return http.StatusConflict, "it could not be done, and its error can't be read"
+	case what.text == "":
+		return what.status, strings.TrimPrefix(d.errors.readOne(err).text, "taskmanager: ")
+	}
+	return what.status, what.text
 }
 
-// allows asks whether a request may do something.
-func (d *dashboard) allows(r *http.Request, a Action) error {
+// judgeError is judge by what err is, without its text. It calls the methods of err.
+func judgeError(err error) *problem {
+	var late *taskmanager.StopTimeoutError
+	switch {
+	case errors.Is(err, errUnderWay):
+		return &problem{http.StatusAccepted, "asked for, and under way"}
+	case errors.As(err, &late):
+		return &problem{http.StatusConflict, "it is stuck: its body has not returned in time"}
+	case errors.Is(err, taskmanager.ErrTaskNotFound):
+		return &problem{http.StatusNotFound, "there is no such task"}
+	case errors.Is(err, taskmanager.ErrManagerClosed):
+		return &problem{http.StatusConflict, "its Manager is closed"}
+	}
+	return &problem{status: http.StatusConflict}
+}
+
+// allows asks whether a request may do something, until the end of ctx.
+func (d *dashboard) allows(ctx context.Context, r *http.Request, a Action) error {
 	if d.allow == nil {
 		return errors.New("there are no actions")
 	}
 	a.Path = slices.Clone(a.Path)
-	text, err := apart(r.Context(), func() (string, error) {
+	text, err := apart(ctx, func() (string, error) {
 		err := d.allow(r, a)
 		if err == nil {
 			return "", nil
@@ -346,32 +362,29 @@ var (
 )
 
 // apart calls f, which is user code, on a goroutine of its own, and waits for it no longer than for the end of ctx.
-func apart(ctx context.Context, f func() (string, error)) (string, error) {
+func apart[T any](ctx context.Context, f func() (T, error)) (value T, err error) {
 	type result struct {
-		text string
-		err  error
+		value T
+		err   error
 	}
 	results := make(chan result, 1)
 	go func() {
-		answer := result{"", errExited}
+		answer := result{err: errExited} // unless it returns
 		defer func() {
 			v := recover()
-			if v != nil {
-				answer = result{"", errExited}
-			}
 			results <- answer
 			if v != nil {
 				slog.Error(logPanicAs, "panic", v, "stack", string(debug.Stack()))
 			}
 		}()
-		text, err := f()
-		answer = result{text, err}
+		value, err := f()
+		answer = result{value, err}
 	}()
 	select {
 	case got := <-results:
-		return got.text, got.err
+		return got.value, got.err
 	case <-ctx.Done():
-		return "", errNoAnswer
+		return value, errNoAnswer
 	}
 }
 
@@ -380,8 +393,10 @@ func (d *dashboard) offered(r *http.Request, path []string, fits func(ActionName
 	if d.allow == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), offerWithin)
+	defer cancel()
 	for _, a := range actions {
-		if fits(a.name) && d.allows(r, Action{a.name, path}) == nil {
+		if fits(a.name) && d.allows(ctx, r, Action{a.name, path}) == nil {
 			buttons = append(buttons, button{Name: a.name, Title: a.title, Asks: a.asks})
 		}
 	}

@@ -278,7 +278,7 @@ func TestActionsForEachTask(t *testing.T) {
 		page.SetBasicAuth("alice", "x")
 		body := s.do(page).Body.String()
 		assert.Contains(t, body, "Restart: 2 of 3 could not be done")
-		assert.Contains(t, body, "db: not allowed: not for you")
+		assert.Contains(t, body, "<bdi>db</bdi>: <bdi>not allowed: not for you</bdi>")
 	})
 }
 
@@ -365,6 +365,7 @@ func TestActionsOfBadForms(t *testing.T) {
 			"a bad list":       {url.Values{"action": {"restart"}, "task": {"a"}, "list": {"page=x"}}, http.StatusBadRequest},
 			"a bad list query": {url.Values{"action": {"restart"}, "task": {"a"}, "list": {"%zz"}}, http.StatusBadRequest},
 			"too many":         {many, http.StatusBadRequest},
+			"one too often":    {url.Values{"action": {"restart"}, "select": slices.Repeat([]string{"task=a"}, mostSelected+1)}, http.StatusBadRequest},
 		} {
 			w := s.post(one.form)
 			assert.Equal(t, one.status, w.Code, "%s: %s", name, w.Body)
@@ -434,7 +435,7 @@ func TestActionsAreConfirmed(t *testing.T) {
 		assert.Contains(t, body, "Stop these 2 tasks?")
 		assert.Contains(t, body, `name="select" value="task=%3C01%3E"`)
 		assert.Contains(t, body, `href="./?per=10&amp;q=0"`)
-		assert.Contains(t, body, "There is no task gone any more.")
+		assert.Contains(t, body, "There is no task <bdi>gone</bdi> any more.")
 		assert.NotContains(t, body, "<01>")
 		synctest.Wait()
 		assert.Equal(t, taskmanager.StateRunning, tasks[1].State(), "nothing has been done yet")
@@ -723,4 +724,56 @@ func TestWithUser(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A page waits for a second for the hook, and does without the buttons that it has not allowed by then.
+func TestPagesWhoseHookHangs(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := newSite(t, WithActions(func(*http.Request, Action) error { <-release; return nil }))
+		s.start("a", park)
+		synctest.Wait()
+		for _, page := range []string{"", "task?stack=0&task=a"} {
+			began := time.Now()
+			w := s.get(page)
+			assert.Equal(t, http.StatusOK, w.Code)
+			assert.Equal(t, offerWithin, time.Since(began))
+			assert.NotContains(t, w.Body.String(), `action="act"`)
+		}
+		close(release)
+	})
+}
+
+// An identityError does something when it is asked what it is.
+type identityError struct{ does func() }
+
+func (e *identityError) Error() string { return "odd" }
+
+func (e *identityError) Is(error) bool {
+	e.does()
+	return false
+}
+
+// What a body has returned may be in the error of an action: it holds up nobody.
+func TestActionsWhoseErrorsAreOdd(t *testing.T) {
+	for name, does := range map[string]func(release chan struct{}){
+		"hangs": func(release chan struct{}) { <-release }, "panics": func(chan struct{}) { panic("secret") }, "exits": func(chan struct{}) { runtime.Goexit() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				s := newSite(t)
+				release := make(chan struct{})
+				began := time.Now()
+				status, text := s.dashboard().judge(fmt.Errorf("gave up: %w", &identityError{func() { does(release) }}))
+				assert.Equal(t, http.StatusConflict, status)
+				assert.Equal(t, "it could not be done, and its error can't be read", text)
+				assert.LessOrEqual(t, time.Since(began), waitForErrors)
+				close(release)
+			})
+		})
+	}
+	s := newSite(t)
+	status, text := s.dashboard().judge(fmt.Errorf("gave up: %w", &identityError{func() {}}))
+	assert.Equal(t, http.StatusConflict, status)
+	assert.Equal(t, "gave up: odd", text)
 }

@@ -38,7 +38,7 @@ func TestTaskPageHasAllStatistics(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		places := map[string]struct{ task, text string }{
-			"Name": {"all", "<h1>all</h1>"}, "State": {"all", `class="state-running badge">running`}, "Status": {"all", "the status"},
+			"Name": {"all", "<h1><bdi>all</bdi></h1>"}, "State": {"all", `class="state-running badge">running`}, "Status": {"all", "the status"},
 			"Ready": {"all", "<dt>Ready</dt><dd>yes"}, "Critical": {"all", "<dt>Critical</dt><dd>yes"}, "DependsOn": {"all", "<dt>Depends on</dt><dd>needed"},
 			"Runs": {"all", "<dt>Runs</dt><dd>3"}, "Restarts": {"all", "<dt>Restarts</dt><dd>2"}, "Failures": {"all", "<dt>Failures</dt><dd>2"},
 			"Panics": {"all", "<dt>Panics</dt><dd>2"}, "RestartsInWindow": {"failing", "<dt>Restarts within the window</dt><dd>3 "},
