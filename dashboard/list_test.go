@@ -219,8 +219,48 @@ func TestListOfGroups(t *testing.T) {
 	})
 }
 
-// A page has the tasks that the same list has without pages, in the same order: whatever is asked for.
+// Small pages, one after the other, have what a large one has.
 func TestListPagesAreParts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t)
+		fill := func(m *taskmanager.Manager, n int) {
+			for i := range n {
+				body := park
+				if i%7 == 3 {
+					body = fail
+				}
+				_, err := m.StartTask(fmt.Sprint("task ", i*7919%n), body, taskmanager.WithBackoff(time.Hour, time.Hour))
+				require.NoError(t, err)
+			}
+		}
+		for i := range 5 {
+			s.start(fmt.Sprint("group ", i), taskmanager.Group(func(m *taskmanager.Manager) error {
+				fill(m, 10*i)
+				_, err := m.StartTask("inner", taskmanager.Group(func(m *taskmanager.Manager) error {
+					fill(m, 15)
+					return nil
+				}))
+				return err
+			}))
+		}
+		fill(s.manager, 300)
+		synctest.Wait()
+		for _, query := range []string{"", "desc=1", "sort=name", "sort=name&desc=1", "sort=failures&desc=1", "sort=state", "sort=error", "q=task+1", "state=backoff&sort=error", "q=refused&sort=name"} {
+			want := s.paths(query + "&per=1000")
+			var got []string
+			for page := 1; len(got) < len(want); page++ {
+				part := s.paths(fmt.Sprintf("%s&per=10&page=%d", query, page))
+				require.NotEmpty(t, part)
+				got = append(got, part...)
+			}
+			assert.Equal(t, want, got, query)
+		}
+		assert.Len(t, s.paths("per=1000"), 300+5+5+100+5*15)
+	})
+}
+
+// What sortFirst returns is the beginning of what is sorted.
+func TestSortFirst(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 300).Draw(t, "n")
 		items := make([]int, n)

@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"cmp"
-	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,12 +23,11 @@ func find(m *taskmanager.Manager, q listQuery, texts *errorTexts, first int) (pl
 	nodes := f.collect(m, "", 0)
 	if q.isFiltered() {
 		nodes = f.found(texts)
-		f.total = len(nodes)
 	}
-	return f.appendPlaces(nil, nodes), f.total
+	return f.appendPlaces(nil, nodes.nodes), f.total
 }
 
-// A node is a task in the tree of a Manager and its groups. There may be very many, so that it is small.
+// A node is a task in the tree of a Manager and its groups.
 type node struct {
 	place
 
@@ -43,23 +41,39 @@ type finder struct {
 	first int    // how many are to be returned
 
 	total int
-	below map[*taskmanager.Task][]node // those of groups
+	below map[*taskmanager.Task][]node // the first of those of groups
 
-	list   []node // of those that were found, where some only are asked for
-	failed []node // those whose last error may have the text
+	list   selection // of those that were found, where some only are asked for
+	failed []node    // those whose last error may have the text
 	errs   []error
 }
 
-// collect returns the tasks of m, whose paths begin with prefix, and has those of its groups in f.below; or it puts them into f.list.
-func (f *finder) collect(m *taskmanager.Manager, prefix string, depth int) (nodes []node) {
+// A selection has the first of many nodes, in no order.
+type selection struct {
+	nodes []node
+	full  bool // there are as many as are wanted that are not after last
+	last  node
+}
+
+// add adds a node, unless there are enough that come before it.
+func (f *finder) add(s *selection, n node) {
+	if s.full && f.compare(n, s.last) >= 0 {
+		return
+	}
+	if s.nodes = append(s.nodes, n); len(s.nodes) >= 2*f.first {
+		s.nodes = sortFirst(s.nodes, f.first, f.compare)
+		s.full, s.last = true, s.nodes[len(s.nodes)-1]
+	}
+}
+
+// collect returns the first of the tasks of m, whose paths begin with prefix, and has those of its groups in f.below; or it puts them
+// into f.list.
+func (f *finder) collect(m *taskmanager.Manager, prefix string, depth int) (all selection) {
 	var (
 		stats      taskmanager.TaskStats // one for all: it is large
 		needsStats = f.text != "" || f.query.sort.ofStats
 		filtered   = f.query.isFiltered()
 	)
-	if !filtered {
-		nodes = make([]node, 0, count(m.Tasks())) // to let it grow would take most of the time
-	}
 	for t := range m.Tasks() {
 		if needsStats {
 			stats = t.StatsWithoutGroup()
@@ -68,33 +82,28 @@ func (f *finder) collect(m *taskmanager.Manager, prefix string, depth int) (node
 		}
 		n := node{place{t, depth}, f.query.sort.key(&stats)}
 		if filtered {
-			f.add(n, prefix, &stats)
+			f.look(n, prefix, &stats)
 		}
 		if group := t.Group(); group != nil {
-			n.key = f.addGroup(&n, f.collect(group, prefix+t.Name()+"/", depth+1))
+			below := f.collect(group, prefix+t.Name()+"/", depth+1)
+			n.key = f.addGroup(&n, below.nodes)
 		}
 		if !filtered {
-			nodes = append(nodes, n)
+			f.add(&all, n)
 			f.total++
 		}
 	}
-	return nodes
+	return all
 }
 
-func count[T any](all iter.Seq[T]) (n int) {
-	for range all {
-		n++
-	}
-	return n
-}
-
-// add puts a task into the list if it was asked for, or may have been.
-func (f *finder) add(n node, prefix string, stats *taskmanager.TaskStats) {
+// look puts a task into the list if it was asked for, or may have been.
+func (f *finder) look(n node, prefix string, stats *taskmanager.TaskStats) {
 	n.depth = 0
 	switch {
 	case !f.query.wants(stats.State):
 	case f.text == "" || f.isIn(prefix+stats.Name) || f.isIn(stats.Status):
-		f.list = append(f.list, n)
+		f.add(&f.list, n)
+		f.total++
 	case stats.LastError != nil:
 		f.failed, f.errs = append(f.failed, n), append(f.errs, stats.LastError)
 	}
@@ -116,10 +125,11 @@ func (f *finder) addGroup(n *node, below []node) sortKey {
 }
 
 // found returns the list, with those that were found by their errors.
-func (f *finder) found(texts *errorTexts) []node {
+func (f *finder) found(texts *errorTexts) selection {
 	for i, t := range texts.read(f.errs) {
 		if f.isIn(t.text) {
-			f.list = append(f.list, f.failed[i])
+			f.add(&f.list, f.failed[i])
+			f.total++
 		}
 	}
 	return f.list
@@ -129,19 +139,12 @@ func (f *finder) isIn(text string) bool { return strings.Contains(strings.ToLowe
 
 // appendPlaces appends nodes in their order, each with those below it, until there are enough.
 func (f *finder) appendPlaces(places []place, nodes []node) []place {
-	order := make([]int32, len(nodes)) // to be sorted in place of nodes, which are larger
-	for i := range order {
-		order[i] = int32(i) //nolint:gosec // there are less
-	}
-	compare := func(a, b int32) int { return f.compare(nodes[a], nodes[b]) }
-	for _, i := range sortFirst(order, f.first-len(places), compare) {
+	for _, n := range sortFirst(nodes, f.first-len(places), f.compare) {
 		if len(places) >= f.first {
 			break
 		}
-		places = append(places, nodes[i].place)
-		if below := f.below[nodes[i].task]; len(below) > 0 {
-			places = f.appendPlaces(places, below)
-		}
+		places = append(places, n.place)
+		places = f.appendPlaces(places, f.below[n.task])
 	}
 	return places
 }
