@@ -377,8 +377,8 @@ func apart[T any](ctx context.Context, f func() (T, error)) (value T, err error)
 				slog.Error(logPanicAs, "panic", v, "stack", string(debug.Stack()))
 			}
 		}()
-		value, err := f()
-		answer = result{value, err}
+		returned, failed := f()
+		answer = result{returned, failed}
 	}()
 	select {
 	case got := <-results:
