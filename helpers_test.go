@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -687,3 +688,12 @@ func (e askedError) As(any) bool {
 
 // noContext is what is refused, or taken for the context of nobody.
 var noContext context.Context
+
+// heedInterrupt has processes that are started from now on begin with the default for an interrupt: they would ignore it where the tests
+// do, as whatever a shell starts in the background does.
+func heedInterrupt(t *testing.T) {
+	t.Helper()
+	caught := make(chan os.Signal, 1) // what this process catches, others begin with by default
+	signal.Notify(caught, os.Interrupt)
+	t.Cleanup(func() { signal.Stop(caught) })
+}

@@ -187,6 +187,7 @@ func startProgram(t *testing.T, path string) *program {
 	log, err := p.command.StderrPipe()
 	require.NoError(t, err)
 	p.log = bufio.NewScanner(log)
+	heedInterrupt(t)
 	require.NoError(t, p.command.Start())
 	return p
 }

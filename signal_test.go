@@ -101,6 +101,7 @@ func startProcess(t *testing.T, service string) *process {
 	p.cmd.Env = append(os.Environ(), signalChild+"="+service)
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
+	heedInterrupt(t)
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		cancel()
