@@ -783,11 +783,13 @@ func TestReconcileTurnsOneDependencyAround(t *testing.T) {
 func TestReconcileThatIsCanceledRemovesNoCycle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
-		start(t, m, "p/old", untilStopped)
-		start(t, m, "p/older", untilStopped, dependsOn("p/a"))
+		// All of the cycle has yet to stop when it is looked at.
+		start(t, m, "p/a", untilStopped)
+		start(t, m, "p/older", slowToStop(400*time.Millisecond), dependsOn("p/a"))
+		start(t, m, "p/old", slowToStop(400*time.Millisecond), dependsOn("p/older"))
 		start(t, m, "p/slow", slowToStop(3*time.Second))
-		_, err := m.ReplaceTask(t.Context(), "p/old", untilStopped, dependsOn("p/older"))
-		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, m.StopTask(t.Context(), "p/a"))
 		synctest.Wait()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer time.AfterFunc(time.Second, func() { cancel(errWhy) }).Stop()
