@@ -142,7 +142,7 @@ func (d *dashboard) readOrder(w http.ResponseWriter, r *http.Request) (o *order,
 		o.paths = [][]string{path}
 	}
 	if n := len(v["select"]); n > mostSelected {
-		return nil, badRequest("%d tasks are selected, and %d may be.", n, mostSelected)
+		return nil, tooMany(n)
 	}
 	for _, value := range v["select"] {
 		path, p := parseSelected(value)
@@ -157,7 +157,7 @@ func (d *dashboard) readOrder(w http.ResponseWriter, r *http.Request) (o *order,
 		o.paths, o.asks = nil, true // whatever they are by now, somebody has to see them before
 		places, total := find(d.manager(), o.from, &d.errors, mostSelected)
 		if total > mostSelected {
-			return nil, badRequest("%d tasks are selected, and %d may be.", total, mostSelected)
+			return nil, tooMany(total)
 		}
 		for _, place := range places {
 			o.paths = append(o.paths, place.task.Path())
@@ -167,6 +167,10 @@ func (d *dashboard) readOrder(w http.ResponseWriter, r *http.Request) (o *order,
 		return nil, badRequest("No task is selected.")
 	}
 	return o, nil
+}
+
+func tooMany(n int) *problem {
+	return badRequest("%d tasks are selected, and %d may be.", n, mostSelected)
 }
 
 // carryOut does what o asks for, as far as it is allowed.
@@ -249,13 +253,7 @@ func (d *dashboard) stopAll(ctx context.Context, m *taskmanager.Manager, tasks [
 			tasks[i] = nil
 			continue
 		}
-		owner := m
-		if n := len(outcomes[i].Path) - 1; n > 0 {
-			group, ok := lookup(m, outcomes[i].Path[:n])
-			if owner = nil; ok {
-				owner = group.Group()
-			}
-		}
+		owner := ownerOf(m, outcomes[i].Path)
 		if owner == nil { // the group has gone meanwhile
 			outcomes[i].Status, outcomes[i].Text = http.StatusNotFound, "there is no such task"
 			tasks[i] = nil
@@ -316,11 +314,8 @@ func judgeError(err error) *problem {
 	return &problem{status: http.StatusConflict}
 }
 
-// allows asks whether a request may do something, until the end of ctx.
+// allows asks the hook, which there is, whether a request may do something, until the end of ctx.
 func (d *dashboard) allows(ctx context.Context, r *http.Request, a Action) error {
-	if d.allow == nil {
-		return errors.New("there are no actions")
-	}
 	a.Path = slices.Clone(a.Path)
 	text, err := apart(ctx, func() (string, error) {
 		err := d.allow(r, a)

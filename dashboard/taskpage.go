@@ -57,13 +57,9 @@ func (d *dashboard) viewOf(r *http.Request) (*taskView, *problem) {
 	}
 	v.texts = d.errors.read(append(errs, v.stats.LastError))
 	v.texts, v.last = v.texts[:len(errs)], v.texts[len(errs)]
-	beside := m
-	if n := len(path) - 1; n > 0 {
-		if group, ok := lookup(m, path[:n]); ok && group.Group() != nil {
-			beside = group.Group()
-		}
+	if beside := ownerOf(m, path); beside != nil {
+		v.findNeighbors(beside)
 	}
-	v.findNeighbors(beside)
 	if group := t.Group(); group != nil {
 		q, _ := parseListQuery(nil)
 		places, _ := find(group, q, &d.errors, usualPerPage)

@@ -227,3 +227,15 @@ func lookup(m *taskmanager.Manager, path []string) (*taskmanager.Task, bool) {
 	}
 	return nil, false
 }
+
+// ownerOf returns the Manager of the task of that path: m, or that of the group around the task; nil if the group has gone.
+func ownerOf(m *taskmanager.Manager, path []string) *taskmanager.Manager {
+	above := path[:len(path)-1]
+	if len(above) == 0 {
+		return m
+	}
+	if group, ok := lookup(m, above); ok {
+		return group.Group()
+	}
+	return nil
+}
