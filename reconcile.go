@@ -290,7 +290,7 @@ func (r *reconciliation) apply(ctx context.Context) {
 		r.installCyclic(ctx)
 	}
 	for _, t := range stuckTasks {
-		r.errs = append(r.errs, t.refusal())
+		r.errs = append(r.errs, t.refusal(replaceRequest))
 	}
 }
 

@@ -159,7 +159,7 @@ func (r *replacement) ask(m *Manager, hand *byHand, maxTimeout time.Duration) {
 			r.err = r.refused
 			return
 		default:
-			if r.err = t.refusal(); r.err != nil {
+			if r.err = t.refusal(replaceRequest); r.err != nil {
 				return
 			}
 			// It has ended, or begun another run, meanwhile.

@@ -20,7 +20,7 @@ func (m *Manager) requestOne(ctx context.Context, t *Task, q request) (done bool
 	stops, accepted, detached := m.requestAll(ctx, []*Task{t}, callers, q, newHand(ctx), hasDeadline)
 	switch {
 	case accepted == 0:
-		err = t.refusal()
+		err = t.refusal(q)
 		return err != nil, err
 	case detached:
 		return true, nil
@@ -53,9 +53,9 @@ func (t *Task) superseded(q, followed request) error {
 	return fmt.Errorf("taskmanager: the %s of task %q %s: %w", what, t.name, how, t.causeOf(followed))
 }
 
-// refusal returns why the task can't be restarted, replaced or paused: it is stuck, or is being stopped or paused. It is nil for any
-// other.
-func (t *Task) refusal() error {
+// refusal returns why the task can't be restarted, replaced or paused, as q asks: it is stuck, or is being stopped or paused. It is nil
+// if it could be, or has ended; since it has refused q others may have done something with it.
+func (t *Task) refusal(q request) error {
 	t.mu.Lock()
 	now, r := t.machine, t.run
 	var waited time.Duration
@@ -64,6 +64,8 @@ func (t *Task) refusal() error {
 	}
 	t.mu.Unlock()
 	switch {
+	case table[now.phase][q.asking()].do&refuse == 0:
+		return nil
 	case now.phase.state() == StateStuck:
 		return &StopTimeoutError{Task: t.name, Timeout: waited, Stack: t.config().manager.stacks([]*run{r})[r], run: r}
 	case now.phase == stopping:
