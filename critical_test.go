@@ -466,24 +466,37 @@ func TestCriticalTaskIsStuckAfterAMissedHeartbeat(t *testing.T) {
 	})
 }
 
-// Who has asked for the end of a critical task knows that it is gone, though its watchdog would have found it stuck.
+// Who has asked for the end of a critical task, or for its pause, knows that it is gone, though its watchdog would have found it stuck,
+// or does: whichever deadline is first.
 func TestCriticalTaskIsStoppedBeforeItsWatchdogFindsItStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newManager(t)
-		deaf := newDeafBody()
-		task := start(t, m, "vital", deaf.run, critical, taskmanager.WithWatchdog(time.Second))
-		r, cancel := goRun(t, m)
-		time.Sleep(1500 * time.Millisecond)
-		ctx, cancelStop := context.WithTimeout(t.Context(), time.Second)
-		defer cancelStop()
-		asStuck(t, task.Stop(ctx), "vital", time.Second)
-		time.Sleep(time.Minute)
-		r.lives(t)
-		deaf.release()
-		require.NoError(t, task.Wait(t.Context()))
-		cancel()
-		require.NoError(t, <-r.result)
-	})
+	for _, timeout := range []time.Duration{time.Second, 4500 * time.Millisecond, time.Minute} { // the watchdog's is 4.5 s from then
+		for name, ask := range map[string]func(*taskmanager.Task, context.Context) error{
+			"stop": (*taskmanager.Task).Stop, "pause": (*taskmanager.Task).Pause,
+		} {
+			t.Run(fmt.Sprint(name, " within ", timeout), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					deaf := newDeafBody()
+					task := start(t, m, "vital", deaf.run, critical, taskmanager.WithWatchdog(time.Second), taskmanager.WithStopTimeout(5*time.Second))
+					r, cancel := goRun(t, m)
+					time.Sleep(1500 * time.Millisecond)
+					ctx, cancelAsk := context.WithTimeout(t.Context(), timeout)
+					defer cancelAsk()
+					asStuck(t, ask(task, ctx), "vital", min(timeout, 5*time.Second))
+					assert.Equal(t, taskmanager.StateStuck, task.State())
+					assert.Equal(t, taskmanager.HealthFailing, m.Health().State)
+					time.Sleep(time.Minute)
+					r.lives(t)
+					deaf.release()
+					synctest.Wait()
+					assert.NotEqual(t, taskmanager.HealthFailing, m.Health().State)
+					r.lives(t)
+					cancel()
+					require.NoError(t, <-r.result)
+				})
+			})
+		}
+	}
 }
 
 // A critical task is gone while it waits for one that was given up, whichever of its dependencies that is, and not a moment longer.

@@ -1344,7 +1344,7 @@ func (m *model) expire(s *modelStop) {
 			}
 		}
 		m.emit(t, eventView{Kind: taskmanager.EventStuck, Err: isTimeout, By: asker, Uptime: m.now - t.runStarted})
-		if s.request <= askedByLoss && t.asked != askedToRestart && t.asked != askedToReplace {
+		if t.asked <= askedByLoss {
 			m.leaves(t, isTimeout)
 		}
 	}

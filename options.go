@@ -284,8 +284,8 @@ func WithStartJitter(d time.Duration) TaskOption {
 // is one whose body has returned nil, an error that wraps [ErrCriticalCompleted], so that main can
 // exit with a status other than 0. Run does so, too, when the task is stuck after a missed heartbeat,
 // because it was not ready in time, or because one that it is bound to was lost ([WithBindTo]); and when
-// it waits for one that was given up, be it by way of others. A critical task that is stopped by hand is
-// no reason to end, even if it gets stuck by that.
+// it waits for one that was given up, be it by way of others. A critical task that is stopped or paused by hand is
+// no reason to end, even if it gets stuck by that, or was late before.
 // A [Group] ends likewise, and completes where its critical task has completed. [Manager.Health] says
 // the same as Run, except that it is failing for any critical task that is stuck. The default is not
 // critical.

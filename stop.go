@@ -251,8 +251,9 @@ func (s *stopOp) publishStuck(t *Task, o *occurrence, err error) {
 		t.record.stuckEvent = nil
 		o.err, o.waiting = err, takesDown
 		t.tellLocked(&decision{}, o)
-		// One that is to be restarted by hand, or replaced, has until the deadline of that.
-		if s.request <= unboundRequest && t.config().critical && !t.machine.phase.restarts() {
+		// One that is to be restarted by hand, or replaced, has until the deadline of that; one that is to be stopped, or paused, has been
+		// seen to by whoever asked for that.
+		if t.machine.pending <= unboundRequest && t.config().critical {
 			m.recordCriticalExitLocked(t, err)
 		}
 	}
