@@ -588,11 +588,13 @@ func TestDrainIsRefused(t *testing.T) {
 			assert.EqualError(t, err, test.want)
 		})
 	}
-	m := newManager(t, taskmanager.WithDrain(3*time.Second))
-	_, err := m.StartTask("a", boom, taskmanager.WithStopTimeout(time.Second))
-	require.EqualError(t, err, "taskmanager: WithDrain(3s): must be less than the stop timeout, which is 1s", "that of the Manager")
-	start(t, m, "a", untilStopped, taskmanager.WithStopTimeout(time.Second), taskmanager.WithDrain(0))
-	start(t, m, "b", untilStopped, taskmanager.WithDrain(20*time.Second), taskmanager.WithStopTimeout(21*time.Second))
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t, taskmanager.WithDrain(3*time.Second))
+		_, err := m.StartTask("a", boom, taskmanager.WithStopTimeout(time.Second))
+		require.EqualError(t, err, "taskmanager: WithDrain(3s): must be less than the stop timeout, which is 1s", "that of the Manager")
+		start(t, m, "a", untilStopped, taskmanager.WithStopTimeout(time.Second), taskmanager.WithDrain(0))
+		start(t, m, "b", untilStopped, taskmanager.WithDrain(20*time.Second), taskmanager.WithStopTimeout(21*time.Second))
+	})
 }
 
 // Draining is the same for all contexts of a run, whenever it is called.
