@@ -266,7 +266,7 @@ func (m *model) passSucceeds(t *modelTask) {
 	if !t.hasFailed() || !t.ready {
 		return
 	}
-	if t.state == taskmanager.StateRunning {
+	if t.state == taskmanager.StateRunning && m.request(t) == askedNothing { // the end of the parent asks those, too, whose turn has yet to come
 		m.recovers(t)
 	}
 	t.beginLimitAnew()

@@ -431,9 +431,11 @@ func (l *fickleLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// isLast reports whether the task has nothing to do after that line, so that only other lines wait while the handler hangs.
+// isLast reports whether the task has nothing to do after that line, so that only other lines wait while the handler hangs. For that a
+// critical task is gone the lines of all tasks wait, and that one for those that the Manager has to say before it.
 func isLast(r slog.Record) bool {
-	goesOn := r.Message == passGaveUp || strings.HasPrefix(r.Message, "passes are skipped")
+	goesOn := r.Message == passGaveUp || strings.HasPrefix(r.Message, "passes are skipped") ||
+		strings.HasPrefix(r.Message, "critical task is gone") || strings.Contains(r.Message, " has no effect: ")
 	r.Attrs(func(a slog.Attr) bool {
 		why := a.Value.String()
 		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" &&
