@@ -4,11 +4,13 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // What somebody has made up does no harm in a line, and takes no more room than a name.
@@ -70,4 +72,22 @@ func TestAskedByIsNotInherited(t *testing.T) {
 	_ = task.run.Done() // there is an inner context from now on
 	assert.Empty(t, askedBy(task.run))
 	assert.Equal(t, "bob", askedBy(AskedBy(task.run, "bob")))
+}
+
+// Run, which Shutdown ends, may be faster to ask the tasks than that: it asks for whoever has called it.
+func TestAskedByOfAShutdownThatRunIsFasterThan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := parked(t, time.Second)
+		events := m.Subscribe(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- m.Run(context.Background()) }()
+		synctest.Wait()
+		m.close(true, "alice")
+		synctest.Wait()
+		require.NoError(t, m.Shutdown(AskedBy(context.Background(), "bob")))
+		require.NoError(t, <-ran)
+		e := <-events
+		assert.Equal(t, EventStopped, e.Kind)
+		assert.Equal(t, "alice", e.By)
+	})
 }

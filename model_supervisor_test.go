@@ -103,8 +103,9 @@ type model struct {
 	tasks       map[string]*modelTask
 	retired     modelCounts // of tasks whose name was started anew
 	closed      bool
-	shut        bool // Shutdown was called
-	inRun       bool // somebody is in Run, which ends when a critical task is gone
+	shut        bool   // Shutdown was called
+	shutBy      string // by whom; empty if nobody has said
+	inRun       bool   // somebody is in Run, which ends when a critical task is gone
 	parentEnded bool
 	parentCause errorSet // of its end
 	stops       []*modelStop
@@ -727,7 +728,7 @@ func (m *model) stopEach(names []string, q modelRequest) *modelCall {
 
 // shutDown closes the Manager and stops all tasks.
 func (m *model) shutDown() *modelCall {
-	m.closed, m.shut = true, true
+	m.closed, m.shut, m.shutBy = true, true, cmp.Or(m.shutBy, m.asker)
 	return m.stopAll(askedToShutDown)
 }
 
@@ -770,6 +771,8 @@ func (m *model) quitRuns() {
 	if reason == "" {
 		return
 	}
+	defer func(asker string) { m.asker = asker }(m.asker)
+	m.asker = m.shutBy
 	for _, r := range m.runs {
 		c := m.shutDown()
 		for _, s := range c.stops {
@@ -1209,12 +1212,25 @@ func (t *modelTask) follow(q modelRequest) {
 
 // askerOf is who has asked first for what the task has followed, of those who wait for that; empty if that is not known.
 func (t *modelTask) askerOf(followed modelRequest) string {
+	var first *modelStop
 	for _, s := range t.waiters {
-		if s.request == followed && s.byHand && !s.over {
-			return s.asker
+		switch {
+		case s.request != followed || !s.byHand || s.over:
+		case first == nil:
+			first = s
+		case s.asker != first.asker && s.waitedAsLongAs(first):
+			return oneOfThem
 		}
 	}
-	return ""
+	if first == nil {
+		return ""
+	}
+	return first.asker
+}
+
+// waitedAsLongAs reports whether both have had to wait for others, and asked at the same moment: who was first is chance.
+func (s *modelStop) waitedAsLongAs(other *modelStop) bool {
+	return len(s.after) > 0 && len(other.after) > 0 && s.deadline-s.timeout == other.deadline-other.timeout
 }
 
 // isRestartedBy notes who has restarted a task that does not run. The first counts that is known.
@@ -1327,7 +1343,7 @@ func (m *model) hasBound() bool {
 	return slices.ContainsFunc(m.stops, func(s *modelStop) bool { return len(s.by.boundTo) > 0 })
 }
 
-// oneOfThem stands for whoever has asked first of several whose deadlines are at the same moment.
+// oneOfThem stands for whoever was first of several who have asked, or whose deadlines are, at the same moment.
 const oneOfThem = "one of them"
 
 // expire finds at the deadline that the task has not done as it was asked.

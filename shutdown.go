@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -107,15 +108,15 @@ func untilDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // shutdownTasks is the first part of Shutdown.
 func (m *Manager) shutdownTasks(ctx context.Context) error {
-	_, err := m.stopTasks(ctx, m.close(true), shutdownRequest)
+	_, err := m.stopTasks(ctx, m.close(true, askedBy(ctx)), shutdownRequest)
 	return err
 }
 
-// close refuses new tasks, and returns those that have not ended.
-func (m *Manager) close(byShutdown bool) []*Task {
+// close refuses new tasks, and returns those that have not ended. by is who shuts the Manager down, if that is known.
+func (m *Manager) close(byShutdown bool, by string) []*Task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.closed, m.shutdownCalled = true, m.shutdownCalled || byShutdown
+	m.closed, m.shutdownCalled, m.shutdownBy = true, m.shutdownCalled || byShutdown, cmp.Or(m.shutdownBy, by)
 	m.quitRunLocked()
 	return m.aliveTasksLocked()
 }
@@ -123,7 +124,7 @@ func (m *Manager) close(byShutdown bool) []*Task {
 // onParentDone is called on a goroutine of its own when the parent context has ended while tasks are
 // alive.
 func (m *Manager) onParentDone() {
-	tasks := m.close(false)
+	tasks := m.close(false, "")
 	if m.parent.hasExpired() {
 		// One line of the Manager, and not one for each task, which tells its stop as any other.
 		m.bus.logAtLevelLater(slog.LevelWarn, "deadline of the parent context has passed, all tasks are stopped", slog.Int("tasks", len(tasks)))
@@ -185,6 +186,9 @@ func (m *Manager) run(ctx context.Context, shutdown func(context.Context) error,
 		}
 	case <-m.parent.done:
 	}
+	m.mu.Lock()
+	own = AskedBy(own, m.shutdownBy) // Run may be faster than who has shut the Manager down
+	m.mu.Unlock()
 	own, cancel := m.boundShutdown(own)
 	defer cancel()
 	err := shutdown(own)

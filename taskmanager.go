@@ -145,6 +145,7 @@ type Manager struct {
 	aliveCount     int   // those of tasks that have not ended
 	closed         bool  // by Shutdown, the end of the parent context or that of Run; never taken back
 	shutdownCalled bool
+	shutdownBy     string        // as AskedBy was told, by the first to call it whose name is known
 	shutdowns      int           // calls of Shutdown that are under way
 	isShutDown     bool          // one has ended when no other was under way, or the run of the group has
 	shutDown       chan struct{} // closed with that; made when first asked for
