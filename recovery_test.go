@@ -377,6 +377,9 @@ func TestRecoveryWhileTheReporterIsAway(t *testing.T) {
 // Who fails and recovers faster than the Reporter takes reports is told of in turn, and what is told is not old.
 func TestRecoveryOfTasksThatFailAgainAndAgain(t *testing.T) {
 	for _, tasks := range []int{1, 2, 6, 12, 100} {
+		if underRace && tasks > 12 {
+			continue
+		}
 		for name, other := range map[string]bool{"the same errors": false, "other errors": true} {
 			t.Run(fmt.Sprint(tasks, " ", name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
