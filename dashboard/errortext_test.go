@@ -20,7 +20,7 @@ func (e *oddError) Error() string {
 	return "odd"
 }
 
-// An wrappingError likewise does something when it is asked what it wraps.
+// A wrappingError likewise does something when it is asked what it wraps.
 type wrappingError struct{ does func() error }
 
 func (e *wrappingError) Error() string { return "odd wrapper" }

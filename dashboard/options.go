@@ -31,8 +31,8 @@ func (o option) apply(c *config) error { return o(c) }
 // replace the question for each task.
 //
 // allow may be called from several goroutines at once. As long as it does not return nothing is done, and what it has not allowed within a
-// second has no button; that it panics or calls [runtime.Goexit] is a refusal. It should look at who has asked, as the authentication before this handler has found out: see "Who may
-// see it" in the package documentation.
+// second has no button; that it panics or calls [runtime.Goexit] is a refusal. It should look at who has asked, as the authentication
+// before this handler has found out: see "Who may see it" in the package documentation.
 func WithActions(allow func(*http.Request, Action) error) Option {
 	return option(func(c *config) error {
 		c.allow = allow
