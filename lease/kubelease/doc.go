@@ -1,0 +1,3 @@
+package kubelease
+
+import _ "github.com/go-taskmanager/taskmanager/lease"

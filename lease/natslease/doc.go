@@ -1,0 +1,3 @@
+package natslease
+
+import _ "github.com/go-taskmanager/taskmanager/lease"

@@ -1,0 +1,3 @@
+package pglease
+
+import _ "github.com/go-taskmanager/taskmanager/lease"
