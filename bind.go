@@ -25,10 +25,13 @@ func (m *Manager) loseBound(t *Task) {
 
 // loses ends the run of t, which is bound to the task of that name, and reports whether there was one to end. If its body does not
 // return in time, it is stuck.
-func (t *Task) loses(name string) bool {
+func (t *Task) loses(name string) bool { return t.losesFor(&lossError{task: t.name, on: name}) }
+
+// losesFor is loses, for whatever the run needs and was lost.
+func (t *Task) losesFor(loss *lossError) bool {
 	c := t.config()
 	s := newStopOp(c.manager, unboundRequest, c.stopTimeout)
-	s.tasks, s.loss = []*Task{t}, &lossError{t.name, name}
+	s.tasks, s.loss = []*Task{t}, loss
 	return s.start(time.Now()) > 0
 }
 

@@ -177,6 +177,9 @@ func (r *run) Done() <-chan struct{} { return r.innerContext().Done() }
 
 // Err implements context.Context.
 func (r *run) Err() error {
+	if r.task.config().lease != nil {
+		r.checkLease()
+	}
 	switch r.stage() {
 	case withoutInner:
 		return nil
@@ -209,7 +212,7 @@ func (r *run) Value(key any) any {
 	switch key {
 	case runKey{}, watchedRunKey{}: // it is not watched, and one of a task around the Manager is not asked
 		return r
-	case askedByKey{}: // nor is that for whom the Manager was made
+	case askedByKey{}, acquireKey{}: // nor is that for whom the Manager was made
 		return nil
 	}
 	if r.stage() == withoutInner {
@@ -265,13 +268,17 @@ func (f *keyFinder) Value(key any) any {
 	return nil
 }
 
-// FromContext returns the task whose body was given ctx, or a context that ctx derives from.
+// FromContext returns the task whose body, or [Lease], was given ctx, or a context that ctx derives from.
 // Without one it returns false; so it does for a nil ctx.
 func FromContext(ctx context.Context) (*Task, bool) {
 	if r := runOf(ctx); r != nil {
 		return r.task, true
 	}
-	return nil, false
+	if ctx == nil {
+		return nil, false
+	}
+	t, ok := ctx.Value(acquireKey{}).(*Task)
+	return t, ok
 }
 
 // SetStatus sets the status of the task whose body was given ctx: a line for people, as in

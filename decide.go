@@ -280,7 +280,7 @@ func (t *Task) planRestartLocked(n *decision, givesUpPass bool) {
 			p.delay = 0
 		}
 	}
-	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
+	n.atOnce = p.delay == 0 && len(c.dependsOn) == 0 && c.lease == nil && (t.lazy == nil || len(t.lazy.lines) == 0) // too many lines hold it up
 }
 
 // coolLocked notes when the task, which is given up, begins afresh.
@@ -336,7 +336,9 @@ func (t *Task) giveUpLocked(n *decision, was phase) *GiveUpError {
 // giveUpReason is why the task is given up, which was in that phase.
 func (t *Task) giveUpReason(n *decision, was phase) GiveUpReason {
 	switch v := &n.verdict; {
-	case n.input == returnedLeaves, was == waiting, v.left: // one that waits is given up for nothing else
+	case was == waiting && isAcquireError(n.end.err):
+		return GaveUpLease
+	case n.input == returnedLeaves, was == waiting, v.left:
 		return GaveUpLeftRunning
 	case t.config().restart == RestartNever:
 		return GaveUpNever
@@ -528,7 +530,7 @@ func (t *Task) endRunLocked(n *decision) {
 // countLocked counts how a run has ended, at the moment at which it is over: no snapshot shows one without the other.
 func (t *Task) countLocked(n *decision) {
 	p := t.recordLocked()
-	if p.judged.run == n.end.run {
+	if p.judged.run == n.end.run && n.end.run != 0 {
 		return // somebody has restarted the task while it was judged, and it has turned out since that the run has left something
 	}
 	p.judged, p.judgedAt, p.delay = n.end, n.now, 0
@@ -843,6 +845,9 @@ func (t *Task) renewLocked(delays backoff.BackOff) {
 		t.lazy = nil
 		if len(x.lines) > 0 {
 			t.lazy = &lazyFields{lines: x.lines}
+		}
+		if x.rare != nil && x.rare.lease != nil {
+			t.lazyLocked().rareLocked().lease = x.rare.lease
 		}
 		if x.passes != nil {
 			t.lazyLocked().passes = new(passes)

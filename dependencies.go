@@ -47,6 +47,7 @@ func (d *driver) hold(c *readinessChange) {
 	if n.phase != waiting {
 		return
 	}
+	d.dropLease() // others can run it meanwhile
 	t.mu.Lock()
 	if t.driver != d.id || t.machine.phase != waiting || t.linesWaitLocked() { // since
 		t.mu.Unlock()
@@ -350,11 +351,11 @@ func (m *Manager) dependentsOf(name string) iter.Seq[[]*Task] {
 // locks.
 func (t *Task) waitingStatus() string {
 	if len(t.config().dependsOn) == 0 || t.State() != StateWaiting {
-		return ""
+		return t.leaseStatus()
 	}
 	unready := t.config().manager.describeUnready(t.config().dependsOn)
 	if unready == "" {
-		return "" // it is about to run
+		return t.leaseStatus() // or it is about to run
 	}
 	return "waiting for " + unready
 }
@@ -538,6 +539,14 @@ func (m *Manager) removeDependentLocked(t *Task) {
 			m.listLocked(d).insert(d) // nobody needs it any more
 		}
 	}
+}
+
+// checkNeedsLocked refuses a task of that name and with that configuration that could never run, or whose lease is not that of others.
+func (m *Manager) checkNeedsLocked(name string, c *taskConfig) error {
+	if err := m.checkCycleLocked(name, c); err != nil {
+		return err
+	}
+	return m.checkLeaseLocked(c)
 }
 
 // checkCycleLocked refuses a task of that name and with that configuration that would depend on itself, be it by way of others.

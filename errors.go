@@ -51,7 +51,7 @@ var (
 	ErrReporterClosed = errors.New("taskmanager: reporter is closed")
 
 	// ErrGoexit is the failure of a run whose body called [runtime.Goexit], and why a task was given
-	// up whose backoff policy did.
+	// up whose backoff policy, or lease, did.
 	ErrGoexit = errors.New("taskmanager: body called runtime.Goexit")
 )
 
@@ -89,6 +89,10 @@ var (
 	// ErrDependencyLost is what the cause wraps after the loss of a task to which this one is bound (see [WithBindTo]); its
 	// text names that. The run has not failed, and another one follows.
 	ErrDependencyLost = errors.New("taskmanager: dependency lost")
+
+	// ErrLeaseLost is what the cause wraps after the loss of the lease of the task (see [WithLease]); its text says how it was lost. The
+	// run has not failed, and the task waits for the lease again.
+	ErrLeaseLost = errors.New("taskmanager: lease lost")
 
 	// ErrNotReady is the cause if the body has not called Ready in time (see [WithReadiness]). The
 	// run fails then, with an [*OverdueError], with the same exception.
@@ -196,6 +200,8 @@ const (
 	// GaveUpPolicy is that of a policy which said backoff.Stop, panicked, called runtime.Goexit, or could not be made (see
 	// [WithBackOffPolicy]).
 	GaveUpPolicy GiveUpReason = "policy"
+	// GaveUpLease is that of a lease whose Acquire has returned an error (see [WithLease]).
+	GaveUpLease GiveUpReason = "lease"
 )
 
 // A GiveUpError is why a task has failed for good, or a pass of it has. It is ErrTooManyRestarts if the limit of
@@ -274,14 +280,44 @@ func (e *StopTimeoutError) Error() string {
 	return text
 }
 
-// A lossError is ErrDependencyLost, and says by whose loss.
-type lossError struct{ task, on string }
-
-func (e *lossError) Error() string {
-	return fmt.Sprintf("taskmanager: task %q was bound to task %q, which was lost", e.task, e.on)
+// A lossError is ErrDependencyLost, and says by whose loss; or ErrLeaseLost, and says by the loss of which lease.
+type lossError struct {
+	task, on string
+	lease    bool
+	expired  bool // its time is over, and not: the engine says that it is gone
 }
 
-func (e *lossError) Unwrap() error { return ErrDependencyLost }
+func (e *lossError) Error() string {
+	switch {
+	case !e.lease:
+		return fmt.Sprintf("taskmanager: task %q was bound to task %q, which was lost", e.task, e.on)
+	case e.expired:
+		return fmt.Sprintf("taskmanager: task %q has lost lease %q: it was not confirmed in time", e.task, e.on)
+	}
+	return fmt.Sprintf("taskmanager: task %q has lost lease %q: the engine has ended it", e.task, e.on)
+}
+
+func (e *lossError) Unwrap() error {
+	if e.lease {
+		return ErrLeaseLost
+	}
+	return ErrDependencyLost
+}
+
+// An acquireError is why the lease of that name can't be acquired.
+type acquireError struct {
+	lease string
+	err   error
+}
+
+func (e *acquireError) Error() string {
+	if e.err == ErrGoexit { //nolint:errorlint // the error itself
+		return fmt.Sprintf("taskmanager: lease %q: Acquire called runtime.Goexit", e.lease)
+	}
+	return fmt.Sprintf("taskmanager: lease %q: %v", e.lease, e.err)
+}
+
+func (e *acquireError) Unwrap() error { return e.err }
 
 // goesOn reports whether a task goes on whose run has ended for that cause.
 func goesOn(cause error) bool {
@@ -396,7 +432,9 @@ func inner(err error) (known bool, several []error, one error) {
 	case *criticalCompletedError:
 		return true, nil, ErrCriticalCompleted
 	case *lossError:
-		return true, nil, ErrDependencyLost
+		return true, nil, e.Unwrap()
+	case *acquireError:
+		return true, nil, e.err
 	case *backoff.PermanentError:
 		if e != nil {
 			return true, nil, e.Err
@@ -601,15 +639,15 @@ func innerByMethods(err error) (known bool, several []error, one error) {
 }
 
 // An endedError is what a body has returned whose context has ended with a cause after which a task goes on, and whose task has stopped
-// for good all the same. It is everything that err is, but not ErrRestarted, ErrReplaced and ErrDependencyLost, by which an event says
-// that the task goes on.
+// for good all the same. It is everything that err is, but not ErrRestarted, ErrReplaced, ErrDependencyLost and ErrLeaseLost, by which an event
+// says that the task goes on.
 type endedError struct{ err error }
 
 func (e *endedError) Error() string { return e.err.Error() }
 
 // Is is as if err was wrapped.
 func (e *endedError) Is(target error) bool {
-	return target != ErrRestarted && target != ErrReplaced && target != ErrDependencyLost && errors.Is(e.err, target)
+	return target != ErrRestarted && target != ErrReplaced && target != ErrDependencyLost && target != ErrLeaseLost && errors.Is(e.err, target)
 }
 
 // As is as if err was wrapped.

@@ -47,7 +47,7 @@ func TestErrorIsClassified(t *testing.T) {
 		"asks for time":                   {asks{}, unknown, no},
 		"asks for time within a panic":    {fmt.Errorf("a: %w", &PanicError{Value: asks{}}), unknown, no},
 		"asks for time, permanent":        {backoff.Permanent(asks{}), yes, no},
-		"what a task is bound to is lost": {&lossError{"a", "b"}, no, no},
+		"what a task is bound to is lost": {&lossError{task: "a", on: "b"}, no, no},
 	} {
 		permanent, leaves := classify(test.err)
 		assert.Equal(t, test.permanent, permanent, name)

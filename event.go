@@ -21,7 +21,7 @@ const (
 	EventCompleted                  // info: a run returned nil
 
 	// EventStopped is logged as info, or as [EventKind.Level] says: a run has ended as it was asked to, and the task with it, unless Err is
-	// ErrRestarted, ErrReplaced or ErrDependencyLost.
+	// ErrRestarted, ErrReplaced, ErrDependencyLost or ErrLeaseLost.
 	EventStopped
 
 	EventStuck      // error: the task was asked to stop, and its body has not returned by the deadline
@@ -93,12 +93,12 @@ type Event struct {
 	Run     uint64 // the run that it is about, from 1; 0 if there was none yet
 
 	// Failed, stuck: what has happened; of several tasks, to the latest. Gave up, pass gave up: likewise, a *GiveUpError, whose Reason says
-	// why. Stopped, paused: an error of the body's own, or nil; if another run follows, it wraps the Cause, too: ErrRestarted, ErrReplaced
-	// or ErrDependencyLost.
+	// why. Stopped, paused: an error of the body's own, or nil; if another run follows, it wraps the Cause, too: ErrRestarted, ErrReplaced,
+	// ErrDependencyLost or ErrLeaseLost.
 	Err error
 
 	// Stopped, paused: why. ErrStopped, ErrPaused, ErrShutdown, ErrRestarted and ErrReplaced (wrapped, if that has timed out),
-	// ErrDependencyLost (wrapped), or the cause of the parent context.
+	// ErrDependencyLost and ErrLeaseLost (wrapped), or the cause of the parent context.
 	Cause error
 
 	// Stopped, paused, resumed, triggered, stuck by a request; started, if the run begins because somebody has restarted or replaced the

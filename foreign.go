@@ -63,7 +63,7 @@ func whenClosed(done <-chan struct{}, f func()) (stop func()) {
 	return sync.OnceFunc(func() { close(quit) })
 }
 
-// askForeign calls f, which asks a foreign context, on a goroutine of its own. It waits for that, but for no longer than a second.
+// askForeign calls f, which asks a foreign context, or a Hold, on a goroutine of its own. It waits for that, but for no longer than a second.
 func askForeign(f func()) {
 	const patience = time.Second
 	known := make(chan struct{})

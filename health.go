@@ -80,7 +80,8 @@ type Health struct {
 	State HealthState `json:"state"`
 
 	// Ready reports whether the Manager is open, no critical task is gone, and all tasks with
-	// WithReadiness or WithCritical that have not completed or been stopped or paused by hand are ready.
+	// WithReadiness or WithCritical that have not completed or been stopped or paused by hand are ready, or wait for a lease
+	// ([WithLease]): a standby is ready to take over.
 	Ready bool `json:"ready"`
 
 	// Problems has one entry for each task with a problem, the worst first: those that make the state
@@ -90,6 +91,21 @@ type Health struct {
 
 	// ProblemsOmitted is how many further ones there are.
 	ProblemsOmitted int `json:"problems_omitted,omitempty"`
+
+	// Leases has one entry for each task with a lease that has not ended, in the order of their names; 100 at
+	// most. It is nil without any.
+	Leases []HealthLease `json:"leases,omitempty"`
+
+	// LeasesOmitted is how many further ones there are.
+	LeasesOmitted int `json:"leases_omitted,omitempty"`
+}
+
+// A HealthLease is the lease of one task that has not ended.
+type HealthLease struct {
+	Task   string `json:"task"` // of a Group's: "group/task"
+	Lease  string `json:"lease"`
+	Token  uint64 `json:"token,omitempty"`  // by which this process holds it; 0 if it does not
+	Status string `json:"status,omitempty"` // of a task that waits for it: who has it, if that is known
 }
 
 // mostProblems bounds the memory of a Health, and the answer to a probe.
@@ -151,7 +167,7 @@ func (m *Manager) forgottenExits() (problems []HealthProblem) {
 
 // HealthOf is Health of the tasks of those names alone, and takes time in proportion to their number. A task of a Group is named
 // "group/task". It is stricter: Ready reports whether the Manager is open, and each of them runs and is ready, or has completed, if
-// it is not critical. One that was stopped or paused is not ready, nor is a name that no task has; each that isn't is a problem.
+// it is not critical, or waits for a lease. One that was stopped or paused is not ready, nor is a name that no task has; each that isn't is a problem.
 func (m *Manager) HealthOf(names ...string) Health {
 	if !m.isMade() {
 		return Health{}
@@ -199,9 +215,11 @@ type finding struct {
 	HealthProblem          // without a Reason if there is none, and without the Detail that task is yet to say
 	task          *Task    // nil: the Detail is complete
 	group         *Manager // of the latest run, if the task is a group
-	ready         bool     // it does not stand in the way of Health.Ready
-	gone          bool     // it is critical, and Run has ended or would end because of it
-	fatal         bool     // it is gone, or critical and stuck
+	standby       bool     // it waits for its lease
+	lease         *LeaseStats
+	ready         bool // it does not stand in the way of Health.Ready
+	gone          bool // it is critical, and Run has ended or would end because of it
+	fatal         bool // it is gone, or critical and stuck
 }
 
 // A survey makes a Health.
@@ -221,6 +239,10 @@ func (s *survey) look(t *Task, strict bool) {
 			s.add(finding{HealthProblem: p})
 		}
 		s.health.ProblemsOmitted += inner.ProblemsOmitted
+		for _, l := range inner.Leases {
+			s.addLease(l)
+		}
+		s.health.LeasesOmitted += inner.LeasesOmitted
 		f.ready = f.ready && (inner.Ready || !t.config().mustBeReady() && f.State != StateRunning)
 	}
 	asked := t.config().isAskedWhetherReady()
@@ -228,8 +250,18 @@ func (s *survey) look(t *Task, strict bool) {
 		f.ready = f.ready && !t.config().mustBeReady()
 		f.Reason = cmp.Or(f.Reason, HealthNotReady)
 	}
+	standby := f.standby || f.Reason == HealthNotReady && t.awaitsStandby(make(map[*Task]bool))
+	if standby {
+		f.ready = !f.gone
+		if f.Reason == HealthNotReady {
+			f.Reason = ""
+		}
+	}
 	if strict {
-		if _, f.ready = t.checkReady(); f.gone || t.config().manager.isClosed() {
+		if _, f.ready = t.checkReady(); standby {
+			f.ready = true
+		}
+		if f.gone || t.config().manager.isClosed() {
 			f.ready = false
 		}
 		if !f.ready {
@@ -237,9 +269,29 @@ func (s *survey) look(t *Task, strict bool) {
 		}
 	}
 	s.health.Ready = s.health.Ready && f.ready
+	if f.lease != nil && !f.State.Ended() {
+		s.addLease(HealthLease{f.Task, f.lease.Name, f.lease.Token, f.task.leaseStatus()})
+	}
 	f.fatal = f.fatal && t.config().manager == s.manager // otherwise it is for its group
 	if f.Reason != "" {
 		s.add(f)
+	}
+}
+
+// addLease adds the lease of a task.
+func (s *survey) addLease(l HealthLease) {
+	if s.health.Leases = append(s.health.Leases, l); len(s.health.Leases) == 2*mostProblems {
+		s.keepFirstLeases()
+	}
+}
+
+// keepFirstLeases sorts the leases, and drops what is beyond mostProblems.
+func (s *survey) keepFirstLeases() {
+	h := &s.health
+	slices.SortFunc(h.Leases, func(a, b HealthLease) int { return cmp.Compare(a.Task, b.Task) })
+	if more := len(h.Leases) - mostProblems; more > 0 {
+		h.LeasesOmitted += more
+		h.Leases = h.Leases[:mostProblems]
 	}
 }
 
@@ -277,6 +329,7 @@ func (s *survey) keepWorst() {
 // result returns the Health. Only what is shown is put into words.
 func (s *survey) result() Health {
 	s.keepWorst()
+	s.keepFirstLeases()
 	for _, f := range s.found {
 		if f.task != nil {
 			f.Detail = f.task.healthDetail(f.Reason, s.now)
@@ -307,6 +360,7 @@ func (t *Task) examine(now time.Time) finding {
 		task:          t, group: t.groupLocked(), gone: gone,
 	}
 	f.ready = !gone && (!c.mustBeReady() || t.readyLocked() || f.State == StateCompleted || t.isHaltedLocked())
+	f.standby, f.lease = t.isStandbyLocked(), t.leaseStatsLocked()
 	f.fatal = gone || c.critical && f.State == StateStuck
 	restarts := 0
 	if t.record != nil {

@@ -73,3 +73,11 @@ func configured(t *Task, c *taskConfig) *Task {
 	t.cfg.Store(c)
 	return t
 }
+
+// StopLeaseTimer stops the timer by which the run ends whose body was given ctx when its lease does.
+func StopLeaseTimer(ctx context.Context) {
+	t := runOf(ctx).task
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heldLocked().timer.Stop()
+}

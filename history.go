@@ -130,6 +130,7 @@ func (m *Manager) removeEndedLocked(t *Task) {
 func (m *Manager) forgetLocked(t *Task) {
 	m.removeEndedLocked(t)
 	m.removeDependentLocked(t)
+	m.removeLeaseLocked(t)
 	t.mu.Lock()
 	total := t.totalsLocked()
 	t.mu.Unlock()

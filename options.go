@@ -434,6 +434,7 @@ type taskConfig struct {
 	startJitter  time.Duration // 0: none
 	dependsOn    []string      // those of bindTo included, when the options have been applied
 	bindTo       []string
+	lease        *leaseConfig                   // nil: none
 	middleware   []func(next TaskFunc) TaskFunc // the first is outermost
 	critical     bool
 	isGroup      bool          // the body was made by Group

@@ -197,8 +197,10 @@ func (t *Task) checkReplacementLocked(r *replacement) error {
 		return fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	case m.tasks.find(t.name) != t:
 		return errNameTaken
+	case !t.config().lease.sameAs(r.task.config().lease):
+		return &OptionError{Option: "WithLease", Value: r.task.config().lease.leaseName(), Reason: "must be that of the task which is replaced"}
 	}
-	return m.checkCycleLocked(t.name, r.task.config())
+	return m.checkNeedsLocked(t.name, r.task.config())
 }
 
 // adoptLocked gives the task, of which no body executes, the body and the configuration that were asked for last, and tells those who
@@ -208,7 +210,7 @@ func (t *Task) adoptLocked(n *decision, do effect) {
 	for w := t.waiters; latest == nil; w = w.next { // the latest is the first
 		latest = w.op.replacement
 	}
-	refused := t.config().manager.checkCycleLocked(t.name, latest.task.config()) // since it was asked for
+	refused := t.config().manager.checkNeedsLocked(t.name, latest.task.config()) // since it was asked for
 	if refused == nil {
 		t.takeOverLocked(latest.task, n, do&beginLife != 0)
 	}

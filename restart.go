@@ -163,7 +163,7 @@ func (m *Manager) reviveAs(t *Task, c *taskConfig, n *decision) (bool, error) {
 	case t.config() != c:
 		return false, nil // it was replaced meanwhile
 	}
-	if err := m.checkCycleLocked(t.name, c); err != nil {
+	if err := m.checkNeedsLocked(t.name, c); err != nil {
 		return false, err
 	}
 	t.mu.Lock()

@@ -12,7 +12,7 @@ type State uint32
 
 // The states of a task. The last three are its end.
 const (
-	StateWaiting   State = iota // its next run is about to begin, or waits for a dependency
+	StateWaiting   State = iota // its next run is about to begin, or waits for a dependency, or for its lease
 	StateRunning                // the body executes, or will once the log has been told of the start
 	StateBackoff                // a run has failed; the next one is to be decided on, or waits for its delay
 	StateStopping               // was asked to stop, to restart or to pause, or its run was canceled; the body has not returned
@@ -45,7 +45,7 @@ type request uint8
 const (
 	noRequest      request = iota
 	overdueRequest         // the run was canceled because its body was late to say something: a failure
-	unboundRequest         // the run was canceled because a task that it is bound to was lost
+	unboundRequest         // the run was canceled because a task that it is bound to, or its lease, was lost
 	restartRequest
 	replaceRequest
 	pauseRequest
@@ -70,7 +70,7 @@ const (
 	waiting         phase = iota
 	running               // the body executes, and nobody has asked for anything
 	overdue               // the body executes; its run was canceled because it was late, and will have failed
-	unbinding             // the body executes; its run was canceled because a task that it is bound to was lost
+	unbinding             // the body executes; its run was canceled because a task that it is bound to, or its lease, was lost
 	restarting            // the body executes, and was asked to return, so that the next run can begin
 	replacing             // the body executes, and was asked to return, so that another one can take its place
 	pausing               // the body executes, and was asked to return, and no run is to follow until somebody says so
@@ -130,7 +130,7 @@ type input uint8
 
 const (
 	beginNow       input = iota // nothing is in the way of the next run: it begins
-	holdNow                     // a dependency is not ready: the next run waits for it
+	holdNow                     // a dependency is not ready, or others have the lease: the next run waits for it
 	returnedDone                // the body has returned nil, which completes a task that nobody has asked for anything
 	returnedAgain               // the body has ended in any other way: a failure, or nil where that is no end
 	returnedLeaves              // as returnedAgain, and said that something that it has started still executes
@@ -139,7 +139,7 @@ const (
 	judgedGiveUp                // no further run is allowed
 	judgedCooldown              // likewise, until the cooldown of the task is over
 	becameOverdue               // the body has missed a heartbeat, or its time to be ready
-	dependencyLost              // a task that this one is bound to has left running, and has not completed
+	dependencyLost              // a task that this one is bound to has left running, and has not completed; or the lease was lost
 	becameHealthy               // a failure of the task was told, and this run is healthy
 	askedRestart                // a restart by hand
 	askedReplace                // another body and configuration are to take the place of those that the task has
@@ -263,7 +263,7 @@ var table = transitions{
 	waiting: {
 		beginNow:     then(running, publishStarted, resolveRestarts),
 		holdNow:      then(waiting, resolveRestarts),
-		judgedGiveUp: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // what the run before has started executes still
+		judgedGiveUp: then(failed, countFailure, publishGaveUp, endLife, resolveAll), // what the run before has started executes still, or the lease is refused
 		askedRestart: then(waiting, resolveRestarts, wakeDriver),                     // a run begins as soon as it can
 		askedReplace: then(waiting, adopt, wakeDriver),
 		askedPause:   then(paused, publishPaused, resolveAll, wakeDriver),

@@ -11,7 +11,7 @@ import (
 type TaskStats struct {
 	Name   string
 	State  State
-	Status string // what the body of the latest run has said with SetStatus, or for whom the task waits
+	Status string // what the body of the latest run has said with SetStatus, or for whom the task waits, be it for its lease
 
 	Ready     bool     // it runs, and has called Ready if it has to (see WithReadiness)
 	Critical  bool     // see WithCritical
@@ -47,6 +47,7 @@ type TaskStats struct {
 	LastError   error // the latest failure; nil if there was none
 	LastErrorAt time.Time
 
+	Lease  *LeaseStats   // of WithLease; nil for a task without
 	Passes *PassStats    // of Every or OnSchedule; nil for a task that makes no passes
 	Group  *ManagerStats // of the latest run of a Group; nil for any other task
 }
@@ -102,6 +103,7 @@ func (t *Task) snapshotWithoutGroup(s *TaskStats, now time.Time) (total counts, 
 	if s.State == StateWaiting {
 		s.Status = waitingStatus
 	}
+	s.Lease = t.leaseStatsLocked()
 	if t.run != nil {
 		s.RunStartedAt = t.run.started.Round(0)
 		s.Uptime = max(0, now.Sub(t.run.started))
@@ -161,12 +163,13 @@ func (s TaskStats) MarshalJSON() ([]byte, error) {
 		LastErrorAt         time.Time `json:"last_error_at,omitzero"`
 
 		Passes *PassStats    `json:"passes,omitempty"`
+		Lease  *LeaseStats   `json:"lease,omitempty"`
 		Group  *ManagerStats `json:"group,omitempty"`
 	}{
 		s.Name, s.State, s.Status, s.Ready, s.Critical, s.DependsOn, s.Runs, s.Restarts, s.Failures, s.Panics, s.RestartsInWindow,
 		s.MaxRestarts, s.RestartWindow.Seconds(), s.RestartPolicy,
 		s.ConsecutiveFailures, s.FailingSince, s.StartedAt, s.RunStartedAt, s.Uptime.Seconds(), s.NextRunAt, s.EndedAt,
-		lastError, s.LastErrorAt, s.Passes, s.Group,
+		lastError, s.LastErrorAt, s.Passes, s.Lease, s.Group,
 	})
 }
 

@@ -21,7 +21,7 @@ type stopOp struct {
 	timeout time.Duration
 	tasks   []*Task
 	overdue *overdueRun // of an overdueRequest: what it is about
-	loss    *lossError  // of an unboundRequest
+	loss    *lossError  // of an unboundRequest: by which loss
 
 	replacement *replacement // of a replaceRequest, which has one task, too
 

@@ -79,6 +79,7 @@ func (d *driver) unwind() {
 // next waits for the next run and begins it. It returns false if there is nothing left to do for this driver.
 func (d *driver) next() bool {
 	if d.over {
+		d.dropLease()
 		return false
 	}
 	if d.atOnce {
@@ -94,6 +95,9 @@ func (d *driver) next() bool {
 		case judging:
 			d.judge()
 		case inBackoff, cooling:
+			if d.task.config().lease != nil {
+				d.releaseUnfit()
+			}
 			if d.awaitTurn() && d.tryBegin() {
 				return true
 			}
@@ -102,6 +106,7 @@ func (d *driver) next() bool {
 				return true
 			}
 		default:
+			d.dropLease()
 			return false
 		}
 	}
@@ -144,6 +149,9 @@ func (d *driver) tryBegin() bool {
 	if d.unsure {
 		d.checkLeftRunning()
 		return false // the task may have ended by that
+	}
+	if t.config().lease != nil && !d.awaitLease() {
+		return false
 	}
 	return d.begin()
 }
@@ -204,6 +212,9 @@ func (d *driver) begin() bool {
 	}
 	if len(t.config().bindTo) > 0 {
 		t.checkBound()
+	}
+	if t.config().lease != nil {
+		t.checkLease()
 	}
 	if n.more {
 		d.logStart()
@@ -492,6 +503,7 @@ func (x *lazyFields) wakeParked() bool {
 // wakeDriverLocked has the driver look at the task. One that is not waiting may be in user code, of which nobody knows when
 // it returns: it is replaced.
 func (t *Task) wakeDriverLocked() {
+	t.cancelAcquisitionLocked()
 	if t.lazy.wakeParked() {
 		t.lazy.hurry = true
 		return

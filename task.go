@@ -101,6 +101,7 @@ type rareFields struct {
 	warnedOf   map[string]bool // of which the log has warned: those that the task has waited for and that had not been started, by name
 	// restartedBy is who has restarted or replaced the task while no body executed, if that is known: for the event of the next run.
 	restartedBy *byHand
+	lease       *leaseState // nil before the task has waited for its lease
 }
 
 // A lifeEnd is the end of one life of a task, for those who wait for it.
@@ -134,7 +135,7 @@ type record struct {
 	history      *eventRing // in all lives; nil before the first failure
 
 	overdue     *OverdueError // why the run was canceled, until it has returned
-	loss        *lossError    // likewise, of one that is bound to a task that was lost
+	loss        *lossError    // likewise, of one that is bound to a task that was lost, or whose lease was
 	stuckEvent  *occurrence   // that the task is stuck, until that has been published
 	stuckAfter  time.Duration // how long its latest run had been waited for when it was stuck
 	judged      runEnd        // the run that is judged, and until the next one begins
@@ -178,7 +179,10 @@ func newTask(m *Manager, name string, body TaskFunc, config *taskConfig) (*Task,
 		ofGroup.isGroup, config = true, &ofGroup
 	}
 	t.cfg.Store(config)
-	var err error
+	err := config.checkLease()
+	if err != nil {
+		return nil, err
+	}
 	if t.body, err = chain(config.middleware, body); err != nil {
 		return nil, err
 	}

@@ -155,6 +155,7 @@ type Manager struct {
 	history        history
 	stopsOfAll     []*stopProgress               // those of all tasks that wait for long
 	dependents     map[string]map[*Task]struct{} // by name, those of tasks that depend on it
+	leases         map[string]leaseUse           // by name
 	groupStarted   atomic.Bool                   // of a group: start has returned
 	reconciling    chan struct{}                 // made by a call of Reconcile that is at work, and closed at its end; nil if there is none
 	changes        map[string]*readinessChange   // by name, for those who wait for it to be ready
@@ -275,7 +276,7 @@ func (m *Manager) register(t *Task, unknown bool) (takesOver bool, err error) {
 	if m.closedLocked() {
 		return false, fmt.Errorf("%w: %q", ErrManagerClosed, t.name)
 	}
-	if err := m.checkCycleLocked(t.name, t.config()); err != nil {
+	if err := m.checkNeedsLocked(t.name, t.config()); err != nil {
 		return false, err
 	}
 	if old := m.tasks.find(t.name); old != nil {
@@ -288,6 +289,7 @@ func (m *Manager) register(t *Task, unknown bool) (takesOver bool, err error) {
 	m.clearCriticalExitLocked(t)
 	t.driver = firstDriver
 	m.addDependentLocked(t)
+	m.addLeaseLocked(t)
 	m.taskStartedLocked(t, now)
 	m.tasks.put(t) // at last: from now on it is found without a lock
 	m.trimLocked()
