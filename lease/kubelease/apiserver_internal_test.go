@@ -6,7 +6,10 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -32,6 +35,8 @@ type apiServer struct {
 	events    []apiEvent
 	more      chan struct{} // closed at the next event
 	requests  []string      // verb and name of each
+	total     int           // connections that were opened
+	open      int           // and are
 	intercept func(w http.ResponseWriter, r *http.Request, verb, name string) (answered bool)
 }
 
@@ -49,6 +54,18 @@ func newAPIServer(t testing.TB) *apiServer {
 	}
 	a.server = httptest.NewUnstartedServer(a)
 	a.server.EnableHTTP2 = true
+	a.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	a.server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		switch s {
+		case http.StateNew:
+			a.open++
+			a.total++
+		case http.StateClosed:
+			a.open--
+		}
+	}
 	a.server.StartTLS()
 	t.Cleanup(a.server.Close)
 	return a
@@ -84,6 +101,20 @@ func (a *apiServer) sent() []string {
 	defer a.mu.Unlock()
 	defer func() { a.requests = nil }()
 	return a.requests
+}
+
+// opened returns how many connections the server has accepted.
+func (a *apiServer) opened() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.total
+}
+
+// allClosed tells whether none of them is left.
+func (a *apiServer) allClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open == 0
 }
 
 // object returns a copy of an object; ok is false if there is none.

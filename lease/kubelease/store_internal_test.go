@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
 // join returns a session that has beaten once.
@@ -326,4 +327,11 @@ func TestLeaseObjectNames(t *testing.T) {
 	assert.Regexp(t, `^pool-l-digest-eu-1-[0-9a-f]{20}$`, leaseObject("pool", "digest/eu#1"))
 	assert.NotEqual(t, leaseObject("pool", "A"), leaseObject("pool", "a"))
 	assert.NotEqual(t, leaseObject("a", "job"), leaseObject("b", "job"))
+}
+
+func TestStore(t *testing.T) {
+	leasetest.RunStore(t, func(t *testing.T) func() lease.Store {
+		a := newAPIServer(t)
+		return func() lease.Store { return a.store() }
+	})
 }
