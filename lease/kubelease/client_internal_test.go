@@ -75,17 +75,23 @@ func TestErrors(t *testing.T) {
 		{"namespace", "create", nil, func(cfg *Config) { cfg.Namespace = "x" }, `there is no namespace "x" (404: namespaces "x" not found)`},
 		{"terminating", "create", answer(403, `{"kind":"Status","code":403,"reason":"Forbidden","message":"unable to create new content",`+
 			`"details":{"causes":[{"reason":"NamespaceTerminating"}]}}`), nil, `the namespace "jobs" is being deleted (403: unable to create`},
-		{"quota", "create", answer(403, `{"kind":"Status","code":403,"reason":"Forbidden","message":"exceeded quota"}`), nil,
-			`kubelease: create leases in namespace "jobs": exceeded quota (403)`},
+		{
+			"quota", "create", answer(403, `{"kind":"Status","code":403,"reason":"Forbidden","message":"exceeded quota"}`), nil,
+			`kubelease: create leases in namespace "jobs": exceeded quota (403)`,
+		},
 		// What isn't from an API server says nothing about what exists.
 		{"proxy", "get", answer(404, "404 page not found"), nil, noServer},
 		{"proxy with JSON", "delete", answer(404, `{"code":404,"reason":"NotFound","details":{"kind":"leases"}}`), nil, noServer},
 		{"HTML", "get", answer(200, "<html>"), nil, "the answer is not from a Kubernetes API server: invalid character"},
 		{"another list", "list", answer(200, "{}"), nil, "the answer is not from a Kubernetes API server"},
-		{"half a list", "list", answer(200, `{"kind":"LeaseList","metadata":{"resourceVersion":"1","continue":"x"}}`), nil,
-			"the answer is not the whole list"},
-		{"another object", "get", answer(200, `{"kind":"Lease","metadata":{"name":"x","uid":"u","resourceVersion":"1"}}`), nil,
-			"the answer is not from a Kubernetes API server"},
+		{
+			"half a list", "list", answer(200, `{"kind":"LeaseList","metadata":{"resourceVersion":"1","continue":"x"}}`), nil,
+			"the answer is not the whole list",
+		},
+		{
+			"another object", "get", answer(200, `{"kind":"Lease","metadata":{"name":"x","uid":"u","resourceVersion":"1"}}`), nil,
+			"the answer is not from a Kubernetes API server",
+		},
 		{"redirection", "list", func(w http.ResponseWriter, _ *http.Request, _, _ string) bool {
 			w.Header().Set("Location", "https://192.0.2.1/")
 			w.WriteHeader(302)
