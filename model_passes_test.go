@@ -30,10 +30,11 @@ func (w *world) passesView(s *taskmanager.PassStats) passesView {
 
 // options are those of the task in the world.
 func (w *world) options(name string, o modelOptions) []taskmanager.TaskOption {
+	opts := append(o.options(), w.leaseOf(name)...)
 	if o.every > 0 {
-		return append(o.options(), taskmanager.WithMiddleware(w.noted(name)))
+		return append(opts, taskmanager.WithMiddleware(w.noted(name)))
 	}
-	return o.options()
+	return opts
 }
 
 // noted returns a middleware that notes the runs of the task: of one that makes passes, a body would note the passes.

@@ -33,11 +33,13 @@ func TestManagerDoesWhatTheModelSays(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			script := scripts.Draw(rt, "script")
 			history := rapid.SampledFrom([]int{128, 1, 0}).Draw(rt, "history")
+			leased := rapid.SampledFrom([]string{unleased, unleased, leasesKept, leasesLost}).Draw(rt, "leased")
 			rapid.SyncTest(rt, func(rt *rapid.T) {
 				w := newWorld(rt, history)
+				w.leased = leased
 				defer w.finish()
 				for _, s := range script {
-					s = w.do(s)
+					s = w.do(s, seen)
 					synctest.Wait()
 					w.model.settle()
 					rt.Logf("%v: %v", w.since(time.Now()), s)
@@ -112,6 +114,7 @@ const (
 // rareSights are what must have been seen after about so many examples.
 var rareSights = map[string]int{
 	seenEntering: 500, seenKept: 500, seenRun + runGone: 500, seenRun + runDone: 500, seenRun + runShut: 500, seenRun + runParent: 500,
+	seenUnheld: 500, seenBackoff: 2000,
 	seenHeld: 500, seenDrain: 500, seenLost: 500, seenLostLate: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
 	seenReplaced + taskmanager.StateWaiting.String(): 500, seenReplaced + taskmanager.StateBackoff.String(): 500,
 	seenReplaced + taskmanager.StateStopping.String(): 500, seenReplaced + taskmanager.StatePaused.String(): 500,
@@ -189,7 +192,7 @@ func (s modelScript) GoString() string { return fmt.Sprintf("%d steps", len(s)) 
 var verbs = []string{
 	"start", "start", "start", "start", "start", "start",
 	"stop", "stop", "restart", "restart", "restart", "replace", "replace", "replace", "pause", "pause", "resume", "resume", "restart failed",
-	"trigger", "trigger",
+	"trigger", "trigger", "lose lease", "lose lease",
 	"stop some", "stop all", "shut down", "end parent",
 	"sleep", "sleep", "sleep", "sleep", "sleep to next", "sleep to next", "sleep to next", "sleep to just before next",
 	"sleep to edge", "fail in health", "fail in health", "fail in health",
@@ -248,7 +251,7 @@ func drawVerb(rt *rapid.T) step {
 		return s
 	}
 	names := slices.Concat(modelNames, bodyNames)
-	if s.verb == "start" {
+	if s.verb == "start" || s.verb == "lose lease" {
 		names = modelNames
 	}
 	s.name = rapid.SampledFrom(names).Draw(rt, "name")
@@ -311,6 +314,8 @@ type world struct {
 	unlisten  context.CancelFunc
 	release   chan struct{} // closed at the end, for the deaf
 	commands  map[string]chan string
+	leased    string                 // see leasesKept
+	leases    map[string]*modelLease // by name
 	log       *fickleLog
 	reporter  *fickleReporter
 	reported  int // events of which the model says that reporters have to hear
@@ -350,7 +355,7 @@ func newWorld(t *rapid.T, history int) *world {
 	require.NoError(t, err)
 	ctx, unlisten := context.WithCancel(context.Background())
 	w := &world{
-		t: t, began: time.Now(), manager: m, groups: make(map[string]*taskmanager.Manager), model: newModel(history), log: log, reporter: reporter, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
+		t: t, began: time.Now(), manager: m, groups: make(map[string]*taskmanager.Manager), leases: make(map[string]*modelLease), model: newModel(history), log: log, reporter: reporter, events: m.Subscribe(ctx), endParent: endParent, unlisten: unlisten,
 		release: make(chan struct{}), commands: make(map[string]chan string),
 		contexts: make(map[string][]context.Context), executing: make(map[string]int),
 	}
@@ -439,7 +444,7 @@ func isLast(r slog.Record) bool {
 	r.Attrs(func(a slog.Attr) bool {
 		why := a.Value.String()
 		goesOn = goesOn || a.Key == "restart_in" || a.Key == "cause" &&
-			(why == taskmanager.ErrRestarted.Error() || why == taskmanager.ErrReplaced.Error() || strings.HasSuffix(why, ", which was lost"))
+			(why == taskmanager.ErrRestarted.Error() || why == taskmanager.ErrReplaced.Error() || strings.HasSuffix(why, ", which was lost") || strings.HasSuffix(why, ": the engine has ended it"))
 		return true
 	})
 	return !goesOn && r.Message != "task started" && r.Message != "task ready" && r.Message != "task resumed" && r.Message != "task recovered" && r.Message != "pass triggered" && !strings.HasSuffix(r.Message, "by hand")
@@ -510,7 +515,7 @@ func (w *world) since(t time.Time) time.Duration {
 
 // do takes the step in the world and in the model. It returns the step that it took: what a body is to do falls to one that
 // executes, if any does.
-func (w *world) do(s step) step {
+func (w *world) do(s step, seen map[string]int) step {
 	if verb, ok := strings.CutSuffix(s.verb, " during run"); ok {
 		if len(w.model.runs) == 0 {
 			return s
@@ -557,6 +562,8 @@ func (w *world) do(s step) step {
 		wantN, want := w.model.restartFailed()
 		require.Equal(w.t, fmt.Sprint(wantN, want), fmt.Sprint(n, errorsIn(err)), "%v returned %v", s, err)
 		w.revived += n
+	case "lose lease":
+		w.loseLease(s.name, seen)
 	case "stop some":
 		w.call(s, w.model.stopSome(s.some), func(ctx context.Context) error { return w.manager.StopTasks(ctx, s.some...) })
 	case "stop all":
@@ -575,7 +582,7 @@ func (w *world) do(s step) step {
 		w.beAwaited()
 		w.call(s, w.model.shutDown(), w.manager.Shutdown)
 	case "run":
-		if w.model.hasBound() {
+		if w.model.hasBound() || w.leased == leasesLost {
 			return s
 		}
 		w.beAwaited()
@@ -1066,6 +1073,7 @@ var errorKinds = []struct {
 	{isRefused, "refused", as[*taskmanager.OptionError]},
 	{isCompleted, "completed", is(taskmanager.ErrCriticalCompleted)},
 	{isLost, "dependency lost", is(taskmanager.ErrDependencyLost)},
+	{isLost, "lease lost", is(taskmanager.ErrLeaseLost)},
 	{isReplaced, "replaced", is(taskmanager.ErrReplaced)},
 	{isNoPasses, "no passes", is(taskmanager.ErrNoPasses)},
 }
