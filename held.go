@@ -165,7 +165,8 @@ func (d *driver) acquire() {
 	}
 }
 
-// leaveAcquisition notes that a is over, by runtime.Goexit or not. It returns whether the task still waits for it.
+// leaveAcquisition notes that a is over, by runtime.Goexit or not. It returns whether the task still waits for it: whatever ends that
+// wait has canceled it.
 func (d *driver) leaveAcquisition(a *acquisition, goexit bool) bool {
 	t := d.task
 	t.mu.Lock()
@@ -175,7 +176,7 @@ func (d *driver) leaveAcquisition(a *acquisition, goexit bool) bool {
 		return false // it was canceled
 	}
 	l.acquiring, l.goexit = nil, goexit
-	return t.driver == d.id && t.machine.phase == waiting
+	return true
 }
 
 // cancelAcquisitionLocked ends the wait for the lease. No code of the user's is called here: the context's parent is never done.

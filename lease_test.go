@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -291,6 +292,80 @@ func TestErrAfterTheLeaseIsOver(t *testing.T) {
 	})
 }
 
+// A run that would follow at once does not begin with a lease whose time is over, be it that no timer has said so.
+func TestLeaseIsOverBetweenTwoRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		r := newFakeLease("digest").of("a")
+		r.lasts = 13 * time.Second
+		var tokens []uint64
+		task := start(t, m, "digest", func(ctx context.Context) error {
+			token, _ := taskmanager.LeaseToken(ctx)
+			if tokens = append(tokens, token); token == 2 {
+				return nil
+			}
+			taskmanager.StopLeaseTimer(ctx)
+			time.Sleep(9 * time.Second)
+			return errBoom
+		}, withLease(r), taskmanager.WithBackoff(0, 0))
+		<-task.Done()
+		assert.Equal(t, []uint64{1, 2}, tokens)
+	})
+}
+
+// A lease that is lost when its run is about to begin ends that.
+func TestLeaseThatIsLostAsARunBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newFakeLease("digest").of("a")
+		lose := &trap{act: func() {
+			r.latest().end()
+			time.Sleep(time.Millisecond)
+		}}
+		m := newManager(t, taskmanager.WithLogger(slog.New(trappedHandler{"Enabled", lose})))
+		r.acquire = func(context.Context) error {
+			lose.set.Store(r.acquired.Load() == 1)
+			return nil
+		}
+		causes := &causeLog{}
+		task := start(t, m, "digest", causes.run, withLease(r))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.True(t, lose.sprung.Load())
+		assert.EqualValues(t, 2, task.Stats().Lease.Token)
+		require.Len(t, causes.all(), 1)
+		require.ErrorIs(t, causes.all()[0], taskmanager.ErrLeaseLost)
+	})
+}
+
+// A task that is revived before its driver has released the lease has that in its new life.
+func TestLeaseOfATaskThatIsRevived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLease("digest")
+		goOn := make(chan struct{})
+		hang := &trap{act: func() { <-goOn }}
+		hang.set.Store(true)
+		m := newManager(t, taskmanager.WithLogger(slog.New(trappedHandler{"task completed", hang})))
+		task := start(t, m, "digest", func(ctx context.Context) error {
+			if !hang.sprung.Load() {
+				return nil
+			}
+			return untilStopped(ctx)
+		}, withLease(l.of("a")))
+		synctest.Wait()
+		require.Equal(t, taskmanager.StateCompleted, task.State())
+		require.True(t, hang.sprung.Load())
+		go func() { _ = task.Restart(context.Background()) }()
+		synctest.Wait()
+		close(goOn)
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateRunning, task.State())
+		assert.EqualValues(t, 1, task.Stats().Lease.Token)
+		require.NoError(t, task.Stop(t.Context()))
+		synctest.Wait()
+		assert.Empty(t, l.holds())
+	})
+}
+
 // A body that ignores the loss makes its task stuck, and the lease is not released before it has returned.
 func TestBodyThatIgnoresTheLossOfItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -402,6 +477,26 @@ func TestLeaseIsReleased(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A task that waits for another one does not keep others from running it.
+func TestLeaseIsNotKeptWhileTheTaskWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLease("digest")
+		m, other := newManager(t), newManager(t)
+		db := start(t, m, "db", untilStopped)
+		synctest.Wait()
+		task := start(t, m, "digest", untilStopped, withLease(l.of("a")), bindTo("db"))
+		synctest.Wait()
+		standby := start(t, other, "digest", untilStopped, withLease(l.of("b")))
+		synctest.Wait()
+		require.Equal(t, taskmanager.StateRunning, task.State())
+		require.NoError(t, db.Stop(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, taskmanager.StateWaiting, task.State())
+		assert.Equal(t, `waiting for "db" (stopped)`, task.Stats().Status)
+		assert.Equal(t, taskmanager.StateRunning, standby.State())
+	})
 }
 
 // A restart by hand keeps the lease; one of a task that waits for it is done at once, and the task goes on waiting.
@@ -556,6 +651,7 @@ func TestLeaseIsUserCode(t *testing.T) {
 			began := time.Now()
 			require.NoError(t, task.Stop(t.Context()))
 			took(t, 0, began)
+			synctest.Wait()
 			close(leave)
 			synctest.Wait()
 			assert.Empty(t, l.holds(), "it comes too late, and is released")
