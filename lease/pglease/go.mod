@@ -2,11 +2,20 @@ module github.com/go-taskmanager/taskmanager/lease/pglease
 
 go 1.25.0
 
-require github.com/go-taskmanager/taskmanager/lease v0.0.0
+require (
+	github.com/go-taskmanager/taskmanager v0.0.0
+	github.com/go-taskmanager/taskmanager/lease v0.0.0
+	github.com/jackc/pgx/v5 v5.13.0
+	github.com/stretchr/testify v1.12.1
+	go.uber.org/goleak v1.3.0
+)
 
 require (
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
-	github.com/go-taskmanager/taskmanager v0.0.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/text v0.41.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 )
 

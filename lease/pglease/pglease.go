@@ -1,0 +1,107 @@
+package pglease
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease"
+)
+
+// An Engine is a [lease.Engine] whose pool is in a database. Its methods may be called by several goroutines at once.
+type Engine struct {
+	*lease.Engine
+	pool string
+}
+
+// New makes an engine on a database, whose connString is a URL, or keywords and values, as pgx and libpq have them. All replicas that
+// share leases give the same pool: 1 to 255 bytes of UTF-8 without control characters. Several pools may share a database.
+//
+// New doesn't connect: a database that does not answer, refuses the password or lacks the tables is what a task waits for, as its status
+// says. It returns an error if connString or pool can't be right, or an option is wrong. No error shows connString. [WithListen] is an
+// option of this package; settings of a pool in connString (pool_max_conns and such) are of no effect.
+func New(connString, pool string, opts ...lease.Option) (*Engine, error) {
+	listen := connString
+	var others []lease.Option
+	for _, o := range opts {
+		if l, ok := o.(listenOption); ok {
+			listen = l.connString
+		} else {
+			others = append(others, o)
+		}
+	}
+	s, err := newStore(connString, listen, pool)
+	if err != nil {
+		return nil, err
+	}
+	e, err := lease.New(s, others...)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{Engine: e, pool: pool}, nil
+}
+
+// WithListen gives another connection string for LISTEN, which does not work through a pooler in transaction mode: one that leads to the
+// same database directly. The default is that of [New]. It is an option for [New] of this package; another engine refuses it.
+func WithListen(connString string) lease.Option {
+	// What refuses it elsewhere is a name of a replica that can't be, which says why.
+	return listenOption{Option: lease.WithReplica("pglease.WithListen is for pglease.New alone\n"), connString: connString}
+}
+
+// A listenOption is looked for by New before package lease sees the options.
+type listenOption struct {
+	lease.Option
+	connString string
+}
+
+// maxPool is the most that the name of a pool may have, in bytes: it is the payload of a NOTIFY.
+const maxPool = 255
+
+func checkPool(pool string) error {
+	reason := ""
+	switch {
+	case pool == "":
+		reason = "must not be empty"
+	case len(pool) > maxPool:
+		return &taskmanager.OptionError{Option: "pool", Value: len(pool), Reason: fmt.Sprintf("is its length: must not be more than %d bytes", maxPool)}
+	case !utf8.ValidString(pool):
+		reason = "must be valid UTF-8"
+	case strings.ContainsFunc(pool, unicode.IsControl):
+		reason = "must not contain control characters"
+	}
+	if reason != "" {
+		return &taskmanager.OptionError{Option: "pool", Value: pool, Reason: reason}
+	}
+	return nil
+}
+
+// parse returns the configuration of connections. Its error shows no part of connString: where that is wrong, a part of the password may
+// look like a host or a port.
+func parse(connString string) (*pgx.ConnConfig, error) {
+	const form = "a URL such as postgres://user@host/database, in which special characters of the password are escaped, or keywords and " +
+		"values such as host=… user=… dbname=…"
+	if strings.TrimSpace(connString) == "" {
+		return nil, fmt.Errorf("pglease: the connection string is empty: it must be %s", form)
+	}
+	c, err := pgx.ParseConfig(connString)
+	if err != nil {
+		return nil, fmt.Errorf("pglease: the connection string can't be read: it must be %s", form)
+	}
+	for key := range c.RuntimeParams {
+		if strings.HasPrefix(key, "pool_") {
+			delete(c.RuntimeParams, key) // of pgxpool; the server knows none
+		}
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "taskmanager leases"
+	}
+	// Nothing has a name on the server, for behind a pooler the next statement may be another connection's.
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c.StatementCacheCapacity = 0
+	c.DescriptionCacheCapacity = 0
+	return c, nil
+}
