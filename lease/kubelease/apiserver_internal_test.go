@@ -146,6 +146,7 @@ func (a *apiServer) writeLocked(o object) object {
 	event := apiEvent{version: a.version, new: &o}
 	if old, ok := a.objects[o.Metadata.Name]; ok {
 		event.old = &old
+		o.Metadata.UID = old.Metadata.UID
 	} else {
 		o.Metadata.UID = fmt.Sprintf("uid-%d", a.version)
 	}
