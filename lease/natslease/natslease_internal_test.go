@@ -1,0 +1,128 @@
+package natslease
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestNewRefusesBadInput(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	nc := connect(t, url)
+	for _, c := range []struct {
+		what, pool, want string
+		nc               *nats.Conn
+		config           Config
+	}{
+		{what: "no connection", pool: "p", want: "the connection is nil"},
+		{what: "no name", nc: nc, want: "the pool has no name"},
+		{what: "long name", nc: nc, pool: strings.Repeat("p", 64), want: "64 bytes, of at most 63"},
+		{what: "replicas", nc: nc, pool: "p", config: Config{Replicas: 6}, want: "6 copies of a bucket"},
+		{what: "bucket", nc: nc, pool: "p", config: Config{Bucket: "a.b"}, want: `"a.b" is no name of a bucket`},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			_, err := NewStore(c.nc, c.pool, c.config)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+	_, err := New(nc, "")
+	require.Error(t, err)
+	_, err = New(nc, strings.Repeat("ü", 31)+"p")
+	require.NoError(t, err)
+}
+
+// Each name of a pool is another bucket, and none is refused by the server.
+func TestPoolsOfOddNames(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	nc := connect(t, url)
+	buckets := map[string]bool{}
+	for _, pool := range []string{"a-b", "a_b", "a.b", "a b", "a_2Db", "*", ">", "租户", strings.Repeat("ü", 31) + "u"} {
+		s := newTestStore(t, nc, pool)
+		require.False(t, buckets[s.bucket], s.bucket)
+		buckets[s.bucket] = true
+		assert.Equal(t, uint64(1), claimed(t, s, join(t, s), "x").Token)
+	}
+}
+
+func TestForeignBuckets(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	nc := connect(t, url)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	create := func(c jetstream.KeyValueConfig) {
+		_, err := js.CreateKeyValue(t.Context(), c)
+		require.NoError(t, err)
+	}
+	create(jetstream.KeyValueConfig{Bucket: "leases_p"})
+	create(jetstream.KeyValueConfig{Bucket: "history", History: 5})
+	create(jetstream.KeyValueConfig{Bucket: "ttl", TTL: time.Minute})
+	create(jetstream.KeyValueConfig{Bucket: "copy", Mirror: &jetstream.StreamSource{Name: "KV_history"}})
+	create(jetstream.KeyValueConfig{Bucket: "shared"})
+	for _, c := range []struct{ bucket, want string }{
+		{"", `bucket "leases_p" can't be used: another program has made it`},
+		{"history", `bucket "history" can't be used: it keeps 5 values of a key`},
+		{"ttl", `bucket "ttl" can't be used: it forgets values after 1m0s`},
+		{"copy", `bucket "copy" can't be used: it is no key-value bucket of its own`},
+	} {
+		s, err := NewStore(nc, "p", Config{Bucket: c.bucket})
+		require.NoError(t, err)
+		_, err = s.Join(t.Context(), "pod-7")
+		require.ErrorContains(t, err, c.want)
+	}
+	for _, name := range []string{"p", "q"} {
+		s, err := NewStore(nc, name, Config{Bucket: "shared"})
+		require.NoError(t, err)
+		t.Cleanup(s.Idle)
+		assert.Equal(t, uint64(1), claimed(t, s.(*store), join(t, s.(*store)), "x").Token, "pools share a bucket, and no lease")
+	}
+
+	kv, err := js.KeyValue(t.Context(), "shared")
+	require.NoError(t, err)
+	_, err = kv.PutString(t.Context(), "p.l.theirs", "42")
+	require.NoError(t, err)
+	s, err := NewStore(nc, "p", Config{Bucket: "shared"})
+	require.NoError(t, err)
+	t.Cleanup(s.Idle)
+	_, err = s.Claim(t.Context(), join(t, s.(*store)), []string{"theirs"})
+	require.ErrorContains(t, err, `the value of key "l.theirs" is no lease`)
+}
+
+func TestServerWithoutJetStream(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, false)
+	s := newTestStore(t, connect(t, url), "p")
+	_, err := s.Join(t.Context(), "pod-7")
+	require.ErrorContains(t, err, "is JetStream enabled")
+}
+
+// New asks nobody, and no error shows the password in the address.
+func TestServerIsGoneAtTheStart(t *testing.T) {
+	nc, err := nats.Connect("nats://pod:topsecret@127.0.0.1:1", nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
+	require.NoError(t, err)
+	defer nc.Close()
+	_, err = New(nc, "p")
+	require.NoError(t, err)
+	s := newTestStore(t, nc, "p")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = s.Join(ctx, "pod-7")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "no connection to the server")
+	assert.NotContains(t, err.Error(), "topsecret")
+	nc.Close()
+	_, err = s.Join(t.Context(), "pod-7")
+	require.ErrorContains(t, err, "no connection to the server (CLOSED)")
+}
+
+func TestReplicasOfANewBucket(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	s, err := NewStore(connect(t, url), "p", Config{Replicas: 3})
+	require.NoError(t, err)
+	_, err = s.Join(t.Context(), "pod-7")
+	require.ErrorContains(t, err, "replicas > 1 not supported in non-clustered mode")
+}
