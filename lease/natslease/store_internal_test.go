@@ -297,7 +297,16 @@ func TestIdleLeavesNothing(t *testing.T) {
 	before := nc.NumSubscriptions()
 	join(t, s)
 	watched := make(chan error, 1)
-	go func() { watched <- s.Watch(t.Context(), func() {}) }()
+	began := make(chan struct{}, 1)
+	go func() {
+		watched <- s.Watch(t.Context(), func() {
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	<-began // who watches later opens what it needs again
 	require.Greater(t, nc.NumSubscriptions(), before)
 	s.Idle()
 	require.ErrorIs(t, <-watched, errIdle)
