@@ -5,7 +5,7 @@
 //
 //	err := pglease.Migrate(ctx, url) // at each start, of each replica
 //	engine, err := pglease.New(url, "billing")
-//	err = manager.StartTask("digest", sendDigests, taskmanager.WithLease(engine.Lease("digest")))
+//	_, err = manager.StartTask("digest", sendDigests, taskmanager.WithLease(engine.Lease("digest")))
 //
 // Who runs migrations by a tool of their own takes [Schema] instead of [Migrate].
 //

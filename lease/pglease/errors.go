@@ -34,8 +34,8 @@ var hints = map[string]string{
 	"55000": "the server can't do that in its state",
 }
 
-const foreign = "a table tm_session, tm_lease or tm_schema is not as this version of pglease makes it: it is of another version, or another " +
-	"program's; use the same version in all replicas, or another schema by search_path"
+const foreign = "a table tm_session, tm_lease or tm_schema is not as this version of pglease makes it: it is of another version, or " +
+	"another program's; use the same version in all replicas, or another schema by search_path"
 
 // A failure is an error of a call, in one line.
 type failure struct {

@@ -17,6 +17,7 @@ var ErrFenced = errors.New("pglease: the lease is not held any more")
 // A Querier is a transaction of pgx: a [pgx.Tx], or a [pgx.Conn] in which BEGIN was executed. For one of database/sql, see
 // [Engine.FenceSQL].
 type Querier interface {
+	// QueryRow sends a query that has one row at most.
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 

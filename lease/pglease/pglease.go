@@ -67,7 +67,7 @@ func checkPool(pool string) error {
 	case pool == "":
 		reason = "must not be empty"
 	case len(pool) > maxPool:
-		return &taskmanager.OptionError{Option: "pool", Value: len(pool), Reason: fmt.Sprintf("is its length: must not be more than %d bytes", maxPool)}
+		reason = fmt.Sprintf("must not have more than %d bytes", maxPool)
 	case !utf8.ValidString(pool):
 		reason = "must be valid UTF-8"
 	case strings.ContainsFunc(pool, unicode.IsControl):

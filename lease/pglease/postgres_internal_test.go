@@ -1,23 +1,14 @@
 package pglease
 
 import (
-	"context"
-	"errors"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager/lease"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
-
-// patience is how long may take what is to happen by itself.
-const patience = 30 * time.Second
 
 // TestPostgres is what a real server does. One is started for all.
 func TestPostgres(t *testing.T) {
@@ -28,6 +19,21 @@ func TestPostgres(t *testing.T) {
 	}{
 		{"Store", testStore},
 		{"StoreBehindPooler", testStoreBehindPooler},
+		{"ClaimWaitsForClaim", testClaimWaitsForClaim},
+		{"ClaimDoesNotWaitForFence", testClaimDoesNotWaitForFence},
+		{"ExpireWaitsForBeat", testExpireWaitsForBeat},
+		{"ReadOnly", testReadOnly},
+		{"ListenBehindPooler", testListenBehindPooler},
+		{"Idle", testIdle},
+		{"Migrate", testMigrate},
+		{"MigrateRefuses", testMigrateRefuses},
+		{"Errors", testErrors},
+		{"Fence", testFence},
+		{"FenceOfRun", testFenceOfRun},
+		{"HandOver", testHandOver},
+		{"CutHolder", testCutHolder},
+		{"Restart", testRestart},
+		{"ClaimSurvivesCrash", testClaimSurvivesCrash},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, s) })
 	}
@@ -63,11 +69,3 @@ func testStoreBehindPooler(t *testing.T, s *pgtest.Server) {
 		return func() lease.Store { return connect(t, pooler, direct) }
 	})
 }
-
-var (
-	_ = context.Background
-	_ = errors.Is
-	_ sync.Mutex
-	_ pgx.Tx
-	_ = assert.Equal
-)

@@ -39,8 +39,9 @@ func newStore(connString, listen, pool string) (*store, error) {
 }
 
 // Join implements lease.Store. A session that is added after its caller has given up is never beaten, and removed by the others.
-func (s *store) Join(ctx context.Context, replica string) (id string, err error) {
-	err = s.beats.do(ctx, "join", func(conn *pgx.Conn) error {
+func (s *store) Join(ctx context.Context, replica string) (string, error) {
+	var id string
+	err := s.beats.do(ctx, "join", func(conn *pgx.Conn) error {
 		const join = `INSERT INTO tm_session (pool, name) SELECT $1, $2 FROM tm_schema WHERE version = $3 RETURNING id::text`
 		err := conn.QueryRow(ctx, join, s.pool, replica, version).Scan(&id)
 		if !errors.Is(err, pgx.ErrNoRows) {
@@ -57,15 +58,15 @@ func (s *store) Join(ctx context.Context, replica string) (id string, err error)
 
 // Beat implements lease.Store.
 func (s *store) Beat(ctx context.Context, id string, stuck []string) ([]lease.Session, error) {
-	n, err := s.number(id)
-	if err != nil {
-		return nil, err
+	n, ok := number(id)
+	if !ok {
+		return nil, explain("beat", s.gone(id))
 	}
 	if stuck == nil {
 		stuck = []string{}
 	}
 	var all []lease.Session
-	err = s.beats.do(ctx, "beat", func(conn *pgx.Conn) error {
+	err := s.beats.do(ctx, "beat", func(conn *pgx.Conn) error {
 		const beat = `WITH b AS (UPDATE tm_session SET beat = beat + 1, stuck = $3 WHERE id = $1 AND pool = $2 RETURNING id, beat)
 			SELECT s.id::text, s.name, coalesce(b.beat, s.beat), s.stuck, b.id IS NOT NULL
 			FROM tm_session s LEFT JOIN b ON b.id = s.id WHERE s.pool = $2`
@@ -106,8 +107,8 @@ const notify = ` SELECT pg_notify('` + channel + `', $1) FROM (SELECT FROM x LIM
 // Expire implements lease.Store. Its condition on the beat is evaluated on the newest version of the row, also after a wait for a beat
 // that commits slowly.
 func (s *store) Expire(ctx context.Context, id string, beat uint64) error {
-	n, err := s.number(id)
-	if err != nil || beat > math.MaxInt64 {
+	n, ok := number(id)
+	if !ok || beat > math.MaxInt64 {
 		return nil
 	}
 	return s.exec(ctx, s.claims, "expire",
@@ -116,8 +117,8 @@ func (s *store) Expire(ctx context.Context, id string, beat uint64) error {
 
 // Leave implements lease.Store.
 func (s *store) Leave(ctx context.Context, id string) error {
-	n, err := s.number(id)
-	if err != nil {
+	n, ok := number(id)
+	if !ok {
 		return nil
 	}
 	return s.exec(ctx, s.beats, "leave", `WITH x AS (DELETE FROM tm_session WHERE pool = $1 AND id = $2 RETURNING 1)`+notify, s.pool, n)
@@ -147,16 +148,16 @@ const claim = `WITH seen AS MATERIALIZED (
 
 // Claim implements lease.Store.
 func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.Claim, error) {
-	n, err := s.number(id)
-	if err != nil {
-		return nil, err
+	n, ok := number(id)
+	if !ok {
+		return nil, explain("claim", s.gone(id))
 	}
 	if len(names) == 0 {
 		return nil, nil
 	}
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
 	claims := make([]lease.Claim, 0, len(names))
-	err = s.claims.do(ctx, "claim", func(conn *pgx.Conn) error {
+	err := s.claims.do(ctx, "claim", func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, claim, s.pool, n, names)
 		if err != nil {
 			return err
@@ -191,8 +192,8 @@ func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 
 // Release implements lease.Store.
 func (s *store) Release(ctx context.Context, id string, claims []lease.Claim) error {
-	n, err := s.number(id)
-	if err != nil || len(claims) == 0 {
+	n, ok := number(id)
+	if !ok || len(claims) == 0 {
 		return nil
 	}
 	names := make([]string, len(claims))
@@ -219,13 +220,10 @@ func (s *store) exec(ctx context.Context, l *link, op, sql string, args ...any) 
 	})
 }
 
-// number returns the id as it is in the database.
-func (s *store) number(id string) (int64, error) {
+// number returns the id as it is in the database; false if it can't be there.
+func number(id string) (n int64, ok bool) {
 	n, err := strconv.ParseInt(id, 10, 64)
-	if err != nil {
-		return 0, explain("session", s.gone(id))
-	}
-	return n, nil
+	return n, err == nil
 }
 
 func (s *store) gone(id string) error {

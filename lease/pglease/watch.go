@@ -63,11 +63,9 @@ func (s *store) watch(ctx context.Context, changed func()) error {
 // the listener's own executes.
 func (s *store) probe(ctx context.Context, conn *pgx.Conn) error {
 	payload := "probe " + rand.Text()
-	if err := func() error {
-		ctx, cancel := context.WithTimeout(ctx, probeWait)
-		defer cancel()
-		return s.exec(ctx, s.claims, "notify", `SELECT pg_notify('`+channel+`', $1)`, payload)
-	}(); err != nil {
+	sending, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	if err := s.exec(sending, s.claims, "notify", `SELECT pg_notify('`+channel+`', $1)`, payload); err != nil {
 		return err
 	}
 	for until := time.Now().Add(probeWait); ; {

@@ -55,7 +55,7 @@ func Start(t testing.TB) *Server {
 		}
 		t.Skip(how)
 	}
-	dir, err := os.MkdirTemp("", "pgtest") // t.TempDir's name is too long for the path of a socket
+	dir, err := os.MkdirTemp("", "pgtest") //nolint:usetesting // The name of t.TempDir is too long for the path of a socket.
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &Server{t: t, binaries: binaries, dir: dir, as: credential(t)}
@@ -201,7 +201,7 @@ func (s *Server) run(log, path string, args ...string) *process {
 }
 
 func (s *Server) command(path string, args ...string) *exec.Cmd {
-	c := exec.Command(path, args...)
+	c := exec.CommandContext(context.Background(), path, args...)
 	c.Dir = s.dir
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
 	return c
@@ -225,7 +225,7 @@ func (p *process) end(t testing.TB, signal syscall.Signal) {
 // find returns the directory of PostgreSQL's binaries, which Debian has not in the PATH.
 func find() (string, error) {
 	var dirs []string
-	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
+	if out, err := exec.CommandContext(context.Background(), "pg_config", "--bindir").Output(); err == nil {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
 	installed, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
@@ -268,7 +268,7 @@ func credential(t testing.TB) *syscall.Credential {
 func freePort(t testing.TB) int {
 	for range 100 {
 		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			require.NoError(t, l.Close())
 			return port
