@@ -29,7 +29,9 @@ type fakeLease struct {
 	released chan struct{} // closed when the lease becomes free
 }
 
-func newFakeLease(name string) *fakeLease { return &fakeLease{name: name, released: make(chan struct{})} }
+func newFakeLease(name string) *fakeLease {
+	return &fakeLease{name: name, released: make(chan struct{})}
+}
 
 // holds returns who has the lease; empty if it is free.
 func (l *fakeLease) holds() string {
@@ -49,7 +51,9 @@ func (l *fakeLease) free(h *fakeHold) {
 }
 
 // of returns the lease as a replica has it.
-func (l *fakeLease) of(replica string) *replicaLease { return &replicaLease{lease: l, replica: replica} }
+func (l *fakeLease) of(replica string) *replicaLease {
+	return &replicaLease{lease: l, replica: replica}
+}
 
 // A replicaLease implements taskmanager.Lease.
 type replicaLease struct {
@@ -243,7 +247,7 @@ func TestLeaseThatIsLost(t *testing.T) {
 				time.Sleep(tt.at - time.Since(began) - 1)
 				synctest.Wait()
 				assert.Empty(t, causes.all())
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				require.Len(t, causes.all(), 1)
 				require.ErrorIs(t, causes.all()[0], taskmanager.ErrLeaseLost)
@@ -277,7 +281,7 @@ func TestErrAfterTheLeaseIsOver(t *testing.T) {
 			taskmanager.StopLeaseTimer(ctx) // as after a freeze, when it has yet to fire
 			time.Sleep(8*time.Second - 1)
 			require.NoError(t, ctx.Err())
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			require.ErrorIs(t, ctx.Err(), context.Canceled)
 			require.ErrorIs(t, context.Cause(ctx), taskmanager.ErrLeaseLost)
 			select {
