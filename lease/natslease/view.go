@@ -163,32 +163,42 @@ func (s *store) hear(v *view, msg *nats.Msg) {
 	if !ofPool {
 		return
 	}
+	at, removed := meta.Sequence, msg.Header.Get(operation) != ""
+	id, ofSession := strings.CutPrefix(name, "s.")
+	var now session
+	freed := removed
+	if ofSession {
+		now = parseSession(stored{at.Stream, removed, msg.Data, meta.Timestamp})
+	} else if held, err := parseLease(msg.Data); err == nil && held.Session == "" {
+		freed = true
+	}
 	v.mu.Lock()
-	missed := meta.Sequence.Consumer != v.last+1
-	v.last, v.revision = meta.Sequence.Consumer, meta.Sequence.Stream
+	if at.Consumer != v.last+1 {
+		v.mu.Unlock()
+		s.drop(v, false) // it has missed something
+		return
+	}
+	v.last = at.Consumer
+	if ofSession {
+		v.noteLocked(id, now)
+	} else if freed {
+		v.freedLocked()
+	}
+	// Only now, as who waits for the revision looks at the sessions at once.
+	v.revision = at.Stream
 	close(v.news)
 	v.news = make(chan struct{})
 	v.mu.Unlock()
-	if missed {
-		s.drop(v, false)
-		return
-	}
-	removed := msg.Header.Get(operation) != ""
-	if id, ok := strings.CutPrefix(name, "s."); ok {
-		v.note(id, parseSession(stored{meta.Sequence.Stream, removed, msg.Data, meta.Timestamp}))
-		return
-	}
-	if held, err := parseLease(msg.Data); removed || err == nil && held.Session == "" {
-		v.mu.Lock()
-		v.freedLocked()
-		v.mu.Unlock()
-	}
 }
 
 // note enters what is known of a session, unless something newer is.
 func (v *view) note(id string, now session) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.noteLocked(id, now)
+}
+
+func (v *view) noteLocked(id string, now session) {
 	if now.revision <= v.sessions[id].revision {
 		return
 	}
