@@ -64,13 +64,13 @@ func join(t *testing.T, s *store) string {
 	return id
 }
 
-// claimed claims one lease, and returns what has become of that.
-func claimed(t *testing.T, s *store, id, name string) lease.Claim {
+// claimed claims the lease "x", and returns what has become of that.
+func claimed(t *testing.T, s *store, id string) lease.Claim {
 	t.Helper()
-	claims, err := s.Claim(t.Context(), id, []string{name})
+	claims, err := s.Claim(t.Context(), id, []string{"x"})
 	require.NoError(t, err)
 	require.Len(t, claims, 1)
-	assert.Equal(t, name, claims[0].Name)
+	assert.Equal(t, "x", claims[0].Name)
 	return claims[0]
 }
 

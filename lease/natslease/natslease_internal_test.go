@@ -46,7 +46,7 @@ func TestPoolsOfOddNames(t *testing.T) {
 		s := newTestStore(t, nc, pool)
 		require.False(t, buckets[s.bucket], s.bucket)
 		buckets[s.bucket] = true
-		assert.Equal(t, uint64(1), claimed(t, s, join(t, s), "x").Token)
+		assert.Equal(t, uint64(1), claimed(t, s, join(t, s)).Token)
 	}
 }
 
@@ -56,40 +56,40 @@ func TestForeignBuckets(t *testing.T) {
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
 	create := func(c jetstream.KeyValueConfig) {
-		_, err := js.CreateKeyValue(t.Context(), c)
-		require.NoError(t, err)
+		_, failed := js.CreateKeyValue(t.Context(), c)
+		require.NoError(t, failed)
 	}
 	create(jetstream.KeyValueConfig{Bucket: "leases_p"})
 	create(jetstream.KeyValueConfig{Bucket: "history", History: 5})
 	create(jetstream.KeyValueConfig{Bucket: "ttl", TTL: time.Minute})
 	create(jetstream.KeyValueConfig{Bucket: "copy", Mirror: &jetstream.StreamSource{Name: "KV_history"}})
 	create(jetstream.KeyValueConfig{Bucket: "shared"})
+	open := func(pool, bucket string) *store {
+		s, failed := NewStore(nc, pool, Config{Bucket: bucket})
+		require.NoError(t, failed)
+		t.Cleanup(s.Idle)
+		return s.(*store)
+	}
 	for _, c := range []struct{ bucket, want string }{
 		{"", `bucket "leases_p" can't be used: another program has made it`},
 		{"history", `bucket "history" can't be used: it keeps 5 values of a key`},
 		{"ttl", `bucket "ttl" can't be used: it forgets values after 1m0s`},
 		{"copy", `bucket "copy" can't be used: it is no key-value bucket of its own`},
 	} {
-		s, err := NewStore(nc, "p", Config{Bucket: c.bucket})
-		require.NoError(t, err)
-		_, err = s.Join(t.Context(), "pod-7")
+		_, err = open("p", c.bucket).Join(t.Context(), "pod-7")
 		require.ErrorContains(t, err, c.want)
 	}
-	for _, name := range []string{"p", "q"} {
-		s, err := NewStore(nc, name, Config{Bucket: "shared"})
-		require.NoError(t, err)
-		t.Cleanup(s.Idle)
-		assert.Equal(t, uint64(1), claimed(t, s.(*store), join(t, s.(*store)), "x").Token, "pools share a bucket, and no lease")
+	for _, pool := range []string{"p", "q"} {
+		s := open(pool, "shared")
+		assert.Equal(t, uint64(1), claimed(t, s, join(t, s)).Token, "pools share a bucket, and no lease")
 	}
 
 	kv, err := js.KeyValue(t.Context(), "shared")
 	require.NoError(t, err)
 	_, err = kv.PutString(t.Context(), "p.l.theirs", "42")
 	require.NoError(t, err)
-	s, err := NewStore(nc, "p", Config{Bucket: "shared"})
-	require.NoError(t, err)
-	t.Cleanup(s.Idle)
-	_, err = s.Claim(t.Context(), join(t, s.(*store)), []string{"theirs"})
+	s := open("p", "shared")
+	_, err = s.Claim(t.Context(), join(t, s), []string{"theirs"})
 	require.ErrorContains(t, err, `the value of key "l.theirs" is no lease`)
 }
 

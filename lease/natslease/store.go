@@ -283,11 +283,10 @@ func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 			}
 			// Also a lease that the session has already gets a new token: a release of the claim before may still be under way.
 			next := leaseValue{Session: id, Token: t.value.Token + 1, Since: time.Now().Round(0)}
-			revision, err := s.swap(ctx, "l."+escapeKey(t.name), t.revision, next)
-			if again[i] = err == nil && revision == 0; !again[i] {
-				results[i] = lease.Claim{Name: t.name, Token: next.Token, Holder: id, Since: next.Since}
-			}
-			return err
+			revision, failed := s.swap(ctx, "l."+escapeKey(t.name), t.revision, next)
+			again[i] = revision == 0 // somebody else was faster, but for an error
+			results[i] = lease.Claim{Name: t.name, Token: next.Token, Holder: id, Since: next.Since}
+			return failed
 		})
 		if err != nil {
 			return nil, err
