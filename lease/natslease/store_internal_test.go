@@ -324,3 +324,60 @@ func TestStuckNamesFitTheMessage(t *testing.T) {
 	require.NoError(t, err)
 	assert.Greater(t, len(sessions[0].Stuck), 300)
 }
+
+// Who has missed a message can't know what it said: it begins anew.
+func TestViewThatHasMissedSomethingIsGivenUp(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	nc := connect(t, url)
+	s, other := newTestStore(t, nc, "p"), newTestStore(t, nc, "p")
+	id := join(t, s)
+	v := s.view
+	v.mu.Lock()
+	v.last-- // as if the next message were not the next
+	v.mu.Unlock()
+	otherID := join(t, other)
+	<-v.ended
+	sessions, err := s.Beat(t.Context(), id, nil)
+	require.NoError(t, err)
+	assert.Len(t, sessions, 2)
+	require.NoError(t, other.Leave(t.Context(), otherID))
+}
+
+// A session that is gone without a trace, and still in the view, is there no more once somebody has tried to expire it.
+func TestExpireOfASessionThatIsGone(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	s := newTestStore(t, connect(t, url), "p")
+	id := join(t, s)
+	s.learn(strings.Repeat("0", 32), session{revision: 5, sessionValue: sessionValue{Beat: 3}})
+	sessions, err := s.Beat(t.Context(), id, nil)
+	require.NoError(t, err)
+	require.Len(t, sessions, 2)
+	require.NoError(t, s.Expire(t.Context(), strings.Repeat("0", 32), 3))
+	sessions, err = s.Beat(t.Context(), id, nil)
+	require.NoError(t, err)
+	require.Len(t, sessions, 1)
+}
+
+// Where no consumer may be made, a beat reads each session, and Watch says why it can't.
+func TestBeatWithoutAView(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	nc := connect(t, url)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "KV_given", Subjects: []string{"$KV.given.>"}, MaxMsgsPerSubject: 1, MaxConsumers: 1,
+	})
+	require.NoError(t, err)
+	_, err = stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "theirs"})
+	require.NoError(t, err)
+	opened, err := NewStore(nc, "p", Config{Bucket: "given"})
+	require.NoError(t, err)
+	s := opened.(*store)
+	id := join(t, s)
+	left := join(t, s)
+	require.NoError(t, s.Leave(t.Context(), left))
+	sessions, err := s.Beat(t.Context(), id, []string{"x"})
+	require.NoError(t, err)
+	assert.Equal(t, []lease.Session{{ID: id, Replica: "pod-7", Beat: 2, Stuck: []string{"x"}}}, sessions)
+	require.ErrorContains(t, s.Watch(t.Context(), func() {}), "maximum consumers limit reached")
+}
