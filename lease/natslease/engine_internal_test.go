@@ -125,7 +125,7 @@ type proxy struct {
 
 func newProxy(t *testing.T, url string) (p *proxy, through string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	p = &proxy{listener: listener, whole: make(chan struct{})}
 	close(p.whole)
@@ -136,7 +136,7 @@ func newProxy(t *testing.T, url string) (p *proxy, through string) {
 			if failed != nil {
 				return
 			}
-			out, failed := net.Dial("tcp", strings.TrimPrefix(url, "nats://"))
+			out, failed := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "nats://"))
 			if failed != nil {
 				_ = in.Close()
 				continue

@@ -50,6 +50,17 @@ func TestPoolsOfOddNames(t *testing.T) {
 	}
 }
 
+// No two names are the same key.
+func TestEscape(t *testing.T) {
+	keys := map[string]string{}
+	for _, name := range []string{"x", "x#0", "x=230", "x=3D230", "x.y", "x=2Ey", "X", "x-y", "x_y", "", "x=", "x=3", "\x00", "\xff"} {
+		key := escapeKey(name)
+		assert.NotContains(t, keys, key, "%q and %q", name, keys[key])
+		keys[key] = name
+		assert.Regexp(t, "^[-_=a-zA-Z0-9]*$", key)
+	}
+}
+
 func TestForeignBuckets(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
 	nc := connect(t, url)

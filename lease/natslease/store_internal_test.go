@@ -6,7 +6,9 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -185,6 +187,20 @@ func TestBeatAfterALostAnswer(t *testing.T) {
 	sessions, err := s.Beat(t.Context(), id, nil)
 	require.NoError(t, err)
 	require.Len(t, sessions, 1)
+}
+
+// A beat of a session that was expired, of which the replica has not heard yet, doesn't bring it back.
+func TestBeatAfterExpire(t *testing.T) {
+	url, _ := startServer(t, t.TempDir(), -1, true)
+	nc := connect(t, url)
+	s, other := newTestStore(t, nc, "p"), newTestStore(t, nc, "p")
+	id := join(t, s)
+	before := s.know(id)
+	require.NoError(t, other.Expire(t.Context(), id, 1))
+	before.revision += 1000 // so that the news of the removal come later
+	s.learn(id, before)
+	_, err := s.Beat(t.Context(), id, nil)
+	require.ErrorIs(t, err, lease.ErrGone)
 }
 
 // A beat and an expire of the same beat at once: one of them is refused.
@@ -380,4 +396,35 @@ func TestBeatWithoutAView(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []lease.Session{{ID: id, Replica: "pod-7", Beat: 2, Stuck: []string{"x"}}}, sessions)
 	require.ErrorContains(t, s.Watch(t.Context(), func() {}), "maximum consumers limit reached")
+}
+
+// So that many names don't wait for one another: as many calls at once as are allowed.
+func TestEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, made atomic.Int32
+		var most sync.Map // the numbers of calls at once
+		begun := time.Now()
+		require.NoError(t, each(640, func(int) error {
+			most.Store(now.Add(1), true)
+			time.Sleep(time.Second) // a round trip
+			now.Add(-1)
+			made.Add(1)
+			return nil
+		}))
+		assert.Equal(t, int32(640), made.Load())
+		assert.Equal(t, 10*time.Second, time.Since(begun))
+		_, all := most.Load(int32(64))
+		assert.True(t, all)
+		_, tooMany := most.Load(int32(65))
+		assert.False(t, tooMany)
+
+		failure := errors.New("of one")
+		assert.Equal(t, failure, each(100, func(i int) error {
+			if i == 70 {
+				return failure
+			}
+			return nil
+		}))
+		require.NoError(t, each(0, nil))
+	})
 }
