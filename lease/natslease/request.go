@@ -22,6 +22,10 @@ const (
 	made          = "taskmanager"  // the key in the metadata of a bucket that says that this package has made it
 	longestAnswer = 5 * time.Second
 
+	// How often, and after which time, a message is sent again that had nobody to go to.
+	noRespondersAgain = 5
+	noRespondersPause = 50 * time.Millisecond
+
 	codeNoMessage   = 10037
 	codeNoStream    = 10059
 	codeStreamInUse = 10058
@@ -51,6 +55,16 @@ func (s *store) request(ctx context.Context, msg *nats.Msg, answer any) error {
 		defer cancel()
 	}
 	reply, err := s.nc.RequestMsgWithContext(ctx, msg)
+	// The servers of a cluster tell one another who listens, and elect a leader: for a moment a message may have nobody to go to. Nothing has
+	// happened then, so it may be sent again.
+	for again := 0; again < noRespondersAgain && errors.Is(err, nats.ErrNoResponders); again++ {
+		select {
+		case <-time.After(noRespondersPause):
+			reply, err = s.nc.RequestMsgWithContext(ctx, msg)
+		case <-ctx.Done():
+			again = noRespondersAgain // the error says more than that of ctx
+		}
+	}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		s.forgetBucket()

@@ -1,0 +1,98 @@
+package natslease
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
+)
+
+// startCluster runs three servers that keep a copy each.
+func startCluster(t *testing.T) []*server.Server {
+	t.Helper()
+	var routes []*url.URL
+	var ports []int
+	for range 3 { // each must know the others at its start
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		routes = append(routes, &url.URL{Scheme: "nats", Host: listener.Addr().String()})
+		require.NoError(t, listener.Close())
+	}
+	var servers []*server.Server
+	for i, port := range ports {
+		s, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("n", i), Host: "127.0.0.1", Port: -1, StoreDir: t.TempDir(), JetStream: true, NoSigs: true, NoLog: true,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port}, Routes: routes,
+		})
+		require.NoError(t, err)
+		s.Start()
+		t.Cleanup(func() {
+			s.Shutdown()
+			s.WaitForShutdown()
+		})
+		servers = append(servers, s)
+	}
+	require.Eventually(t, func() bool {
+		for _, s := range servers {
+			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
+				return true
+			}
+		}
+		return false
+	}, 60*time.Second, 10*time.Millisecond, "the servers have no leader")
+	return servers
+}
+
+// The suite on three servers, each store at another one of them: writes that are compared and reads that are strong, wherever the leader
+// of the stream is.
+func TestStoreOnACluster(t *testing.T) {
+	servers := startCluster(t)
+	leasetest.RunStore(t, func(t *testing.T) func() lease.Store {
+		n := 0
+		return func() lease.Store {
+			n++
+			s, err := NewStore(connect(t, servers[n%3].ClientURL()), t.Name(), Config{Replicas: 3})
+			require.NoError(t, err)
+			t.Cleanup(s.Idle)
+			return s
+		}
+	})
+}
+
+// The server that leads the stream ends: the sessions go on at the others, and nobody else gets the lease.
+func TestLeaderOfTheStreamEnds(t *testing.T) {
+	servers := startCluster(t)
+	opened, err := NewStore(connect(t, servers[0].ClientURL()), "p", Config{Replicas: 3})
+	require.NoError(t, err)
+	s := opened.(*store)
+	t.Cleanup(s.Idle)
+	id, other := join(t, s), join(t, s)
+	claim := claimed(t, s, id)
+	for _, one := range servers {
+		if one.JetStreamIsStreamLeader("$G", s.stream) {
+			one.Shutdown()
+			one.WaitForShutdown()
+		}
+	}
+	begun := time.Now()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err = s.Beat(ctx, id, nil)
+		return err == nil
+	}, 60*time.Second, 10*time.Millisecond)
+	t.Log("beats again after", time.Since(begun))
+	assert.Zero(t, claimed(t, s, other).Token, "it has forgotten nothing")
+	require.NoError(t, s.Release(t.Context(), id, []lease.Claim{claim}))
+	assert.Equal(t, claim.Token+1, claimed(t, s, other).Token)
+}
