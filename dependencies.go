@@ -350,14 +350,13 @@ func (m *Manager) dependentsOf(name string) iter.Seq[[]*Task] {
 // waitingStatus says for whom t waits, in words; it is empty if t doesn't wait. It is called without
 // locks.
 func (t *Task) waitingStatus() string {
-	if len(t.config().dependsOn) == 0 || t.State() != StateWaiting {
-		return t.leaseStatus()
+	if t.State() != StateWaiting {
+		return ""
 	}
-	unready := t.config().manager.describeUnready(t.config().dependsOn)
-	if unready == "" {
-		return t.leaseStatus() // or it is about to run
+	if unready := t.config().manager.describeUnready(t.config().dependsOn); unready != "" {
+		return "waiting for " + unready
 	}
-	return "waiting for " + unready
+	return t.leaseStatus() // or it is about to run
 }
 
 // firstUnready returns the first of names that is no task which is ready; "" if all are ready.

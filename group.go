@@ -34,7 +34,8 @@ import (
 // Their statistics are [TaskStats.Group] of the group's, and Health names their problems.
 //
 // With WithReadiness the group is ready when those of its tasks are that have WithReadiness or WithCritical, or have
-// completed or been stopped, or wait for a lease ([WithLease]); and so for those that depend on it, also without WithReadiness. It is not while its run ends.
+// completed or been stopped, or wait for a lease ([WithLease]); and so for those that depend on it, also without WithReadiness. It is not
+// while its run ends.
 // WithWatchdog watches over start alone: after that it is for the tasks of the group. Reports that wait when a run has ended
 // are still delivered: by the next run, if it has the same Reporter; where each run has another one, those of the latest four runs are.
 // Shutdown of the outermost Manager waits for them; subscriptions to the group's Manager end with the run.

@@ -167,7 +167,8 @@ func (m *Manager) forgottenExits() (problems []HealthProblem) {
 
 // HealthOf is Health of the tasks of those names alone, and takes time in proportion to their number. A task of a Group is named
 // "group/task". It is stricter: Ready reports whether the Manager is open, and each of them runs and is ready, or has completed, if
-// it is not critical, or waits for a lease. One that was stopped or paused is not ready, nor is a name that no task has; each that isn't is a problem.
+// it is not critical, or waits for a lease. One that was stopped or paused is not ready, nor is a name that no task has; each that isn't is
+// a problem.
 func (m *Manager) HealthOf(names ...string) Health {
 	if !m.isMade() {
 		return Health{}
@@ -258,12 +259,8 @@ func (s *survey) look(t *Task, strict bool) {
 		}
 	}
 	if strict {
-		if _, f.ready = t.checkReady(); standby {
-			f.ready = true
-		}
-		if f.gone || t.config().manager.isClosed() {
-			f.ready = false
-		}
+		_, ready := t.checkReady()
+		f.ready = (ready || standby) && !f.gone && !t.config().manager.isClosed()
 		if !f.ready {
 			f.Reason = cmp.Or(f.Reason, HealthNotReady)
 		}
@@ -287,12 +284,19 @@ func (s *survey) addLease(l HealthLease) {
 
 // keepFirstLeases sorts the leases, and drops what is beyond mostProblems.
 func (s *survey) keepFirstLeases() {
-	h := &s.health
-	slices.SortFunc(h.Leases, func(a, b HealthLease) int { return cmp.Compare(a.Task, b.Task) })
-	if more := len(h.Leases) - mostProblems; more > 0 {
-		h.LeasesOmitted += more
-		h.Leases = h.Leases[:mostProblems]
+	var dropped int
+	s.health.Leases, dropped = keepFirst(s.health.Leases, func(a, b HealthLease) int { return cmp.Compare(a.Task, b.Task) })
+	s.health.LeasesOmitted += dropped
+}
+
+// keepFirst sorts all, and drops what is beyond mostProblems.
+func keepFirst[T any](all []T, compare func(a, b T) int) (kept []T, dropped int) {
+	slices.SortFunc(all, compare)
+	if dropped = len(all) - mostProblems; dropped <= 0 {
+		return all, 0
 	}
+	clear(all[mostProblems:])
+	return all[:mostProblems], dropped
 }
 
 // add adds a problem.
@@ -308,7 +312,8 @@ func (s *survey) add(f finding) {
 
 // keepWorst sorts what was found, and drops what is beyond mostProblems.
 func (s *survey) keepWorst() {
-	slices.SortFunc(s.found, func(a, b finding) int {
+	var dropped int
+	s.found, dropped = keepFirst(s.found, func(a, b finding) int {
 		switch {
 		case a.fatal != b.fatal && a.fatal:
 			return -1
@@ -319,11 +324,7 @@ func (s *survey) keepWorst() {
 			cmp.Compare(slices.Index(healthReasons, a.Reason), slices.Index(healthReasons, b.Reason)),
 			cmp.Compare(a.Task, b.Task))
 	})
-	if more := len(s.found) - mostProblems; more > 0 {
-		s.health.ProblemsOmitted += more
-		clear(s.found[mostProblems:])
-		s.found = s.found[:mostProblems]
-	}
+	s.health.ProblemsOmitted += dropped
 }
 
 // result returns the Health. Only what is shown is put into words.

@@ -92,7 +92,7 @@ func (d *driver) awaitLease() bool {
 	if h != nil && !h.isOver() {
 		return true
 	}
-	d.releaseLease(nil)
+	d.releaseLease()
 	n := decision{input: holdNow, driver: d.id, now: time.Now()}
 	t.decide(&n)
 	t.drainLog() // of a restart by hand, which is done by that
@@ -106,7 +106,7 @@ func (d *driver) awaitLease() bool {
 func (d *driver) acquire() {
 	t := d.task
 	c := t.config().lease
-	ctx, cancel := context.WithCancel((*acquireContext)(t))
+	ctx, cancel := context.WithCancel(acquireContext{(*taskContext)(t)})
 	defer cancel()
 	a := &acquisition{task: t, cancel: cancel}
 	t.mu.Lock()
@@ -151,16 +151,14 @@ func (d *driver) acquire() {
 		returned = true
 	}()
 	current := d.leaveAcquisition(a, false)
-	switch {
-	case err != nil && h.hold != nil: // by what its methods have done
-		d.release(h)
-	case err != nil:
-	case !current:
-		d.release(h)
-	default:
+	if err == nil && current {
 		h.keep()
+		return
 	}
-	if err != nil && current {
+	if h.hold != nil { // it comes too late, or its methods have panicked
+		d.release(h)
+	}
+	if current {
 		d.refuseLease(err, panicked)
 	}
 }
@@ -302,15 +300,17 @@ func (h *heldLease) lose(expired bool) {
 		}
 	}
 	t.mu.Unlock()
-	if held && t.losesLease(h, expired) {
-		t.config().manager.loseBound(t)
+	if held {
+		h.endRun(expired)
 	}
 }
 
-// losesLease ends the run of t, whose lease is lost, and reports whether there was one to end. If its body does not return in time, it is
-// stuck.
-func (t *Task) losesLease(h *heldLease, expired bool) bool {
-	return t.losesFor(&lossError{task: t.name, on: h.config.name, lease: true, expired: expired})
+// endRun ends the run of the task, whose lease is lost, if there is one. If its body does not return in time, it is stuck.
+func (h *heldLease) endRun(expired bool) {
+	t := h.task
+	if t.losesFor(&lossError{task: t.name, on: h.config.name, lease: true, expired: expired}) {
+		t.config().manager.loseBound(t)
+	}
 }
 
 // checkLease ends the run of t, which has just begun, if its lease was lost between the look at it and the begin.
@@ -322,9 +322,7 @@ func (t *Task) checkLease() {
 		return
 	}
 	h.lost.Store(true)
-	if t.losesLease(h, h.left() <= 0) {
-		t.config().manager.loseBound(t)
-	}
+	h.endRun(h.left() <= 0)
 }
 
 // checkLease ends the context of r if the time of its lease is over. It is called by Err, and asks the clock: after a freeze, a timer may
@@ -339,12 +337,12 @@ func (r *run) checkLease() {
 	}
 }
 
-// releaseLease releases the lease, if the task has one and no body executes; with only, if it is that.
-func (d *driver) releaseLease(only *heldLease) {
+// releaseLease releases the lease, if the task has one and no body executes.
+func (d *driver) releaseLease() {
 	t := d.task
 	t.mu.Lock()
 	h := t.heldLocked()
-	if h == nil || t.driver != d.id || t.machine.phase.executes() || only != nil && only != h {
+	if h == nil || t.driver != d.id || t.machine.phase.executes() {
 		t.mu.Unlock()
 		return
 	}
@@ -370,14 +368,14 @@ func (d *driver) releaseUnfit() {
 	h, cools := t.heldLocked(), t.machine.phase == cooling
 	t.mu.Unlock()
 	if h != nil && (cools || h.isOver()) {
-		d.releaseLease(h)
+		d.releaseLease()
 	}
 }
 
 // dropLease releases the lease of a task of which no run follows, before its driver ends.
 func (d *driver) dropLease() {
 	if d.task.config().lease != nil {
-		d.releaseLease(nil)
+		d.releaseLease()
 	}
 }
 
@@ -406,29 +404,20 @@ func isAcquireError(err error) bool {
 
 // An acquireContext is a Task as the context with which a lease is asked: the values of the parent given to [WithContext], without its
 // end, and the task itself.
-type acquireContext Task
+type acquireContext struct{ *taskContext }
 
 type acquireKey struct{}
 
-// Deadline implements context.Context: there is none.
-func (*acquireContext) Deadline() (deadline time.Time, ok bool) { return }
-
-// Done implements context.Context: it is never done.
-func (*acquireContext) Done() <-chan struct{} { return nil }
-
-// Err implements context.Context.
-func (*acquireContext) Err() error { return nil }
-
 // Value implements context.Context.
-func (c *acquireContext) Value(key any) any {
+func (c acquireContext) Value(key any) any {
 	switch key {
 	case acquireKey{}:
-		return (*Task)(c)
+		return (*Task)(c.taskContext)
 	case runKey{}, watchedRunKey{}, askedByKey{}: // those of a task around the Manager are not asked
 		return nil
 	}
-	return (*taskContext)(c).Value(key)
+	return c.taskContext.Value(key)
 }
 
 // isOurs says to isStandard that no method of the user's is called but Value.
-func (*acquireContext) isOurs() {}
+func (acquireContext) isOurs() {}
