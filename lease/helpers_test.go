@@ -33,10 +33,10 @@ type replica struct {
 	store *leasetest.Store
 }
 
-func newReplica(t *testing.T, server *leasetest.Server, name string, opts ...lease.Option) replica {
+func newReplica(t *testing.T, server *leasetest.Server, name string) replica {
 	store := server.Store(t)
 	quiet := slog.New(slog.DiscardHandler)
-	e, err := lease.New(store, append([]lease.Option{lease.WithReplica(name), lease.WithLogger(quiet)}, opts...)...)
+	e, err := lease.New(store, lease.WithReplica(name), lease.WithLogger(quiet))
 	require.NoError(t, err)
 	return replica{Engine: e, t: t, store: store}
 }
@@ -66,7 +66,8 @@ type acquisition struct {
 	statuses []string
 }
 
-func (r replica) acquire(name string) *acquisition { return acquire(r.t, r.Lease(name)) }
+// acquire acquires lease "x".
+func (r replica) acquire() *acquisition { return acquire(r.t, r.Lease("x")) }
 
 func acquire(t *testing.T, l lease.Lease) *acquisition {
 	ctx, cancel := context.WithCancelCause(context.Background())

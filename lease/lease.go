@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease/internal/names"
 )
 
 // A Lease implements [taskmanager.Lease]. It is made by [Engine.Lease] and [Engine.OneOf], and is equal to another one of the same engine,
@@ -51,7 +53,7 @@ func (l Lease) valid() error {
 			name = slot(name, l.n-1) // the longest one
 		}
 	}
-	if reason := reasonAgainst(name); reason != "" {
+	if reason := names.ReasonAgainst(name); reason != "" {
 		return fmt.Errorf("lease: name %q: %s", clip(l.name), reason)
 	}
 	return nil
@@ -224,11 +226,8 @@ func (s *session) statusLocked(g *group) string {
 		return status
 	}
 	status += fmt.Sprintf(", held by %q", holder.Replica)
-	for _, name := range holder.Stuck {
-		if name == g.lease.name {
-			status += " (stuck)"
-			break
-		}
+	if slices.Contains(holder.Stuck, g.lease.name) {
+		status += " (stuck)"
 	}
 	if !g.since.IsZero() {
 		status += " since " + g.since.Local().Format("15:04")

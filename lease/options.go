@@ -5,16 +5,11 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease/internal/names"
 )
-
-// maxName is the most that a name may have, in bytes, so that each engine can keep it.
-const maxName = 255
 
 // An Option configures an [Engine]; see [New].
 type Option interface{ apply(*config) error }
@@ -44,7 +39,7 @@ func (c *config) span() time.Duration {
 func WithReplica(name string) Option {
 	return option("WithReplica", name, func(c *config) string {
 		c.replica = name
-		return reasonAgainst(name)
+		return names.ReasonAgainst(name)
 	})
 }
 
@@ -144,21 +139,6 @@ func newConfig(opts []Option) (config, error) {
 		}
 	}
 	return c, nil
-}
-
-// reasonAgainst returns why s can't be a name, or "".
-func reasonAgainst(s string) string {
-	switch {
-	case s == "":
-		return "must not be empty"
-	case len(s) > maxName:
-		return fmt.Sprintf("must not have more than %d bytes", maxName)
-	case !utf8.ValidString(s):
-		return "must be valid UTF-8"
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return "must not contain control characters"
-	}
-	return ""
 }
 
 func reasonUnless(ok bool, reason string) string {

@@ -292,7 +292,7 @@ func (a *apiServer) remove(w http.ResponseWriter, r *http.Request, name string) 
 
 func (a *apiServer) watch(w http.ResponseWriter, r *http.Request) {
 	from, err := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
-	require.NoError(a.t, err)
+	assert.NoError(a.t, err)
 	w.WriteHeader(http.StatusOK)
 	for next := 0; ; {
 		w.(http.Flusher).Flush()

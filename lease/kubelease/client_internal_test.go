@@ -94,7 +94,7 @@ func TestErrors(t *testing.T) {
 		},
 		{"redirection", "list", func(w http.ResponseWriter, _ *http.Request, _, _ string) bool {
 			w.Header().Set("Location", "https://192.0.2.1/")
-			w.WriteHeader(302)
+			w.WriteHeader(http.StatusFound)
 			return true
 		}, nil, "Found (302)"},
 		{"authority", "list", nil, func(cfg *Config) { cfg.TLS = nil }, "certificate"},
@@ -130,9 +130,9 @@ func TestErrorWithoutAServer(t *testing.T) {
 }
 
 func TestNoRequestOutlivesItsContext(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts, and never answers
 	require.NoError(t, err)
-	defer silent.Close()
+	defer func() { _ = silent.Close() }()
 	a := newAPIServer(t)
 	cfg := a.config()
 	cfg.Host = "https://" + silent.Addr().String()
@@ -187,7 +187,7 @@ func TestOneConnectionUntilIdle(t *testing.T) {
 	}
 	assert.Equal(t, 1, a.opened())
 	cancel()
-	<-ended
+	require.ErrorIs(t, <-ended, context.Canceled)
 	assert.False(t, a.allClosed())
 	s.Idle()
 	assert.Eventually(t, a.allClosed, 5*time.Second, time.Millisecond)
@@ -292,7 +292,7 @@ func TestInCluster(t *testing.T) {
 		{"ca.crt", string(certificate(a.server)), "kubelease: certificate authority of the cluster: open"},
 		{"token", a.token + "\n", "kubelease: token: open"},
 	} {
-		_, err := inCluster(dir)
+		_, err = inCluster(dir)
 		require.ErrorContains(t, err, f.want)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, f.name), []byte(f.text), 0o600))
 	}

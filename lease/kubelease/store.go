@@ -8,9 +8,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/internal/parallel"
 )
 
 // New makes an engine whose sessions and leases are objects of the namespace of cfg, and of no other pool. All replicas that share
@@ -121,9 +121,9 @@ func (s *store) remove(ctx context.Context, id string, unchanged *preconditions)
 	// They are free by now. This is for those who watch, and they look at the next beat if it fails.
 	held, err := s.list(ctx, map[string]string{labelKind: kindLease, labelSession: sessionLabel(id)})
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // the session is removed, which is all that was asked for
 	}
-	_ = each(len(held), func(i int) error {
+	_ = parallel.Each(len(held), atOnce, func(i int) error {
 		if o := &held[i]; o.Spec.HolderIdentity == id {
 			o.freed()
 			_, _ = s.update(ctx, o)
@@ -132,6 +132,9 @@ func (s *store) remove(ctx context.Context, id string, unchanged *preconditions)
 	})
 	return nil
 }
+
+// atOnce is how many requests about leases are under way at once.
+const atOnce = 16
 
 // attempts is how often a write is tried of an object that changes between the read and the write.
 const attempts = 5
@@ -151,10 +154,10 @@ func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 		return nil, err
 	}
 	claims := make([]lease.Claim, len(names))
-	err = each(len(names), func(i int) error {
-		var err error
-		claims[i], err = s.claim(ctx, id, names[i], leases[i], lives)
-		return err
+	err = parallel.Each(len(names), atOnce, func(i int) error {
+		var failed error
+		claims[i], failed = s.claim(ctx, id, names[i], leases[i], lives)
+		return failed
 	})
 	if err != nil {
 		return nil, err
@@ -178,7 +181,7 @@ func (s *store) exists(ctx context.Context, session string) (bool, error) {
 // seeEach reads the objects of the names, nil for one that doesn't exist, and makes sure of the session.
 func (s *store) seeEach(ctx context.Context, id string, names []string) ([]*object, lives, error) {
 	leases := make([]*object, len(names))
-	err := each(len(names)+1, func(i int) error {
+	err := parallel.Each(len(names)+1, atOnce, func(i int) error {
 		if i == len(names) {
 			ok, err := s.exists(ctx, id)
 			if err == nil && !ok {
@@ -254,7 +257,7 @@ func (s *store) claim(ctx context.Context, id, name string, o *object, lives liv
 
 // Release implements lease.Store.
 func (s *store) Release(ctx context.Context, id string, claims []lease.Claim) error {
-	return each(len(claims), func(i int) error { return s.release(ctx, id, claims[i]) })
+	return parallel.Each(len(claims), atOnce, func(i int) error { return s.release(ctx, id, claims[i]) })
 }
 
 func (s *store) release(ctx context.Context, id string, claim lease.Claim) error {
@@ -367,28 +370,4 @@ type deleteOptions struct {
 type preconditions struct {
 	UID             string `json:"uid"`
 	ResourceVersion string `json:"resourceVersion"`
-}
-
-// each calls f for 0 to n-1, up to 16 at a time, and returns the first error once all calls have returned.
-func each(n int, f func(i int) error) error {
-	if n == 1 {
-		return f(0)
-	}
-	var wg sync.WaitGroup
-	errs := make([]error, n)
-	turns := make(chan struct{}, 16)
-	for i := range n {
-		turns <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-turns }()
-			errs[i] = f(i)
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -292,8 +292,8 @@ func callWith[T any](ctx context.Context, s *Store, op Op, fault Fault, do func(
 			if s.isCut() {
 				return // what was under way is lost
 			}
-			answer, err := happen(s.server, op, do)
-			late <- func() (T, error) { return answer, err }
+			happened, failed := happen(s.server, op, do)
+			late <- func() (T, error) { return happened, failed }
 		})
 		select {
 		case f := <-late:
@@ -346,7 +346,7 @@ func (s *Store) Beat(ctx context.Context, id string, stuck []string) ([]lease.Se
 		if x == nil {
 			return nil, gone(id)
 		}
-		x.Session.Beat++
+		x.Beat++
 		x.Stuck = stuck
 		return v.sessionsLocked(), nil
 	})
@@ -356,7 +356,7 @@ func (s *Store) Beat(ctx context.Context, id string, stuck []string) ([]lease.Se
 func (s *Store) Expire(ctx context.Context, id string, beat uint64) error {
 	v := s.server
 	_, err := call(ctx, s, Expire, func() (struct{}, error) {
-		if x := v.sessions[id]; x != nil && x.Session.Beat == beat {
+		if x := v.sessions[id]; x != nil && x.Beat == beat {
 			v.removeLocked(id)
 		}
 		return struct{}{}, nil

@@ -521,7 +521,8 @@ func testWatch(t *testing.T, newStore func() lease.Store) {
 
 	cancel()
 	select {
-	case <-returned:
+	case err := <-returned:
+		t.Log("Watch has returned:", err)
 	case <-time.After(patience):
 		require.Fail(t, "Watch does not return")
 	}

@@ -1,9 +1,7 @@
 package natslease
 
 import (
-	"context"
 	"io"
-	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -14,68 +12,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
 )
 
-// The engines of tests die and beat sooner than those of services.
-const (
-	ttl  = 3 * time.Second
-	beat = ttl / 5
-)
-
-// A run is what a body has said about itself.
-type run struct {
-	replica string
-	token   uint64
-	ended   chan struct{} // closed when it returns
-}
-
-// newReplica runs a task of one lease until the end of the test, or until stop is called.
-func newReplica(t *testing.T, url, name string, runs chan<- run) (stop func()) {
+// start starts a replica on the server of that URL.
+func start(t *testing.T, url, name string, runs chan<- enginetest.Run) (stop func()) {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
-	engine, err := New(connect(t, url), "p", lease.WithTTL(ttl), lease.WithReplica(name), lease.WithLogger(quiet))
-	require.NoError(t, err)
-	manager, err := taskmanager.New(taskmanager.WithLogger(quiet))
-	require.NoError(t, err)
-	_, err = manager.StartTask("job", func(ctx context.Context) error {
-		token, _ := taskmanager.LeaseToken(ctx)
-		ended := make(chan struct{})
-		defer close(ended)
-		runs <- run{name, token, ended}
-		<-ctx.Done()
-		return nil
-	}, taskmanager.WithLease(engine.Lease("job")), taskmanager.WithStopTimeout(500*time.Millisecond))
-	require.NoError(t, err)
-	stop = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		require.NoError(t, manager.Shutdown(ctx))
-		require.NoError(t, engine.Close(ctx))
+	return enginetest.Start(t, name, runs, func(opts ...lease.Option) (enginetest.Engine, error) {
+		return New(connect(t, url), "p", opts...)
 	})
-	t.Cleanup(stop)
-	return stop
-}
-
-func nextRun(t *testing.T, runs <-chan run) run {
-	t.Helper()
-	select {
-	case r := <-runs:
-		return r
-	case <-time.After(20 * time.Second):
-		require.Fail(t, "no body begins")
-		return run{}
-	}
-}
-
-func (r run) over() bool {
-	select {
-	case <-r.ended:
-		return true
-	default:
-		return false
-	}
 }
 
 // requireSessions waits until n sessions have beaten.
@@ -91,28 +37,19 @@ func requireSessions(t *testing.T, url string, n int) {
 			}
 		}
 		return err == nil && found == n
-	}, 20*time.Second, 5*time.Millisecond)
+	}, enginetest.Patience, 5*time.Millisecond)
 }
 
 // The next body begins after the end of the old one, and not later than people notice.
 func TestHandOver(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
-	runs := make(chan run, 10)
-	stop := newReplica(t, url, "a", runs)
-	first := nextRun(t, runs)
-	require.Equal(t, uint64(1), first.token)
-	newReplica(t, url, "b", runs)
+	runs := make(chan enginetest.Run, 10)
+	stop := start(t, url, "a", runs)
+	first := enginetest.Next(t, runs)
+	require.Equal(t, uint64(1), first.Token)
+	start(t, url, "b", runs)
 	requireSessions(t, url, 2)
-	require.Empty(t, runs)
-	begun := time.Now()
-	stop()
-	second := nextRun(t, runs)
-	took := time.Since(begun)
-	require.True(t, first.over())
-	assert.Equal(t, "b", second.replica)
-	assert.Greater(t, second.token, first.token)
-	assert.Less(t, took, 200*time.Millisecond)
-	t.Log("handed over after", took)
+	enginetest.HandOver(t, first, runs, stop)
 }
 
 // A proxy passes bytes on, both ways, unless it is cut: then they are kept.
@@ -198,29 +135,12 @@ func (p *proxy) setCut(cut bool) {
 func TestHolderIsCutOff(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
 	p, through := newProxy(t, url)
-	runs := make(chan run, 10)
-	newReplica(t, through, "a", runs)
-	first := nextRun(t, runs)
-	newReplica(t, url, "b", runs)
+	runs := make(chan enginetest.Run, 10)
+	start(t, through, "a", runs)
+	first := enginetest.Next(t, runs)
+	start(t, url, "b", runs)
 	requireSessions(t, url, 2)
-	for range 3 {
-		p.setCut(true)
-		time.Sleep(beat / 2) // the length of the hiccup
-		p.setCut(false)
-		time.Sleep(2 * beat) // the time between two
-	}
-	require.Empty(t, runs, "a hiccup is not noticed")
-	require.False(t, first.over(), "a hiccup is not noticed")
-
-	p.setCut(true)
-	begun := time.Now()
-	second := nextRun(t, runs)
-	took := time.Since(begun)
-	assert.True(t, first.over(), "two bodies execute")
-	assert.Equal(t, "b", second.replica)
-	assert.Greater(t, second.token, first.token)
-	assert.Less(t, took, ttl+2*beat)
-	t.Log("the next one began after", took)
+	enginetest.CutOff(t, first, runs, p.setCut)
 }
 
 // A server that is restarted at once is not noticed by those who hold a lease, and leases move on it as before.
@@ -229,20 +149,20 @@ func TestServerRestartUnderEngines(t *testing.T) {
 	url, stopServer := startServer(t, dir, -1, true)
 	port, err := strconv.Atoi(url[strings.LastIndexByte(url, ':')+1:])
 	require.NoError(t, err)
-	runs := make(chan run, 10)
-	stop := newReplica(t, url, "a", runs)
-	first := nextRun(t, runs)
-	newReplica(t, url, "b", runs)
+	runs := make(chan enginetest.Run, 10)
+	stop := start(t, url, "a", runs)
+	first := enginetest.Next(t, runs)
+	start(t, url, "b", runs)
 	requireSessions(t, url, 2)
 	begun := time.Now()
 	stopServer()
 	startServer(t, dir, port, true)
 	t.Log("the server was away for", time.Since(begun))
-	time.Sleep(2 * ttl) // so long nothing must happen
+	time.Sleep(2 * enginetest.TTL) // so long nothing must happen
 	require.Empty(t, runs)
-	require.False(t, first.over())
+	require.False(t, first.Over())
 	begun = time.Now()
 	stop()
-	assert.Equal(t, "b", nextRun(t, runs).replica)
+	assert.Equal(t, "b", enginetest.Next(t, runs).Replica)
 	assert.Less(t, time.Since(begun), 200*time.Millisecond, "it watches again")
 }

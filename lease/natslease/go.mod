@@ -3,7 +3,6 @@ module github.com/go-taskmanager/taskmanager/lease/natslease
 go 1.25.0
 
 require (
-	github.com/go-taskmanager/taskmanager v0.0.0
 	github.com/go-taskmanager/taskmanager/lease v0.0.0
 	github.com/nats-io/nats-server/v2 v2.14.5
 	github.com/nats-io/nats.go v1.51.0
@@ -14,6 +13,7 @@ require (
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.7.2-default-no-op // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+	github.com/go-taskmanager/taskmanager v0.0.0 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/klauspost/compress v1.19.2 // indirect
 	github.com/minio/highwayhash v1.0.4 // indirect

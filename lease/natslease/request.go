@@ -21,6 +21,7 @@ const (
 	operation     = "KV-Operation" // the header that makes a message of a key-value bucket the marker of a removed key
 	made          = "taskmanager"  // the key in the metadata of a bucket that says that this package has made it
 	longestAnswer = 5 * time.Second
+	atOnce        = 64 // requests
 
 	// How often, and after which time, a message is sent again that had nobody to go to.
 	noRespondersAgain = 5
@@ -232,35 +233,4 @@ func (s *store) forgetBucket() {
 	if v != nil {
 		s.drop(v, false)
 	}
-}
-
-// each calls f for 0 to n-1, at most 64 at a time, and returns the first error.
-func each(n int, f func(i int) error) error {
-	if n == 1 {
-		return f(0)
-	}
-	next, errs := make(chan int), make(chan error)
-	workers := min(n, 64)
-	for range workers {
-		go func() {
-			var first error
-			for i := range next {
-				if first == nil {
-					first = f(i)
-				}
-			}
-			errs <- first
-		}()
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	var all error
-	for range workers {
-		if err := <-errs; all == nil {
-			all = err
-		}
-	}
-	return all
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -396,35 +394,4 @@ func TestBeatWithoutAView(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []lease.Session{{ID: id, Replica: "pod-7", Beat: 2, Stuck: []string{"x"}}}, sessions)
 	require.ErrorContains(t, s.Watch(t.Context(), func() {}), "maximum consumers limit reached")
-}
-
-// So that many names don't wait for one another: as many calls at once as are allowed.
-func TestEach(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var now, made atomic.Int32
-		var most sync.Map // the numbers of calls at once
-		begun := time.Now()
-		require.NoError(t, each(640, func(int) error {
-			most.Store(now.Add(1), true)
-			time.Sleep(time.Second) // a round trip
-			now.Add(-1)
-			made.Add(1)
-			return nil
-		}))
-		assert.Equal(t, int32(640), made.Load())
-		assert.Equal(t, 10*time.Second, time.Since(begun))
-		_, all := most.Load(int32(64))
-		assert.True(t, all)
-		_, tooMany := most.Load(int32(65))
-		assert.False(t, tooMany)
-
-		failure := errors.New("of one")
-		assert.Equal(t, failure, each(100, func(i int) error {
-			if i == 70 {
-				return failure
-			}
-			return nil
-		}))
-		require.NoError(t, each(0, nil))
-	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
@@ -106,7 +107,7 @@ func testErrors(t *testing.T, s *pgtest.Server) {
 	require.ErrorContains(t, joined(withUser(t, later, "nobody-known")), "the server does not accept the role")
 
 	// What a waiting task shows.
-	e, err := New(withUser(t, empty, "tm"), "pool", lease.WithTTL(ttl))
+	e, err := New(withUser(t, empty, "tm"), "pool", lease.WithTTL(enginetest.TTL))
 	require.NoError(t, err)
 	status := make(chan string, 100)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -3,7 +3,6 @@ package pglease
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"sync"
@@ -13,17 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
-)
-
-// patience is how long may take what is to happen by itself.
-const patience = 30 * time.Second
-
-// The engines of tests die and beat sooner than those of services.
-const (
-	ttl  = 3 * time.Second
-	beat = ttl / 5
+	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
 )
 
 // open returns a connection for what a test looks at or locks by itself.
@@ -58,7 +48,7 @@ func requireBlocked(t *testing.T, conn *pgx.Conn, n int) {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 			AND wait_event_type = 'Lock'`).Scan(&found)
 		return err == nil && found == n
-	}, patience, 5*time.Millisecond)
+	}, enginetest.Patience, 5*time.Millisecond)
 }
 
 func requireDone(t *testing.T, done <-chan error) error {
@@ -66,7 +56,7 @@ func requireDone(t *testing.T, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(patience):
+	case <-time.After(enginetest.Patience):
 		require.Fail(t, "it does not return")
 		return nil
 	}
@@ -89,54 +79,12 @@ func wins(t *testing.T, s *store, id string) lease.Claim {
 	return claims[0]
 }
 
-// A run is one run of a task's body.
-type run struct {
-	replica string
-	token   uint64
-	ended   <-chan struct{}
-}
-
-// A replica is an engine and a Manager with a task under lease "job". Its runs come from runs; stop stops it.
-type replica struct {
-	engine *Engine
-	stop   func()
-}
-
-func newReplica(t *testing.T, url, name string, runs chan<- run, opts ...lease.Option) replica {
+// start starts a replica on the database of that URL.
+func start(t *testing.T, url, name string, runs chan<- enginetest.Run, more ...lease.Option) (stop func()) {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
-	e, err := New(url, "pool", append(opts, lease.WithTTL(ttl), lease.WithReplica(name), lease.WithLogger(quiet))...)
-	require.NoError(t, err)
-	m, err := taskmanager.New(taskmanager.WithLogger(quiet))
-	require.NoError(t, err)
-	_, err = m.StartTask("job", func(ctx context.Context) error {
-		token, _ := taskmanager.LeaseToken(ctx)
-		ended := make(chan struct{})
-		defer close(ended)
-		runs <- run{name, token, ended}
-		<-ctx.Done()
-		return nil
-	}, taskmanager.WithLease(e.Lease("job")), taskmanager.WithStopTimeout(500*time.Millisecond))
-	require.NoError(t, err)
-	stop := sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		require.NoError(t, m.Shutdown(ctx))
-		require.NoError(t, e.Close(ctx))
+	return enginetest.Start(t, name, runs, func(opts ...lease.Option) (enginetest.Engine, error) {
+		return New(url, "pool", append(more, opts...)...)
 	})
-	t.Cleanup(stop)
-	return replica{e, stop}
-}
-
-func nextRun(t *testing.T, runs <-chan run) run {
-	t.Helper()
-	select {
-	case r := <-runs:
-		return r
-	case <-time.After(patience):
-		require.Fail(t, "no body begins")
-		return run{}
-	}
 }
 
 // requireSessions waits until n sessions have beaten.
@@ -146,7 +94,7 @@ func requireSessions(t *testing.T, conn *pgx.Conn, n int) {
 		var found int
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM tm_session WHERE beat > 0`).Scan(&found)
 		return err == nil && found == n
-	}, patience, 5*time.Millisecond)
+	}, enginetest.Patience, 5*time.Millisecond)
 }
 
 // A proxy passes connections on to a server, until it is cut: then it neither passes anything on nor closes anything.

@@ -3,12 +3,9 @@ package pglease
 import (
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
 )
 
@@ -56,27 +53,6 @@ func WithListen(connString string) lease.Option {
 type listenOption struct {
 	lease.Option
 	connString string
-}
-
-// maxPool is the most that the name of a pool may have, in bytes: it is the payload of a NOTIFY.
-const maxPool = 255
-
-func checkPool(pool string) error {
-	reason := ""
-	switch {
-	case pool == "":
-		reason = "must not be empty"
-	case len(pool) > maxPool:
-		reason = fmt.Sprintf("must not have more than %d bytes", maxPool)
-	case !utf8.ValidString(pool):
-		reason = "must be valid UTF-8"
-	case strings.ContainsFunc(pool, unicode.IsControl):
-		reason = "must not contain control characters"
-	}
-	if reason != "" {
-		return &taskmanager.OptionError{Option: "pool", Value: pool, Reason: reason}
-	}
-	return nil
 }
 
 // parse returns the configuration of connections. Its error shows no part of connString: where that is wrong, a part of the password may

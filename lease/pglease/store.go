@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/internal/names"
 )
 
 // A store implements lease.Store.
@@ -32,8 +34,8 @@ func newStore(connString, listen, pool string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("WithListen: %w", err)
 	}
-	if err := checkPool(pool); err != nil {
-		return nil, err
+	if reason := names.ReasonAgainst(pool); reason != "" { // it is the payload of a NOTIFY, too, which takes more
+		return nil, &taskmanager.OptionError{Option: "pool", Value: pool, Reason: reason}
 	}
 	return &store{pool: pool, beats: newLink(c), claims: newLink(c), listen: l}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
 
@@ -51,7 +52,7 @@ func testClaimDoesNotWaitForFence(t *testing.T, s *pgtest.Server) {
 	e := &Engine{pool: "pool"}
 	require.NoError(t, e.fenceBy("job", c.Token, func(args ...any) row { return tx.QueryRow(t.Context(), fence, args...) }))
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), enginetest.Patience)
 	defer cancel()
 	claims, err := store.Claim(ctx, b, []string{"job", "other"})
 	require.NoError(t, err)
@@ -99,7 +100,7 @@ func testReadOnly(t *testing.T, s *pgtest.Server) {
 	_, err := store.Join(ctx, "a")
 	require.ErrorContains(t, err, "the server takes no writes")
 	set("off")
-	ctx, cancel = context.WithTimeout(t.Context(), patience)
+	ctx, cancel = context.WithTimeout(t.Context(), enginetest.Patience)
 	defer cancel()
 	_, err = store.Join(ctx, "a")
 	require.NoError(t, err)
@@ -108,7 +109,7 @@ func testReadOnly(t *testing.T, s *pgtest.Server) {
 func testListenBehindPooler(t *testing.T, s *pgtest.Server) {
 	_, pooler := database(t, s)
 	store := connect(t, pooler, pooler)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), enginetest.Patience)
 	defer cancel()
 	begun := time.Now()
 	err := store.Watch(ctx, func() { assert.Fail(t, "it hears nothing") })
@@ -137,5 +138,5 @@ func testIdle(t *testing.T, s *pgtest.Server) {
 	cancel()
 	require.ErrorIs(t, requireDone(t, done), context.Canceled)
 	store.Idle()
-	require.Eventually(t, func() bool { return connections() == 0 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return connections() == 0 }, enginetest.Patience, 5*time.Millisecond)
 }

@@ -179,9 +179,10 @@ func (s *Server) start() bool {
 	s.t.Helper()
 	log, err := os.OpenFile(s.file("log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	require.NoError(s.t, err)
-	defer log.Close()
-	cmd := exec.Command(
-		s.binary,
+	defer func() { _ = log.Close() }()
+	// It is killed when the test ends, and may outlive this call.
+	cmd := exec.CommandContext(
+		context.WithoutCancel(s.t.Context()), s.binary,
 		"--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", s.ports[0]),
 		// It refuses to advertise a loopback address, and nobody uses this one.
 		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=192.0.2.0/24",
@@ -238,7 +239,7 @@ func (s *Server) choosePorts() {
 	for i := range s.ports {
 		for {
 			s.ports[i] = 20_000 + mathrand.IntN(12_000)
-			l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", s.ports[i]))
+			l, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", fmt.Sprint("127.0.0.1:", s.ports[i]))
 			if err == nil {
 				require.NoError(s.t, l.Close())
 				break

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,10 +25,11 @@ func build() error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(path); err == nil {
+	if _, err = os.Stat(path); err == nil {
 		return nil
 	}
-	list := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/go-taskmanager/taskmanager/lease/kubelease/kubetest")
+	ctx := context.Background()
+	list := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/go-taskmanager/taskmanager/lease/kubelease/kubetest")
 	list.Stderr = os.Stderr
 	dir, err := list.Output()
 	if err != nil {
@@ -37,7 +39,7 @@ func build() error {
 		return err
 	}
 	unfinished := path + ".new" // a build that is cut short leaves nothing that looks like a server
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", unfinished, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", unfinished, ".")
 	cmd.Dir = filepath.Join(strings.TrimSpace(string(dir)), "testdata", "apiserver")
 	cmd.Env = append(os.Environ(), "GOWORK=off") // the server is a module of its own
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
