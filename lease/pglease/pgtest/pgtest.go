@@ -108,10 +108,20 @@ func (s *Server) Exec(t testing.TB, url, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-// Crash ends PostgreSQL at once, as by a crash: it has to recover when it starts again. PgBouncer runs on.
+// Crash kills PostgreSQL: it has to recover when it starts again. PgBouncer runs on. It takes Linux.
 func (s *Server) Crash() {
 	s.t.Helper()
-	s.process.end(s.t, syscall.SIGQUIT)
+	// Asked to end at once, by SIGQUIT, it would wait up to 5 s for those of its processes that are slow to do so.
+	pid := s.process.command.Process.Pid
+	require.NoError(s.t, syscall.Kill(pid, syscall.SIGSTOP)) // it makes no other process
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	require.NoError(s.t, err)
+	for field := range strings.FieldsSeq(string(text)) {
+		child, err := strconv.Atoi(field)
+		require.NoError(s.t, err)
+		_ = syscall.Kill(child, syscall.SIGKILL) // unless it has ended
+	}
+	s.process.end(s.t, syscall.SIGKILL)
 }
 
 // Restart starts PostgreSQL again, after [Server.Crash], and returns when it serves.
