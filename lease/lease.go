@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
-	"github.com/go-taskmanager/taskmanager/lease/internal/names"
 )
 
 // A Lease implements [taskmanager.Lease]. It is made by [Engine.Lease] and [Engine.OneOf], and is equal to another one of the same engine,
@@ -53,8 +52,8 @@ func (l Lease) valid() error {
 			name = slot(name, l.n-1) // the longest one
 		}
 	}
-	if reason := names.ReasonAgainst(name); reason != "" {
-		return fmt.Errorf("lease: name %q: %s", clip(l.name), reason)
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("lease: name %q: %w", clip(l.name), err)
 	}
 	return nil
 }

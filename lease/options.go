@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
-	"github.com/go-taskmanager/taskmanager/lease/internal/names"
 )
 
 // An Option configures an [Engine]; see [New].
@@ -39,7 +38,10 @@ func (c *config) span() time.Duration {
 func WithReplica(name string) Option {
 	return option("WithReplica", name, func(c *config) string {
 		c.replica = name
-		return names.ReasonAgainst(name)
+		if err := CheckName(name); err != nil {
+			return err.Error()
+		}
+		return ""
 	})
 }
 

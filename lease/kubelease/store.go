@@ -9,8 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/parallel"
 )
 
 // New makes an engine whose sessions and leases are objects of the namespace of cfg, and of no other pool. All replicas that share
@@ -123,7 +124,7 @@ func (s *store) remove(ctx context.Context, id string, unchanged *preconditions)
 	if err != nil {
 		return nil //nolint:nilerr // the session is removed, which is all that was asked for
 	}
-	_ = parallel.Each(len(held), atOnce, func(i int) error {
+	_ = each(len(held), func(i int) error {
 		if o := &held[i]; o.Spec.HolderIdentity == id {
 			o.freed()
 			_, _ = s.update(ctx, o)
@@ -135,6 +136,16 @@ func (s *store) remove(ctx context.Context, id string, unchanged *preconditions)
 
 // atOnce is how many requests about leases are under way at once.
 const atOnce = 16
+
+// each calls f for 0 to n-1, up to atOnce at a time, and returns once all calls have: the error of the first that fails.
+func each(n int, f func(i int) error) error {
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for i := range n {
+		calls.Go(func() error { return f(i) })
+	}
+	return calls.Wait()
+}
 
 // attempts is how often a write is tried of an object that changes between the read and the write.
 const attempts = 5
@@ -154,7 +165,7 @@ func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 		return nil, err
 	}
 	claims := make([]lease.Claim, len(names))
-	err = parallel.Each(len(names), atOnce, func(i int) error {
+	err = each(len(names), func(i int) error {
 		var failed error
 		claims[i], failed = s.claim(ctx, id, names[i], leases[i], lives)
 		return failed
@@ -181,7 +192,7 @@ func (s *store) exists(ctx context.Context, session string) (bool, error) {
 // seeEach reads the objects of the names, nil for one that doesn't exist, and makes sure of the session.
 func (s *store) seeEach(ctx context.Context, id string, names []string) ([]*object, lives, error) {
 	leases := make([]*object, len(names))
-	err := parallel.Each(len(names)+1, atOnce, func(i int) error {
+	err := each(len(names)+1, func(i int) error {
 		if i == len(names) {
 			ok, err := s.exists(ctx, id)
 			if err == nil && !ok {
@@ -257,7 +268,7 @@ func (s *store) claim(ctx context.Context, id, name string, o *object, lives liv
 
 // Release implements lease.Store.
 func (s *store) Release(ctx context.Context, id string, claims []lease.Claim) error {
-	return parallel.Each(len(claims), atOnce, func(i int) error { return s.release(ctx, id, claims[i]) })
+	return each(len(claims), func(i int) error { return s.release(ctx, id, claims[i]) })
 }
 
 func (s *store) release(ctx context.Context, id string, claim lease.Claim) error {

@@ -1,3 +1,3 @@
-// Package leasetest helps to test what is made of package lease: [NewServer] is an engine in memory, with the faults that real ones have,
-// and [RunStore] is what a [lease.Store] must pass.
+// Package leasetest helps to test what is made of package lease: [NewServer] is an engine in memory, with the faults that real ones have;
+// [RunStore] is what a [lease.Store] must pass; and [StartReplica] starts replicas on real servers, for [HandOver] and [CutOff].
 package leasetest

@@ -16,9 +16,6 @@ import (
 	"github.com/go-taskmanager/taskmanager/lease"
 )
 
-// patience is how long a call may take, and what is to happen by itself.
-const patience = 30 * time.Second
-
 // RunStore checks what a [lease.Store] must do, in subtests. Each of them calls newPool once, for a pool that is empty, and then what that
 // returns once for each replica: a Store that is connected to this pool. Both clean up with the Cleanup of the t that newPool is given.
 func RunStore(t *testing.T, newPool func(t *testing.T) (newStore func() lease.Store)) {
@@ -57,7 +54,7 @@ type replica struct {
 
 func join(t *testing.T, store lease.Store, name string) replica {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	id, err := store.Join(ctx, name)
 	require.NoError(t, err)
@@ -67,7 +64,7 @@ func join(t *testing.T, store lease.Store, name string) replica {
 
 func (r replica) beat(stuck ...string) map[string]lease.Session {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), Patience)
 	defer cancel()
 	all, err := r.store.Beat(ctx, r.id, stuck)
 	require.NoError(r.t, err)
@@ -81,7 +78,7 @@ func (r replica) beat(stuck ...string) map[string]lease.Session {
 
 func (r replica) claim(names ...string) map[string]lease.Claim {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), Patience)
 	defer cancel()
 	claims, err := r.store.Claim(ctx, r.id, names)
 	require.NoError(r.t, err)
@@ -116,21 +113,21 @@ func (r replica) loses(name string, holder replica) {
 
 func (r replica) release(claims ...lease.Claim) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), Patience)
 	defer cancel()
 	require.NoError(r.t, r.store.Release(ctx, r.id, claims))
 }
 
 func (r replica) expire(other replica, beat uint64) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), Patience)
 	defer cancel()
 	require.NoError(r.t, r.store.Expire(ctx, other.id, beat))
 }
 
 func (r replica) leave() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), Patience)
 	defer cancel()
 	require.NoError(r.t, r.store.Leave(ctx, r.id))
 }
@@ -138,7 +135,7 @@ func (r replica) leave() {
 // requireGone requires that the session does not exist any more.
 func (r replica) requireGone() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), Patience)
 	defer cancel()
 	_, err := r.store.Beat(ctx, r.id, nil)
 	require.ErrorIs(r.t, err, lease.ErrGone)
@@ -297,7 +294,7 @@ func testClaimAgain(t *testing.T, newStore func() lease.Store) {
 func testClaimGone(t *testing.T, newStore func() lease.Store) {
 	a, b := join(t, newStore(), "a"), join(t, newStore(), "b")
 	a.leave()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	_, err := a.store.Claim(ctx, a.id, []string{"x", "y"})
 	require.ErrorIs(t, err, lease.ErrGone)
@@ -316,7 +313,7 @@ func testClaimRace(t *testing.T, newStore func() lease.Store) {
 		replicas[i] = join(t, stores[i%len(stores)], fmt.Sprint("pod-", i))
 	}
 	for _, name := range []string{"x", "y", "z"} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), Patience)
 		var winners atomic.Int32
 		var wg sync.WaitGroup
 		begin := make(chan struct{})
@@ -339,7 +336,7 @@ func testClaimRace(t *testing.T, newStore func() lease.Store) {
 
 func testClaimAndReleaseRace(t *testing.T, newStore func() lease.Store) {
 	const n, rounds = 8, 5
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*Patience)
 	defer cancel()
 	var held atomic.Int32
 	var last atomic.Uint64
@@ -376,7 +373,7 @@ func testExpireAndClaimRace(t *testing.T, newStore func() lease.Store) {
 	a, b := newStore(), newStore()
 	observer := join(t, a, "observer")
 	for i := range 20 {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), Patience)
 		name := fmt.Sprint("x", i)
 		victim := join(t, b, "victim")
 		var wg sync.WaitGroup
@@ -481,7 +478,7 @@ func testWatch(t *testing.T, newStore func() lease.Store) {
 		t.Helper()
 		select {
 		case <-changed:
-		case <-time.After(patience):
+		case <-time.After(Patience):
 			require.Fail(t, "changed was not called", what)
 		case err := <-returned:
 			if what == "begin" {
@@ -523,7 +520,7 @@ func testWatch(t *testing.T, newStore func() lease.Store) {
 	select {
 	case err := <-returned:
 		t.Log("Watch has returned:", err)
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		require.Fail(t, "Watch does not return")
 	}
 }
@@ -545,7 +542,7 @@ func testEndedContext(t *testing.T, newStore func() lease.Store) {
 	require.Error(t, a.store.Expire(ended, b.id, 7), "Expire")
 	require.Error(t, a.store.Leave(ended, b.id), "Leave")
 	require.Error(t, a.store.Watch(ended, func() {}), "Watch")
-	assert.Less(t, time.Since(begin), patience)
+	assert.Less(t, time.Since(begin), Patience)
 
 	// What was asked for may have happened or not; the rest is as it was.
 	a.beat()

@@ -61,7 +61,7 @@ func TestStoreOnACluster(t *testing.T) {
 		n := 0
 		return func() lease.Store {
 			n++
-			s, err := NewStore(connect(t, servers[n%3].ClientURL()), t.Name(), Config{Replicas: 3})
+			s, err := newStore(Config{Conn: connect(t, servers[n%3].ClientURL()), Replicas: 3}, t.Name())
 			require.NoError(t, err)
 			t.Cleanup(s.Idle)
 			return s
@@ -72,9 +72,9 @@ func TestStoreOnACluster(t *testing.T) {
 // The server that leads the stream ends: the sessions go on at the others, and nobody else gets the lease.
 func TestLeaderOfTheStreamEnds(t *testing.T) {
 	servers := startCluster(t)
-	opened, err := NewStore(connect(t, servers[0].ClientURL()), "p", Config{Replicas: 3})
+	opened, err := newStore(Config{Conn: connect(t, servers[0].ClientURL()), Replicas: 3}, "p")
 	require.NoError(t, err)
-	s := opened.(*store)
+	s := opened
 	t.Cleanup(s.Idle)
 	id, other := join(t, s), join(t, s)
 	claim := claimed(t, s, id)

@@ -2,7 +2,7 @@
 //
 // # Usage
 //
-//	engine, err := natslease.New(nc, "billing")
+//	engine, err := natslease.New(natslease.Config{Conn: nc}, "billing")
 //
 // makes the engine of one pool: the replicas that give the same name of a pool, on the same NATS account, share its leases. The bucket,
 // a key-value bucket of JetStream named after the pool, is made when the first lease is wanted. New itself asks nobody.

@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
 // start starts a replica on the server of that URL.
-func start(t *testing.T, url, name string, runs chan<- enginetest.Run) (stop func()) {
+func start(t *testing.T, url, name string, runs chan<- leasetest.Run) (stop func()) {
 	t.Helper()
-	return enginetest.Start(t, name, runs, func(opts ...lease.Option) (enginetest.Engine, error) {
-		return New(connect(t, url), "p", opts...)
+	return leasetest.StartReplica(t, name, runs, func(opts ...lease.Option) (leasetest.Engine, error) {
+		return New(Config{Conn: connect(t, url)}, "p", opts...)
 	})
 }
 
@@ -37,19 +37,19 @@ func requireSessions(t *testing.T, url string, n int) {
 			}
 		}
 		return err == nil && found == n
-	}, enginetest.Patience, 5*time.Millisecond)
+	}, leasetest.Patience, 5*time.Millisecond)
 }
 
 // The next body begins after the end of the old one, and not later than people notice.
 func TestHandOver(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
-	runs := make(chan enginetest.Run, 10)
+	runs := make(chan leasetest.Run, 10)
 	stop := start(t, url, "a", runs)
-	first := enginetest.Next(t, runs)
+	first := leasetest.NextRun(t, runs)
 	require.Equal(t, uint64(1), first.Token)
 	start(t, url, "b", runs)
 	requireSessions(t, url, 2)
-	enginetest.HandOver(t, first, runs, stop)
+	leasetest.HandOver(t, first, runs, stop)
 }
 
 // A proxy passes bytes on, both ways, unless it is cut: then they are kept.
@@ -135,12 +135,12 @@ func (p *proxy) setCut(cut bool) {
 func TestHolderIsCutOff(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
 	p, through := newProxy(t, url)
-	runs := make(chan enginetest.Run, 10)
+	runs := make(chan leasetest.Run, 10)
 	start(t, through, "a", runs)
-	first := enginetest.Next(t, runs)
+	first := leasetest.NextRun(t, runs)
 	start(t, url, "b", runs)
 	requireSessions(t, url, 2)
-	enginetest.CutOff(t, first, runs, p.setCut)
+	leasetest.CutOff(t, first, runs, p.setCut)
 }
 
 // A server that is restarted at once is not noticed by those who hold a lease, and leases move on it as before.
@@ -149,20 +149,20 @@ func TestServerRestartUnderEngines(t *testing.T) {
 	url, stopServer := startServer(t, dir, -1, true)
 	port, err := strconv.Atoi(url[strings.LastIndexByte(url, ':')+1:])
 	require.NoError(t, err)
-	runs := make(chan enginetest.Run, 10)
+	runs := make(chan leasetest.Run, 10)
 	stop := start(t, url, "a", runs)
-	first := enginetest.Next(t, runs)
+	first := leasetest.NextRun(t, runs)
 	start(t, url, "b", runs)
 	requireSessions(t, url, 2)
 	begun := time.Now()
 	stopServer()
 	startServer(t, dir, port, true)
 	t.Log("the server was away for", time.Since(begun))
-	time.Sleep(2 * enginetest.TTL) // so long nothing must happen
+	time.Sleep(2 * leasetest.ReplicaTTL) // so long nothing must happen
 	require.Empty(t, runs)
 	require.False(t, first.Over())
 	begun = time.Now()
 	stop()
-	assert.Equal(t, "b", enginetest.Next(t, runs).Replica)
+	assert.Equal(t, "b", leasetest.NextRun(t, runs).Replica)
 	assert.Less(t, time.Since(begun), 200*time.Millisecond, "it watches again")
 }

@@ -48,10 +48,10 @@ func connect(t *testing.T, url string) *nats.Conn {
 
 func newTestStore(t *testing.T, nc *nats.Conn, pool string) *store {
 	t.Helper()
-	s, err := NewStore(nc, pool, Config{})
+	s, err := newStore(Config{Conn: nc}, pool)
 	require.NoError(t, err)
 	t.Cleanup(s.Idle)
-	return s.(*store)
+	return s
 }
 
 // join returns a session that has beaten once.

@@ -13,8 +13,11 @@ import (
 // maxPool is the longest name of a pool, in bytes: escaped, it is part of the name of a stream, which has at most 255.
 const maxPool = 63
 
-// A Config says where the leases of a pool are kept. Its zero value is fine for a single server.
+// A Config says where the leases are kept.
 type Config struct {
+	// Conn is the connection to use. It stays the caller's, who closes it after the engine.
+	Conn *nats.Conn
+
 	// Bucket names the key-value bucket to use, which may have been made by someone else: with one value a key (history 1) and
 	// without a limit of age. Several pools may share one. It is made if it doesn't exist. The default, "", is a bucket named after
 	// the pool, "leases_POOL", which no other program may have made.
@@ -25,41 +28,40 @@ type Config struct {
 	Replicas int
 }
 
-// New returns an engine for the leases of the pool, with the zero [Config]. The connection stays the caller's, who closes it after the
-// engine. It returns an error if the pool's name is empty or has more than 63 bytes, and the errors of [lease.New].
+// New makes an engine for the leases of a pool, whose name has 1 to 63 bytes. All replicas that share leases give the same pool.
 //
-// It asks nobody: a server that is gone, or has no JetStream, is what those who wait for a lease are told.
-func New(nc *nats.Conn, pool string, opts ...lease.Option) (*lease.Engine, error) {
-	store, err := NewStore(nc, pool, Config{})
+// It asks nobody: a server that is gone, or has no JetStream, is what a task waits for, as its status says. New returns an error if cfg or
+// pool can't be right, or an option is wrong.
+func New(cfg Config, pool string, opts ...lease.Option) (*lease.Engine, error) {
+	s, err := newStore(cfg, pool)
 	if err != nil {
 		return nil, err
 	}
-	return lease.New(store, opts...)
+	return lease.New(s, opts...)
 }
 
-// NewStore is [New] for another [Config]: it returns what [lease.New] needs.
-func NewStore(nc *nats.Conn, pool string, config Config) (lease.Store, error) {
+func newStore(cfg Config, pool string) (*store, error) {
 	switch {
-	case nc == nil:
+	case cfg.Conn == nil:
 		return nil, errors.New("natslease: the connection is nil")
 	case pool == "":
 		return nil, errors.New("natslease: the pool has no name")
 	case len(pool) > maxPool:
 		return nil, fmt.Errorf("natslease: the name of the pool has %d bytes, of at most %d: %.80q", len(pool), maxPool, pool)
-	case config.Replicas < 0 || config.Replicas > 5:
-		return nil, fmt.Errorf("natslease: %d copies of a bucket, of 1 to 5", config.Replicas)
-	case config.Bucket != escape(config.Bucket, "_-", '/'):
-		return nil, fmt.Errorf("natslease: %.80q is no name of a bucket: letters, digits, - and _", config.Bucket)
+	case cfg.Replicas < 0 || cfg.Replicas > 5:
+		return nil, fmt.Errorf("natslease: %d copies of a bucket, of 1 to 5", cfg.Replicas)
+	case cfg.Bucket != escape(cfg.Bucket, "_-", '/'):
+		return nil, fmt.Errorf("natslease: %.80q is no name of a bucket: letters, digits, - and _", cfg.Bucket)
 	}
-	bucket := config.Bucket
+	bucket := cfg.Bucket
 	if bucket == "" {
 		bucket = "leases_" + escape(pool, "-", '_')
 	}
 	return &store{
-		nc: nc, bucket: bucket, stream: "KV_" + bucket,
+		nc: cfg.Conn, bucket: bucket, stream: "KV_" + bucket,
 		// Whoever shares the bucket must not share a key.
 		prefix: "$KV." + bucket + "." + escapeKey(pool) + ".",
-		own:    config.Bucket == "", replicas: max(config.Replicas, 1),
+		own:    cfg.Bucket == "", replicas: max(cfg.Replicas, 1),
 	}, nil
 }
 

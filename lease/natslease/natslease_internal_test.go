@@ -17,23 +17,22 @@ func TestNewRefusesBadInput(t *testing.T) {
 	nc := connect(t, url)
 	for _, c := range []struct {
 		what, pool, want string
-		nc               *nats.Conn
 		config           Config
 	}{
 		{what: "no connection", pool: "p", want: "the connection is nil"},
-		{what: "no name", nc: nc, want: "the pool has no name"},
-		{what: "long name", nc: nc, pool: strings.Repeat("p", 64), want: "64 bytes, of at most 63"},
-		{what: "replicas", nc: nc, pool: "p", config: Config{Replicas: 6}, want: "6 copies of a bucket"},
-		{what: "bucket", nc: nc, pool: "p", config: Config{Bucket: "a.b"}, want: `"a.b" is no name of a bucket`},
+		{what: "no name", config: Config{Conn: nc}, want: "the pool has no name"},
+		{what: "long name", config: Config{Conn: nc}, pool: strings.Repeat("p", 64), want: "64 bytes, of at most 63"},
+		{what: "replicas", pool: "p", config: Config{Conn: nc, Replicas: 6}, want: "6 copies of a bucket"},
+		{what: "bucket", pool: "p", config: Config{Conn: nc, Bucket: "a.b"}, want: `"a.b" is no name of a bucket`},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			_, err := NewStore(c.nc, c.pool, c.config)
+			_, err := New(c.config, c.pool)
 			require.ErrorContains(t, err, c.want)
 		})
 	}
-	_, err := New(nc, "")
+	_, err := New(Config{Conn: nc}, "")
 	require.Error(t, err)
-	_, err = New(nc, strings.Repeat("ü", 31)+"p")
+	_, err = New(Config{Conn: nc}, strings.Repeat("ü", 31)+"p")
 	require.NoError(t, err)
 }
 
@@ -76,10 +75,10 @@ func TestForeignBuckets(t *testing.T) {
 	create(jetstream.KeyValueConfig{Bucket: "copy", Mirror: &jetstream.StreamSource{Name: "KV_history"}})
 	create(jetstream.KeyValueConfig{Bucket: "shared"})
 	open := func(pool, bucket string) *store {
-		s, failed := NewStore(nc, pool, Config{Bucket: bucket})
+		s, failed := newStore(Config{Conn: nc, Bucket: bucket}, pool)
 		require.NoError(t, failed)
 		t.Cleanup(s.Idle)
-		return s.(*store)
+		return s
 	}
 	for _, c := range []struct{ bucket, want string }{
 		{"", `bucket "leases_p" can't be used: another program has made it`},
@@ -116,7 +115,7 @@ func TestServerIsGoneAtTheStart(t *testing.T) {
 	nc, err := nats.Connect("nats://pod:topsecret@127.0.0.1:1", nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
 	require.NoError(t, err)
 	defer nc.Close()
-	_, err = New(nc, "p")
+	_, err = New(Config{Conn: nc}, "p")
 	require.NoError(t, err)
 	s := newTestStore(t, nc, "p")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -132,7 +131,7 @@ func TestServerIsGoneAtTheStart(t *testing.T) {
 
 func TestReplicasOfANewBucket(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
-	s, err := NewStore(connect(t, url), "p", Config{Replicas: 3})
+	s, err := newStore(Config{Conn: connect(t, url), Replicas: 3}, "p")
 	require.NoError(t, err)
 	_, err = s.Join(t.Context(), "pod-7")
 	require.ErrorContains(t, err, "replicas > 1 not supported in non-clustered mode")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 )
 
 // This file asks the server. It doesn't use the key-value API of the client, whose reads may be answered by any server that has a copy,
@@ -233,4 +234,14 @@ func (s *store) forgetBucket() {
 	if v != nil {
 		s.drop(v, false)
 	}
+}
+
+// each calls f for 0 to n-1, up to atOnce at a time, and returns once all calls have: the error of the first that fails.
+func each(n int, f func(i int) error) error {
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for i := range n {
+		calls.Go(func() error { return f(i) })
+	}
+	return calls.Wait()
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/parallel"
 )
 
 const (
@@ -169,7 +168,7 @@ func (s *store) list(ctx context.Context) (uint64, map[string]session, error) {
 		return 0, nil, err
 	}
 	read := make([]session, len(ids))
-	err = parallel.Each(len(ids), atOnce, func(i int) (err error) {
+	err = each(len(ids), func(i int) (err error) {
 		read[i], err = s.read(ctx, ids[i])
 		return err
 	})
@@ -256,7 +255,7 @@ func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
 	for round := 1; len(names) > 0 || round == 1; round++ {
 		tries := make([]attempt, len(names))
-		err := parallel.Each(1+len(names), atOnce, func(i int) error {
+		err := each(1+len(names), func(i int) error {
 			if i == 0 { // what is claimed for a session that ends after this is free again
 				if now, err := s.read(ctx, id); err != nil || now.gone || now.revision == 0 {
 					return cmpErr(err, s.goneError(id))
@@ -276,7 +275,7 @@ func (s *store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 		}
 		results := make([]lease.Claim, len(tries))
 		again := make([]bool, len(tries))
-		err = parallel.Each(len(tries), atOnce, func(i int) error {
+		err = each(len(tries), func(i int) error {
 			t := tries[i]
 			if held := t.value.Session; held != "" && held != id && !gone[held] {
 				results[i] = lease.Claim{Name: t.name, Holder: held, Since: t.value.Since}
@@ -338,7 +337,7 @@ func (s *store) gone(ctx context.Context, id string, tries []attempt) (map[strin
 	}
 	ids := slices.Collect(maps.Keys(newest))
 	found := make([]session, len(ids))
-	err := parallel.Each(len(ids), atOnce, func(i int) (err error) {
+	err := each(len(ids), func(i int) (err error) {
 		found[i], err = s.read(ctx, ids[i])
 		return err
 	})
@@ -369,7 +368,7 @@ func (s *store) Release(ctx context.Context, id string, claims []lease.Claim) er
 	if err := s.openBucket(ctx); err != nil {
 		return err
 	}
-	return parallel.Each(len(claims), atOnce, func(i int) error {
+	return each(len(claims), func(i int) error {
 		for range attempts {
 			now, err := s.readLease(ctx, claims[i].Name)
 			if err != nil || now.value.Session != id || now.value.Token != claims[i].Token {

@@ -86,11 +86,11 @@ func TestReadsAreStrong(t *testing.T) {
 	_, err = js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "given"})
 	require.NoError(t, err)
 	own := newTestStore(t, nc, "p")
-	given, err := NewStore(nc, "p", Config{Bucket: "given"})
+	given, err := newStore(Config{Conn: nc, Bucket: "given"}, "p")
 	require.NoError(t, err)
 	t.Cleanup(given.Idle)
 	l := spy(t, url)
-	for _, s := range []*store{own, given.(*store)} {
+	for _, s := range []*store{own, given} {
 		id, other := join(t, s), join(t, s)
 		claimed(t, s, id)
 		assert.Zero(t, claimed(t, s, other).Token)
@@ -384,9 +384,9 @@ func TestBeatWithoutAView(t *testing.T) {
 	require.NoError(t, err)
 	_, err = stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "theirs"})
 	require.NoError(t, err)
-	opened, err := NewStore(nc, "p", Config{Bucket: "given"})
+	opened, err := newStore(Config{Conn: nc, Bucket: "given"}, "p")
 	require.NoError(t, err)
-	s := opened.(*store)
+	s := opened
 	id := join(t, s)
 	left := join(t, s)
 	require.NoError(t, s.Leave(t.Context(), left))

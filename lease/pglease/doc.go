@@ -4,7 +4,7 @@
 // # Usage
 //
 //	err := pglease.Migrate(ctx, url) // at each start, of each replica
-//	engine, err := pglease.New(url, "billing")
+//	engine, err := pglease.New(pglease.Config{ConnString: url}, "billing")
 //	_, err = manager.StartTask("digest", sendDigests, taskmanager.WithLease(engine.Lease("digest")))
 //
 // Who runs migrations by a tool of their own takes [Schema] instead of [Migrate].
@@ -24,7 +24,7 @@
 //
 // The URL must lead to the server that takes writes: with several hosts, add target_session_attrs=read-write. Each statement is a
 // transaction of its own, and none is prepared by name, so it may lead through a pooler such as PgBouncer in transaction mode. LISTEN
-// doesn't work through that: without it, a replica hears at its next beat that a lease is free. [WithListen] gives a direct URL for it.
+// doesn't work through that: without it, a replica hears at its next beat that a lease is free. [Config].Listen gives a direct one for it.
 //
 // A claim is written to disk before it counts, even if synchronous_commit is off. The promotion of a standby that is not synchronous
 // may forget claims of the last moments: then two replicas can hold a lease, and a token can come twice.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
 
@@ -14,14 +14,14 @@ import (
 func testHandOver(t *testing.T, s *pgtest.Server) {
 	direct, pooler := database(t, s)
 	conn := open(t, direct)
-	runs := make(chan enginetest.Run, 10)
-	stop := start(t, direct, "a", runs)
-	first := enginetest.Next(t, runs)
+	runs := make(chan leasetest.Run, 10)
+	stop := start(t, Config{ConnString: direct}, "a", runs)
+	first := leasetest.NextRun(t, runs)
 	require.Equal(t, uint64(1), first.Token)
-	start(t, pooler, "b", runs, WithListen(direct))
+	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs)
 	requireSessions(t, conn, 2)
-	time.Sleep(2 * enginetest.Beat) // it listens by then
-	enginetest.HandOver(t, first, runs, stop)
+	time.Sleep(2 * leasetest.ReplicaBeat) // it listens by then
+	leasetest.HandOver(t, first, runs, stop)
 }
 
 // A holder that is cut off ends its body before another one begins, which is a TTL later.
@@ -29,29 +29,29 @@ func testCutHolder(t *testing.T, s *pgtest.Server) {
 	direct, _ := database(t, s)
 	conn := open(t, direct)
 	p, address := newProxy(t, direct)
-	runs := make(chan enginetest.Run, 10)
-	start(t, address, "a", runs)
-	first := enginetest.Next(t, runs)
-	start(t, direct, "b", runs)
+	runs := make(chan leasetest.Run, 10)
+	start(t, Config{ConnString: address}, "a", runs)
+	first := leasetest.NextRun(t, runs)
+	start(t, Config{ConnString: direct}, "b", runs)
 	requireSessions(t, conn, 2)
-	enginetest.CutOff(t, first, runs, p.setCut)
+	leasetest.CutOff(t, first, runs, p.setCut)
 	p.setCut(false)
 }
 
 // A server that crashes and recovers at once is not noticed by those who hold a lease.
 func testRestart(t *testing.T, s *pgtest.Server) {
 	direct, pooler := database(t, s)
-	runs := make(chan enginetest.Run, 10)
-	start(t, direct, "a", runs)
-	first := enginetest.Next(t, runs)
-	start(t, pooler, "b", runs, WithListen(direct))
+	runs := make(chan leasetest.Run, 10)
+	start(t, Config{ConnString: direct}, "a", runs)
+	first := leasetest.NextRun(t, runs)
+	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs)
 	requireSessions(t, open(t, direct), 2)
 
 	begun := time.Now()
 	s.Crash()
 	s.Restart()
 	t.Log("the server was away for", time.Since(begun))
-	time.Sleep(2 * enginetest.TTL)
+	time.Sleep(2 * leasetest.ReplicaTTL)
 	require.Empty(t, runs)
 	require.False(t, first.Over(), "the body has ended")
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
@@ -38,31 +37,28 @@ func TestNewRefuses(t *testing.T) {
 		{"unescaped", "postgres://tm:" + password + " /@127.0.0.1/x", good, "pool", "the connection string can't be read"},
 		{"a port that is none", "postgres://tm@127.0.0.1:" + password + "/x", good, "pool", "the connection string can't be read"},
 		{"sslmode", good + "?sslmode=" + password, good, "pool", "the connection string can't be read"},
-		{"listen", good, "postgres://tm:%zz" + password + "@127.0.0.1", "pool", "WithListen: pglease: the connection string can't be read"},
+		{"listen", good, "postgres://tm:%zz" + password + "@127.0.0.1", "pool", "for Listen: pglease: the connection string can't be read"},
 		{"no pool", good, good, "", `pool "": must not be empty`},
 		{"long pool", good, good, strings.Repeat("p", 256), "must not have more than 255 bytes"},
 		{"control", good, good, "a\nb", "must not contain control characters"},
 		{"UTF-8", good, good, "a\xff", "must be valid UTF-8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := New(c.connString, c.pool, WithListen(c.listen))
+			_, err := New(Config{ConnString: c.connString, Listen: c.listen}, c.pool)
 			require.ErrorContains(t, err, c.want)
 			assert.NotContains(t, err.Error(), password)
 		})
 	}
-	_, err := New(good, "pool", lease.WithTTL(0))
+	_, err := New(Config{ConnString: good}, "pool", lease.WithTTL(0))
 	var option *taskmanager.OptionError
 	require.ErrorAs(t, err, &option)
-	_, err = lease.New(leasetest.NewServer().Store(t), WithListen(good))
-	require.ErrorContains(t, err, "pglease.WithListen is for pglease.New alone")
-	assert.NotContains(t, err.Error(), password)
-	_, err = New(good+"?pool_max_conns=7", strings.Repeat("p", 255))
+	_, err = New(Config{ConnString: good + "?pool_max_conns=7"}, strings.Repeat("p", 255))
 	require.NoError(t, err)
 	require.ErrorContains(t, Migrate(t.Context(), ""), "the connection string is empty")
 }
 
 func TestServerThatIsGone(t *testing.T) {
-	s, err := newStore("postgres://tm:"+password+"@127.0.0.1:1/x?sslmode=disable", "postgres://tm@127.0.0.1:1/x", "pool")
+	s, err := newStore(Config{ConnString: "postgres://tm:" + password + "@127.0.0.1:1/x?sslmode=disable"}, "pool")
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -107,7 +103,7 @@ func testErrors(t *testing.T, s *pgtest.Server) {
 	require.ErrorContains(t, joined(withUser(t, later, "nobody-known")), "the server does not accept the role")
 
 	// What a waiting task shows.
-	e, err := New(withUser(t, empty, "tm"), "pool", lease.WithTTL(enginetest.TTL))
+	e, err := New(Config{ConnString: withUser(t, empty, "tm")}, "pool", lease.WithTTL(leasetest.ReplicaTTL))
 	require.NoError(t, err)
 	status := make(chan string, 100)
 	ctx, cancel := context.WithCancel(t.Context())

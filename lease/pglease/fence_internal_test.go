@@ -54,7 +54,7 @@ func testFenceOfRun(t *testing.T, s *pgtest.Server) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	quiet := slog.New(slog.DiscardHandler)
-	e, err := New(url, "pool", lease.WithLogger(quiet))
+	e, err := New(Config{ConnString: url}, "pool", lease.WithLogger(quiet))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, e.Close(context.Background())) }()
 	m, err := taskmanager.New(taskmanager.WithLogger(quiet))

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
 // open returns a connection for what a test looks at or locks by itself.
@@ -48,7 +48,7 @@ func requireBlocked(t *testing.T, conn *pgx.Conn, n int) {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 			AND wait_event_type = 'Lock'`).Scan(&found)
 		return err == nil && found == n
-	}, enginetest.Patience, 5*time.Millisecond)
+	}, leasetest.Patience, 5*time.Millisecond)
 }
 
 func requireDone(t *testing.T, done <-chan error) error {
@@ -56,7 +56,7 @@ func requireDone(t *testing.T, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(enginetest.Patience):
+	case <-time.After(leasetest.Patience):
 		require.Fail(t, "it does not return")
 		return nil
 	}
@@ -79,11 +79,11 @@ func wins(t *testing.T, s *store, id string) lease.Claim {
 	return claims[0]
 }
 
-// start starts a replica on the database of that URL.
-func start(t *testing.T, url, name string, runs chan<- enginetest.Run, more ...lease.Option) (stop func()) {
+// start starts a replica on the database of cfg.
+func start(t *testing.T, cfg Config, name string, runs chan<- leasetest.Run) (stop func()) {
 	t.Helper()
-	return enginetest.Start(t, name, runs, func(opts ...lease.Option) (enginetest.Engine, error) {
-		return New(url, "pool", append(more, opts...)...)
+	return leasetest.StartReplica(t, name, runs, func(opts ...lease.Option) (leasetest.Engine, error) {
+		return New(cfg, "pool", opts...)
 	})
 }
 
@@ -94,7 +94,7 @@ func requireSessions(t *testing.T, conn *pgx.Conn, n int) {
 		var found int
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM tm_session WHERE beat > 0`).Scan(&found)
 		return err == nil && found == n
-	}, enginetest.Patience, 5*time.Millisecond)
+	}, leasetest.Patience, 5*time.Millisecond)
 }
 
 // A proxy passes connections on to a server, until it is cut: then it neither passes anything on nor closes anything.

@@ -15,44 +15,32 @@ type Engine struct {
 	pool string
 }
 
-// New makes an engine on a database, whose connString is a URL, or keywords and values, as pgx and libpq have them. All replicas that
-// share leases give the same pool: 1 to 255 bytes of UTF-8 without control characters. Several pools may share a database.
+// A Config says how to reach the database.
+type Config struct {
+	// ConnString is a URL, or keywords and values, as pgx and libpq have them. Settings of a pool in it (pool_max_conns and such) are of
+	// no effect.
+	ConnString string
+
+	// Listen is the ConnString for LISTEN, which does not work through a pooler in transaction mode: one that leads to the same database
+	// directly. The default, "", is ConnString.
+	Listen string
+}
+
+// New makes an engine on a database. All replicas that share leases give the same pool: 1 to 255 bytes of UTF-8 without control characters.
+// Several pools may share a database.
 //
 // New doesn't connect: a database that does not answer, refuses the password or lacks the tables is what a task waits for, as its status
-// says. It returns an error if connString or pool can't be right, or an option is wrong. No error shows connString. [WithListen] is an
-// option of this package; settings of a pool in connString (pool_max_conns and such) are of no effect.
-func New(connString, pool string, opts ...lease.Option) (*Engine, error) {
-	listen := connString
-	var others []lease.Option
-	for _, o := range opts {
-		if l, ok := o.(listenOption); ok {
-			listen = l.connString
-		} else {
-			others = append(others, o)
-		}
-	}
-	s, err := newStore(connString, listen, pool)
+// says. It returns an error if cfg or pool can't be right, or an option is wrong. No error shows a connection string.
+func New(cfg Config, pool string, opts ...lease.Option) (*Engine, error) {
+	s, err := newStore(cfg, pool)
 	if err != nil {
 		return nil, err
 	}
-	e, err := lease.New(s, others...)
+	e, err := lease.New(s, opts...)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{Engine: e, pool: pool}, nil
-}
-
-// WithListen gives another connection string for LISTEN, which does not work through a pooler in transaction mode: one that leads to the
-// same database directly. The default is that of [New]. It is an option for [New] of this package; another engine refuses it.
-func WithListen(connString string) lease.Option {
-	// What refuses it elsewhere is a name of a replica that can't be, which says why.
-	return listenOption{Option: lease.WithReplica("pglease.WithListen is for pglease.New alone\n"), connString: connString}
-}
-
-// A listenOption is looked for by New before package lease sees the options.
-type listenOption struct {
-	lease.Option
-	connString string
 }
 
 // parse returns the configuration of connections. Its error shows no part of connString: where that is wrong, a part of the password may

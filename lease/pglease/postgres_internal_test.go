@@ -50,7 +50,7 @@ func database(t *testing.T, s *pgtest.Server) (direct, pooler string) {
 // connect returns a store that is idle when the test ends.
 func connect(t *testing.T, url, listen string) *store {
 	t.Helper()
-	s, err := newStore(url, listen, "pool")
+	s, err := newStore(Config{ConnString: url, Listen: listen}, "pool")
 	require.NoError(t, err)
 	t.Cleanup(s.Idle)
 	return s

@@ -14,7 +14,6 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/names"
 )
 
 // A store implements lease.Store.
@@ -25,17 +24,19 @@ type store struct {
 	listen *pgx.ConnConfig
 }
 
-func newStore(connString, listen, pool string) (*store, error) {
-	c, err := parse(connString)
+func newStore(cfg Config, pool string) (*store, error) {
+	c, err := parse(cfg.ConnString)
 	if err != nil {
 		return nil, err
 	}
-	l, err := parse(listen)
-	if err != nil {
-		return nil, fmt.Errorf("WithListen: %w", err)
+	l := c
+	if cfg.Listen != "" {
+		if l, err = parse(cfg.Listen); err != nil {
+			return nil, fmt.Errorf("for Listen: %w", err)
+		}
 	}
-	if reason := names.ReasonAgainst(pool); reason != "" { // it is the payload of a NOTIFY, too, which takes more
-		return nil, &taskmanager.OptionError{Option: "pool", Value: pool, Reason: reason}
+	if err := lease.CheckName(pool); err != nil { // it is the payload of a NOTIFY, too, which takes more
+		return nil, &taskmanager.OptionError{Option: "pool", Value: pool, Reason: err.Error()}
 	}
 	return &store{pool: pool, beats: newLink(c), claims: newLink(c), listen: l}, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager/lease"
-	"github.com/go-taskmanager/taskmanager/lease/internal/enginetest"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
 
@@ -52,7 +52,7 @@ func testClaimDoesNotWaitForFence(t *testing.T, s *pgtest.Server) {
 	e := &Engine{pool: "pool"}
 	require.NoError(t, e.fenceBy("job", c.Token, func(args ...any) row { return tx.QueryRow(t.Context(), fence, args...) }))
 
-	ctx, cancel := context.WithTimeout(t.Context(), enginetest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), leasetest.Patience)
 	defer cancel()
 	claims, err := store.Claim(ctx, b, []string{"job", "other"})
 	require.NoError(t, err)
@@ -100,7 +100,7 @@ func testReadOnly(t *testing.T, s *pgtest.Server) {
 	_, err := store.Join(ctx, "a")
 	require.ErrorContains(t, err, "the server takes no writes")
 	set("off")
-	ctx, cancel = context.WithTimeout(t.Context(), enginetest.Patience)
+	ctx, cancel = context.WithTimeout(t.Context(), leasetest.Patience)
 	defer cancel()
 	_, err = store.Join(ctx, "a")
 	require.NoError(t, err)
@@ -109,12 +109,12 @@ func testReadOnly(t *testing.T, s *pgtest.Server) {
 func testListenBehindPooler(t *testing.T, s *pgtest.Server) {
 	_, pooler := database(t, s)
 	store := connect(t, pooler, pooler)
-	ctx, cancel := context.WithTimeout(t.Context(), enginetest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), leasetest.Patience)
 	defer cancel()
 	begun := time.Now()
 	err := store.Watch(ctx, func() { assert.Fail(t, "it hears nothing") })
 	require.ErrorIs(t, err, errors.ErrUnsupported)
-	require.ErrorContains(t, err, "pglease.WithListen")
+	require.ErrorContains(t, err, "Config.Listen")
 	assert.Less(t, time.Since(begun), 2*probeWait)
 }
 
@@ -138,5 +138,5 @@ func testIdle(t *testing.T, s *pgtest.Server) {
 	cancel()
 	require.ErrorIs(t, requireDone(t, done), context.Canceled)
 	store.Idle()
-	require.Eventually(t, func() bool { return connections() == 0 }, enginetest.Patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return connections() == 0 }, leasetest.Patience, 5*time.Millisecond)
 }

@@ -77,7 +77,7 @@ func (s *store) probe(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		case err != nil:
 			return fmt.Errorf("the connection hears no notification, as behind a pooler in transaction mode, or in another database: give "+
-				"a direct connection by pglease.WithListen: %w", errors.ErrUnsupported)
+				"a direct connection by Config.Listen: %w", errors.ErrUnsupported)
 		}
 	}
 }

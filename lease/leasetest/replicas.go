@@ -1,6 +1,4 @@
-// Package enginetest has replicas for the tests of engines on real servers: each is an engine with a Manager, and a task of lease "job"
-// whose runs are told. Package leasetest has what a store is tested with.
-package enginetest
+package leasetest
 
 import (
 	"context"
@@ -16,10 +14,10 @@ import (
 	"github.com/go-taskmanager/taskmanager/lease"
 )
 
-// The engines of tests die and beat sooner than those of services.
+// The engines of [StartReplica] die and beat sooner than those of services.
 const (
-	TTL  = 3 * time.Second
-	Beat = TTL / 5
+	ReplicaTTL  = 3 * time.Second
+	ReplicaBeat = ReplicaTTL / 5
 )
 
 // Patience is how long may take what is to happen by itself.
@@ -50,12 +48,12 @@ func (r Run) Over() bool {
 	}
 }
 
-// Start starts a replica of that name, on the engine that newEngine makes with those options, until the end of the test, or until stop is
-// called, which may be called again. Its runs are sent to runs.
-func Start(t *testing.T, name string, runs chan<- Run, newEngine func(opts ...lease.Option) (Engine, error)) (stop func()) {
+// StartReplica starts a replica of that name, on the engine that newEngine makes with those options, with a task of lease "job", until the
+// end of the test, or until stop is called, which may be called again. The runs of its task are sent to runs.
+func StartReplica(t *testing.T, name string, runs chan<- Run, newEngine func(opts ...lease.Option) (Engine, error)) (stop func()) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	e, err := newEngine(lease.WithTTL(TTL), lease.WithReplica(name), lease.WithLogger(quiet))
+	e, err := newEngine(lease.WithTTL(ReplicaTTL), lease.WithReplica(name), lease.WithLogger(quiet))
 	require.NoError(t, err)
 	m, err := taskmanager.New(taskmanager.WithLogger(quiet))
 	require.NoError(t, err)
@@ -78,8 +76,8 @@ func Start(t *testing.T, name string, runs chan<- Run, newEngine func(opts ...le
 	return stop
 }
 
-// Next returns the next run.
-func Next(t *testing.T, runs <-chan Run) Run {
+// NextRun returns the next run.
+func NextRun(t *testing.T, runs <-chan Run) Run {
 	t.Helper()
 	select {
 	case r := <-runs:
@@ -97,7 +95,7 @@ func HandOver(t *testing.T, first Run, runs <-chan Run, stop func()) {
 	require.Empty(t, runs)
 	begun := time.Now()
 	stop()
-	second := Next(t, runs)
+	second := NextRun(t, runs)
 	took := time.Since(begun)
 	require.True(t, first.Over())
 	assert.Equal(t, "b", second.Replica)
@@ -112,20 +110,20 @@ func CutOff(t *testing.T, first Run, runs <-chan Run, setCut func(cut bool)) {
 	t.Helper()
 	for range 3 {
 		setCut(true)
-		time.Sleep(Beat / 2) // the length of the hiccup
+		time.Sleep(ReplicaBeat / 2) // the length of the hiccup
 		setCut(false)
-		time.Sleep(2 * Beat) // the time between two
+		time.Sleep(2 * ReplicaBeat) // the time between two
 	}
 	require.Empty(t, runs, "a hiccup is not noticed")
 	require.False(t, first.Over(), "a hiccup is not noticed")
 
 	setCut(true)
 	begun := time.Now()
-	second := Next(t, runs)
+	second := NextRun(t, runs)
 	took := time.Since(begun)
 	assert.True(t, first.Over(), "two bodies execute")
 	assert.Equal(t, "b", second.Replica)
 	assert.Greater(t, second.Token, first.Token)
-	assert.Less(t, took, TTL+2*Beat)
+	assert.Less(t, took, ReplicaTTL+2*ReplicaBeat)
 	t.Log("the next one began after", took)
 }
