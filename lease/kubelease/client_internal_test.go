@@ -151,13 +151,13 @@ func TestOverloadedServerIsAskedAgain(t *testing.T) {
 	s := a.store()
 	id := join(t, s, "pod-1")
 	a.sent()
-	tooMany := 1
+	tooMany, after := 1, "1"
 	a.onRequest(func(w http.ResponseWriter, _ *http.Request, _, _ string) bool {
 		if tooMany == 0 {
 			return false
 		}
 		tooMany--
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", after)
 		writeStatus(w, status{Code: 429, Reason: "TooManyRequests", Message: "too many requests"}, "")
 		return true
 	})
@@ -165,8 +165,8 @@ func TestOverloadedServerIsAskedAgain(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, sessions[0].Beat)
 	assert.Equal(t, []string{"list", "list", "update " + id}, a.sent())
-	tooMany = 1
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	tooMany, after = 1, "3600"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = s.Beat(ctx, id, nil)
 	require.ErrorContains(t, err, "too many requests (429)")

@@ -246,6 +246,7 @@ func TestServerRestart(t *testing.T) {
 	<-changed
 
 	stop()
+	require.Eventually(t, func() bool { return !nc.IsConnected() }, leasetest.Patience, time.Millisecond)
 	short, cancelShort := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancelShort()
 	_, err := s.Beat(short, id, nil)

@@ -2,10 +2,10 @@ package pglease
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-taskmanager/taskmanager/lease"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 	"github.com/go-taskmanager/taskmanager/lease/pglease/pgtest"
 )
@@ -13,47 +13,37 @@ import (
 // The next body begins after the end of the old one, and not later than people notice.
 func testHandOver(t *testing.T, s *pgtest.Server) {
 	direct, pooler := database(t, s)
-	conn := open(t, direct)
 	runs := make(chan leasetest.Run, 10)
 	stop := start(t, Config{ConnString: direct}, "a", runs)
 	first := leasetest.NextRun(t, runs)
 	require.Equal(t, uint64(1), first.Token)
 	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs)
-	requireSessions(t, conn, 2)
-	time.Sleep(2 * leasetest.ReplicaBeat) // it listens by then
-	leasetest.HandOver(t, first, runs, stop)
+	leasetest.HandOver(t, first, runs, observe(t, direct, 2), stop)
 }
 
 // A holder that is cut off ends its body before another one begins, which is a TTL later.
 func testCutHolder(t *testing.T, s *pgtest.Server) {
 	direct, _ := database(t, s)
-	conn := open(t, direct)
-	p, address := newProxy(t, direct)
+	p, address := through(t, direct)
 	runs := make(chan leasetest.Run, 10)
 	start(t, Config{ConnString: address}, "a", runs)
 	first := leasetest.NextRun(t, runs)
 	start(t, Config{ConnString: direct}, "b", runs)
-	requireSessions(t, conn, 2)
-	leasetest.CutOff(t, first, runs, p.setCut)
-	p.setCut(false)
+	leasetest.CutOff(t, first, runs, observe(t, direct, 2), p.SetCut)
 }
 
 // A server that crashes and recovers at once is not noticed by those who hold a lease.
 func testRestart(t *testing.T, s *pgtest.Server) {
 	direct, pooler := database(t, s)
 	runs := make(chan leasetest.Run, 10)
-	start(t, Config{ConnString: direct}, "a", runs)
+	long := lease.WithTTL(leasetest.LongTTL)
+	start(t, Config{ConnString: direct}, "a", runs, long)
 	first := leasetest.NextRun(t, runs)
-	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs)
-	requireSessions(t, open(t, direct), 2)
-
-	begun := time.Now()
-	s.Crash()
-	s.Restart()
-	t.Log("the server was away for", time.Since(begun))
-	time.Sleep(2 * leasetest.ReplicaTTL)
-	require.Empty(t, runs)
-	require.False(t, first.Over(), "the body has ended")
+	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs, long)
+	leasetest.Restart(t, first, runs, observe(t, direct, 2), func() {
+		s.Crash()
+		s.Restart()
+	})
 }
 
 // What was claimed is not forgotten in a crash, whatever the database does by default.

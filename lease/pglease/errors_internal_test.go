@@ -19,6 +19,9 @@ import (
 // password must not be in any error.
 const password = "hunter2"
 
+// oneTry is enough for one try, at least, of what is tried again until the context ends.
+const oneTry = 2 * time.Second
+
 func withUser(t *testing.T, address, user string) string {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -60,7 +63,7 @@ func TestNewRefuses(t *testing.T) {
 func TestServerThatIsGone(t *testing.T) {
 	s, err := newStore(Config{ConnString: "postgres://tm:" + password + "@127.0.0.1:1/x?sslmode=disable"}, "pool")
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), oneTry)
 	defer cancel()
 	_, err = s.Join(ctx, "a")
 	require.ErrorContains(t, err, "pglease: join: failed to connect to")
@@ -72,7 +75,7 @@ func TestServerThatIsGone(t *testing.T) {
 func testErrors(t *testing.T, s *pgtest.Server) {
 	joined := func(url string) error {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), oneTry)
 		defer cancel()
 		_, err := connect(t, url, url).Join(ctx, "a")
 		require.Error(t, err)

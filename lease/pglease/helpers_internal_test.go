@@ -1,11 +1,7 @@
 package pglease
 
 import (
-	"context"
-	"io"
-	"net"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
@@ -80,112 +76,34 @@ func wins(t *testing.T, s *store, id string) lease.Claim {
 }
 
 // start starts a replica on the database of cfg.
-func start(t *testing.T, cfg Config, name string, runs chan<- leasetest.Run) (stop func()) {
+func start(t *testing.T, cfg Config, name string, runs chan<- leasetest.Run, more ...lease.Option) (stop func()) {
 	t.Helper()
 	return leasetest.StartReplica(t, name, runs, func(opts ...lease.Option) (leasetest.Engine, error) {
-		return New(cfg, "pool", opts...)
+		return New(cfg, "pool", append(opts, more...)...)
 	})
 }
 
-// requireSessions waits until n sessions have beaten.
-func requireSessions(t *testing.T, conn *pgx.Conn, n int) {
+// observe returns an observer of n sessions, which have beaten, and listen.
+func observe(t *testing.T, url string, n int) *leasetest.Observer {
 	t.Helper()
+	o := leasetest.NewObserver(t, connect(t, url, url))
+	o.AwaitSessions(n)
+	conn := open(t, url)
 	require.Eventually(t, func() bool {
 		var found int
-		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM tm_session WHERE beat > 0`).Scan(&found)
+		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
+			AND query = 'LISTEN tm_lease'`).Scan(&found)
 		return err == nil && found == n
 	}, leasetest.Patience, 5*time.Millisecond)
+	return o
 }
 
-// A proxy passes connections on to a server, until it is cut: then it neither passes anything on nor closes anything.
-type proxy struct {
-	listener net.Listener
-	to       string
-
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
-	wg    sync.WaitGroup
-}
-
-// newProxy returns a proxy for the server of an address, and the address by way of the proxy.
-func newProxy(t *testing.T, address string) (*proxy, string) {
+// through returns a proxy for the server of a URL, and the URL by way of it.
+func through(t *testing.T, address string) (*leasetest.Proxy, string) {
 	t.Helper()
 	u, err := url.Parse(address)
 	require.NoError(t, err)
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{listener: l, to: u.Host}
-	u.Host = l.Addr().String()
-	p.wg.Go(p.accept)
-	t.Cleanup(p.close)
+	p := leasetest.NewProxy(t, u.Host)
+	u.Host = p.Address()
 	return p, u.String()
-}
-
-func (p *proxy) accept() {
-	for {
-		in, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		p.conns = append(p.conns, in)
-		if !p.cut {
-			if out, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", p.to); err == nil {
-				p.conns = append(p.conns, out)
-				p.wg.Go(func() { p.pass(in, out) })
-				p.wg.Go(func() { p.pass(out, in) })
-			} else {
-				_ = in.Close()
-			}
-		}
-		p.mu.Unlock()
-	}
-}
-
-func (p *proxy) pass(from, to net.Conn) {
-	_, _ = io.Copy(writer{p, to}, from)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.cut {
-		_ = to.Close()
-	}
-}
-
-// A writer drops what comes after a cut.
-type writer struct {
-	*proxy
-	to net.Conn
-}
-
-func (w writer) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	cut := w.cut
-	w.mu.Unlock()
-	if cut {
-		return len(b), nil
-	}
-	return w.to.Write(b)
-}
-
-func (p *proxy) setCut(cut bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = cut
-	if !cut {
-		p.closeLocked() // what was cut for some time does not go on in its middle
-	}
-}
-
-func (p *proxy) closeLocked() {
-	for _, c := range p.conns {
-		_ = c.Close()
-	}
-	p.conns = nil
-}
-
-func (p *proxy) close() {
-	_ = p.listener.Close()
-	p.setCut(false)
-	p.wg.Wait()
 }

@@ -95,7 +95,7 @@ func testReadOnly(t *testing.T, s *pgtest.Server) {
 	}
 	set("on") // for connections that are made from now on
 	store := connect(t, url, url)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), oneTry)
 	defer cancel()
 	_, err := store.Join(ctx, "a")
 	require.ErrorContains(t, err, "the server takes no writes")
