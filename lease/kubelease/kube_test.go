@@ -21,13 +21,19 @@ import (
 // TestKubernetes is what a real API server does. One is started for all.
 func TestKubernetes(t *testing.T) {
 	k := kubetest.Start(t)
-	for name, test := range map[string]func(t *testing.T, k *kubetest.Server){
-		"Store":  testStore,
-		"RBAC":   testRBAC,
-		"Errors": testErrors,
-		"Trap":   testTrap,
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, k *kubetest.Server)
+	}{
+		{"Store", testStore},
+		{"RBAC", testRBAC},
+		{"Errors", testErrors},
+		{"Trap", testTrap},
+		{"HandOver", testHandOver},
+		{"CutHolder", testCutHolder},
+		{"Restart", testRestart},
 	} {
-		t.Run(name, func(t *testing.T) { test(t, k) })
+		t.Run(c.name, func(t *testing.T) { c.test(t, k) })
 	}
 }
 
