@@ -19,7 +19,7 @@ func TestAcquire(t *testing.T) {
 		a, b := newReplica(t, server, "pod-1"), newReplica(t, server, "pod-2")
 		requireIdle(t, server, a, b)
 
-		first := a.acquire()
+		first := a.acquire("x")
 		hold := first.get()
 		assert.Zero(t, first.took)
 		assert.Equal(t, uint64(1), hold.Token())
@@ -27,7 +27,7 @@ func TestAcquire(t *testing.T) {
 		require.NoError(t, hold.Context().Err())
 		claimed := time.Now()
 
-		second := b.acquire()
+		second := b.acquire("x")
 		assert.Equal(t, `waits for lease "x", held by "pod-1" `+since(claimed), second.waits())
 		assert.Equal(t, []string{`waits for lease "x"`, `waits for lease "x", held by "pod-1" ` + since(claimed)}, second.all())
 
@@ -60,8 +60,8 @@ func TestAcquireEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
 		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
-		hold := a.acquire().get()
-		waiter := b.acquire()
+		hold := a.acquire("x").get()
+		waiter := b.acquire("x")
 		waiter.waits()
 		why := errors.New("why")
 		waiter.cancel(why)
@@ -86,9 +86,9 @@ func TestCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
 		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
-		hold := a.acquire().get()
+		hold := a.acquire("x").get()
 		time.Sleep(beat / 2)
-		waiter := b.acquire()
+		waiter := b.acquire("x")
 		time.Sleep(10 * beat) // a's last beat was half a beat ago, and b sees it now
 		synctest.Wait()
 		died := time.Now()

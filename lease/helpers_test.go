@@ -33,10 +33,10 @@ type replica struct {
 	store *leasetest.Store
 }
 
-func newReplica(t *testing.T, server *leasetest.Server, name string) replica {
+func newReplica(t *testing.T, server *leasetest.Server, name string, opts ...lease.Option) replica {
 	store := server.Store(t)
 	quiet := slog.New(slog.DiscardHandler)
-	e, err := lease.New(store, lease.WithReplica(name), lease.WithLogger(quiet))
+	e, err := lease.New(store, append([]lease.Option{lease.WithReplica(name), lease.WithLogger(quiet)}, opts...)...)
 	require.NoError(t, err)
 	return replica{Engine: e, t: t, store: store}
 }
@@ -66,8 +66,7 @@ type acquisition struct {
 	statuses []string
 }
 
-// acquire acquires lease "x".
-func (r replica) acquire() *acquisition { return acquire(r.t, r.Lease("x")) }
+func (r replica) acquire(name string) *acquisition { return acquire(r.t, r.Lease(name)) }
 
 func acquire(t *testing.T, l lease.Lease) *acquisition {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -105,6 +104,15 @@ func (a *acquisition) waits() string {
 	defer a.mu.Unlock()
 	require.NotEmpty(a.t, a.statuses)
 	return a.statuses[len(a.statuses)-1]
+}
+
+// releaseAll releases what all have, or get when others release.
+func releaseAll(waiters []*acquisition) {
+	var wg sync.WaitGroup
+	for _, a := range waiters {
+		wg.Go(func() { a.get().Release() })
+	}
+	wg.Wait()
 }
 
 func (a *acquisition) all() []string {

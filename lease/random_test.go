@@ -166,7 +166,7 @@ func randomRun(t *testing.T, seed uint64, b body) (mistakes []string, begun int)
 		for _, p := range replicas {
 			p.store.Faults(nil)
 		}
-		hold := replicas[0].acquire()
+		hold := replicas[0].acquire("x")
 		took := hold.get()
 		assert.LessOrEqual(t, time.Since(hold.begun), ttl+2*beat, "seed %d: a ghost", seed)
 		r.begin(took.Token())

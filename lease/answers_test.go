@@ -1,0 +1,145 @@
+package lease_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
+)
+
+func TestLateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		const late = 2 * time.Second
+		a.store.Next(leasetest.Beat, leasetest.Fault{After: late})
+		waiter := a.acquire("x")
+		hold := waiter.get()
+		assert.Equal(t, late, waiter.took)
+		assert.Equal(t, span-late, time.Until(hold.Until()))
+		hold.Release()
+		requireIdle(t, server, a)
+	})
+}
+
+func TestHoldIsFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		first := a.acquire("y").get()
+		a.store.Faults(func(op leasetest.Op) leasetest.Fault {
+			return leasetest.Fault{Lost: op == leasetest.Beat}
+		})
+		time.Sleep(2*beat + beat/2) // two beats were lost
+		waiter := a.acquire("x")
+		waiter.waits()
+		_, token := server.Holder("x")
+		assert.Equal(t, uint64(1), token, "it was claimed")
+		time.Sleep(beat / 4)
+		waiter.waits()
+		a.store.Faults(nil)
+		hold := waiter.get()
+		assert.Equal(t, span, time.Until(hold.Until()))
+		second := a.acquire("y").get() // shared with the hold of the begin
+		assert.Equal(t, first.Token(), second.Token())
+		for _, h := range []taskmanager.Hold{hold, first, second} {
+			h.Release()
+		}
+		requireIdle(t, server, a)
+	})
+}
+
+func TestLostAnswers(t *testing.T) {
+	for _, op := range []leasetest.Op{leasetest.Join, leasetest.Beat, leasetest.Claim, leasetest.Release, leasetest.Leave} {
+		for _, late := range []time.Duration{0, beat + time.Second, ttl - time.Second} {
+			t.Run(fmt.Sprintf("%s late by %v", op, late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server := leasetest.NewServer()
+					a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+					other := a.acquire("other").get() // so that the session stays
+					if op == leasetest.Leave || op == leasetest.Join {
+						other.Release()
+						synctest.Wait()
+					}
+					a.store.Next(op, leasetest.Fault{Lost: true, Before: late})
+					waiter := a.acquire("x")
+					hold := waiter.get()
+					assert.LessOrEqual(t, waiter.took, 2*beat)
+					time.Sleep(beat)
+					hold.Release()
+					released := time.Now()
+					next := b.acquire("x").get()
+					assert.LessOrEqual(t, time.Since(released), ttl+2*beat)
+					assert.Greater(t, next.Token(), hold.Token())
+					next.Release()
+					other.Release()
+					time.Sleep(ttl)
+					a.close()
+					b.close()
+					time.Sleep(ttl) // what is late may be a session of nobody, which the next one removes
+					c := newReplica(t, server, "c")
+					y := c.acquire("y").get()
+					time.Sleep(ttl + beat)
+					assert.Len(t, server.Sessions(), 1)
+					y.Release()
+					c.close()
+				})
+			})
+		}
+	}
+}
+
+func TestLateClaimOfNobody(t *testing.T) {
+	for _, late := range []time.Duration{0, beat + time.Second, ttl - time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+			other := a.acquire("other").get() // so that the session stays
+			a.store.Next(leasetest.Claim, leasetest.Fault{Lost: true, Before: late})
+			waiter := a.acquire("x")
+			waiter.waits()
+			waiter.cancel(nil)
+			<-waiter.done
+			time.Sleep(late)
+			next := b.acquire("x")
+			hold := next.get()
+			assert.LessOrEqual(t, next.took, 2*beat)
+			hold.Release()
+			time.Sleep(ttl + 2*beat)
+			holder, _ := server.Holder("x")
+			assert.Empty(t, holder)
+			calls := server.Calls(leasetest.Claim)
+			time.Sleep(2 * ttl)
+			assert.Equal(t, calls, server.Calls(leasetest.Claim), "it is not looked at for ever")
+			other.Release()
+			requireIdle(t, server, a, b)
+		})
+	}
+}
+
+func TestLateClaimUnderAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		other := a.acquire("other").get()
+		a.store.Next(leasetest.Claim, leasetest.Fault{Before: 2 * beat})
+		hold := a.acquire("x").get()
+		time.Sleep(4 * ttl)
+		_, token := server.Holder("x")
+		require.Greater(t, token, hold.Token())
+		next := b.acquire("x")
+		next.waits()
+		hold.Release()
+		released := time.Now()
+		next.get().Release()
+		assert.LessOrEqual(t, time.Since(released), 2*beat)
+		other.Release()
+		requireIdle(t, server, a, b)
+	})
+}

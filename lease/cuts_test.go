@@ -1,0 +1,138 @@
+package lease_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
+)
+
+func TestCutOfTheHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		hold := a.acquire("x").get()
+		time.Sleep(beat - time.Millisecond)
+		waiter := b.acquire("x")
+		waiter.waits()
+
+		a.store.Cut() // just before a beat
+		begin := time.Now()
+		until := hold.Until()
+		<-hold.Context().Done()
+		assert.Zero(t, time.Until(until))
+		assert.Equal(t, span-beat+time.Millisecond, time.Since(begin))
+		waiter.waits()
+
+		again := a.acquire("x")
+		time.Sleep(beat) // until its first call has ended
+		assert.Equal(t, `waits for lease "x": the engine does not answer: context deadline exceeded`, again.waits())
+		next := waiter.get()
+		assert.Equal(t, ttl, time.Since(begin))
+		assert.Equal(t, uint64(2), next.Token())
+
+		// It waits like any other, once it is back. Its old body has not returned yet.
+		a.store.Restore()
+		time.Sleep(beat)
+		assert.Equal(t, `waits for lease "x", held by "b" `+since(begin.Add(ttl)), again.waits())
+		hold.Release()
+		next.Release()
+		third := again.get()
+		assert.Equal(t, uint64(3), third.Token())
+		third.Release()
+		time.Sleep(2 * beat)
+		requireIdle(t, server, a, b)
+	})
+}
+
+func TestHiccups(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+			hold := a.acquire("x").get()
+			waiter := b.acquire("x")
+			for range 3 {
+				time.Sleep(4*beat + time.Second)
+				a.store.Cut()
+				if all {
+					server.Cut()
+				}
+				time.Sleep(ttl / 2)
+				server.Restore()
+				assert.Greater(t, time.Until(hold.Until()), time.Duration(0))
+			}
+			time.Sleep(2 * ttl)
+			waiter.waits()
+			require.NoError(t, hold.Context().Err())
+			hold.Release()
+			assert.Equal(t, uint64(2), waiter.get().Token())
+			waiter.hold.Release()
+			requireIdle(t, server, a, b)
+		})
+	}
+}
+
+func TestCutOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		hold := a.acquire("x").get()
+		waiter := b.acquire("x")
+		waiter.waits()
+		server.Cut()
+		<-hold.Context().Done()
+		hold.Release()
+		again := a.acquire("x")
+		time.Sleep(3 * ttl)
+		waiter.waits()
+		again.waits()
+		server.Restore()
+		begin := time.Now()
+		select {
+		case <-waiter.done:
+			assert.Equal(t, uint64(2), waiter.hold.Token())
+			waiter.hold.Release()
+			again.get().Release()
+		case <-again.done:
+			assert.Equal(t, uint64(2), again.hold.Token())
+			again.hold.Release()
+			waiter.get().Release()
+		}
+		assert.LessOrEqual(t, time.Since(begin), ttl+2*beat)
+		time.Sleep(2 * ttl)
+		requireIdle(t, server, a, b)
+	})
+}
+
+func TestGone(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			var opts []lease.Option
+			if keep {
+				opts = append(opts, lease.KeepWithoutEngine())
+			}
+			a := newReplica(t, server, "a", opts...)
+			hold := a.acquire("x").get()
+			require.NoError(t, server.Store(t).Leave(t.Context(), server.Sessions()[0].ID))
+			begin := time.Now()
+			<-hold.Context().Done()
+			assert.Equal(t, beat, time.Since(begin))
+			require.ErrorIs(t, context.Cause(hold.Context()), lease.ErrGone)
+			next := a.acquire("x").get()
+			assert.Equal(t, beat, time.Since(begin), "not only when the old hold was released")
+			assert.Equal(t, uint64(2), next.Token())
+			hold.Release()
+			require.NoError(t, next.Context().Err())
+			next.Release()
+			requireIdle(t, server, a)
+		})
+	}
+}
