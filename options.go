@@ -393,7 +393,7 @@ func WithShutdownTimeout(d time.Duration) Option {
 //
 // It does not bound what still matters. A task that was given up, and a critical one that has
 // completed, stay until they are restarted or their name is started anew: 10,000 of them, and a
-// count of those beyond ([ManagerStats].FailedForgotten). One that has completed stays, too, as long
+// count of those beyond ([ManagerStats].FailedForgotten), or [Task.Forget]. One that has completed stays, too, as long
 // as tasks that are known depend on it (see [WithDependsOn]). The default is 128.
 func WithHistory(n int) Option {
 	return managerOption("WithHistory", n, func(c *config) string {

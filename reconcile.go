@@ -260,7 +260,7 @@ func (r *reconciliation) apply(ctx context.Context) {
 		switch {
 		case !r.isUnwanted(t):
 		case t.State() == StateFailed:
-			m.forgetFailed(t)
+			_ = t.Forget() // unless it was revived meanwhile
 		case t.isStuckForGood():
 			stuckTasks = append(stuckTasks, t)
 		case !t.State().Ended():
@@ -325,19 +325,6 @@ func (t *Task) isStuckForGood() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.machine.phase == stuck
-}
-
-// forgetFailed forgets t, if it is given up.
-func (m *Manager) forgetFailed(t *Task) {
-	m.mu.Lock()
-	forgets := m.tasks.find(t.name) == t && t.State() == StateFailed
-	if forgets {
-		m.dropLocked(t)
-	}
-	m.mu.Unlock()
-	if forgets {
-		m.doomChanged(t)
-	}
 }
 
 // conclude notes what has come of the replacements.

@@ -832,6 +832,7 @@ func TestReconcileForgetsWhatOthersWaitFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		start(t, m, "p/a", boom, once())
+		synctest.Wait() // else it may be ready at that moment
 		start(t, m, "waits", untilStopped, dependsOn("p/a"), critical)
 		synctest.Wait()
 		require.Equal(t, taskmanager.HealthFailing, m.Health().State)

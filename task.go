@@ -339,6 +339,27 @@ func (t *Task) Restart(ctx context.Context) error {
 	return err
 }
 
+// Forget has the Manager forget the task, which has ended, as it forgets those that are too many for [WithHistory]: one that was given up
+// is no problem of [Manager.Health] any more. It returns ErrTaskRunning if the task has not ended, and ErrTaskNotFound if it is forgotten
+// or its name was started anew.
+func (t *Task) Forget() error {
+	m := t.config().manager
+	m.mu.Lock()
+	known, ended := m.tasks.find(t.name) == t, t.State().Ended()
+	if known && ended {
+		m.dropLocked(t)
+	}
+	m.mu.Unlock()
+	switch {
+	case !known:
+		return fmt.Errorf("%w: %q", ErrTaskNotFound, t.name)
+	case !ended:
+		return fmt.Errorf("%w: %q", ErrTaskRunning, t.name)
+	}
+	m.doomChanged(t)
+	return nil
+}
+
 // Path returns the name of the task, after those of the groups around it, the outermost first. Log lines and events have them
 // joined by slashes, which a name may have as well.
 func (t *Task) Path() []string {

@@ -392,3 +392,29 @@ func TestTaskWaitReady(t *testing.T) {
 		})
 	})
 }
+
+// Whatever has become of it, a task that has ended can be forgotten; one that has not, can't.
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		failed := start(t, m, "failed", boom, once(), critical)
+		completed := start(t, m, "completed", func(context.Context) error { return nil })
+		stopped := start(t, m, "stopped", untilStopped)
+		require.NoError(t, stopped.Stop(t.Context()))
+		lives := start(t, m, "lives", untilStopped)
+		synctest.Wait()
+		require.Equal(t, taskmanager.HealthFailing, m.Health().State)
+		for _, task := range []*taskmanager.Task{failed, completed, stopped} {
+			require.NoError(t, task.Forget())
+			_, known := m.Lookup(task.Name())
+			assert.False(t, known)
+			require.ErrorIs(t, task.Forget(), taskmanager.ErrTaskNotFound)
+			require.ErrorIs(t, task.Restart(t.Context()), taskmanager.ErrTaskNotFound)
+		}
+		require.ErrorIs(t, lives.Forget(), taskmanager.ErrTaskRunning)
+		assert.Equal(t, taskmanager.HealthOK, m.Health().State)
+		s := m.Stats()
+		assert.Equal(t, 1, s.Running+s.Failed+s.Completed+s.Stopped)
+		assert.Equal(t, uint64(1), s.Totals.Failures)
+	})
+}
