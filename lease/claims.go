@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -62,6 +63,9 @@ func (s *session) grantLocked(g *group, now time.Time) {
 	}
 	clear(g.waiters)
 	delete(e.groups, g.lease)
+	if e.spread != nil {
+		delete(e.spread.wants.names, x.name)
+	}
 }
 
 // trimLocked has those of the leases released that the session has and nobody wants.
@@ -83,9 +87,13 @@ func (s *session) trimLocked(names []string) {
 	}
 }
 
-// wantedLocked reports whether somebody waits who would be given the lease.
+// wantedLocked reports whether somebody waits who would be given the lease, or a Spread is to be.
 func (s *session) wantedLocked(x *entry) bool {
 	e := s.engine
+	if e.spread != nil {
+		_, placed := e.spread.wants.names[x.name]
+		return placed || e.groups[e.placedLease(x.name)] != nil
+	}
 	if e.groups[e.Lease(x.name)] != nil {
 		return true
 	}
@@ -110,6 +118,9 @@ func (s *session) claims() {
 				break
 			}
 		}
+		if s.engine.spread != nil && !sleep(s.engine.beat/100, s.over) { // so that the many releases of a move are one reason to look
+			return
+		}
 	}
 }
 
@@ -120,6 +131,9 @@ func (s *session) calls() int {
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.spread != nil {
+		return 1 + len(e.spread.wants.names)/claimMost
+	}
 	if !s.sweep || now.Sub(s.swept) < e.beat {
 		return 2
 	}
@@ -183,7 +197,7 @@ func (s *session) claimOnce(first bool) bool {
 	}
 	s.trimLocked(names)
 	s.tellLocked()
-	return again
+	return again || e.spread != nil && len(e.spread.wants.round) > 0
 }
 
 // toClaim returns what is to be claimed: of each group one; the first time, what can be held by one alone, and what is uncertain, too.
@@ -211,6 +225,9 @@ func (s *session) toClaim(first bool) []string {
 		}
 		names = append(names, name)
 	}
+	if e.spread != nil {
+		names = append(names, s.placedLocked(first)...)
+	}
 	if !first || now.Sub(s.probed) < e.beat {
 		return names
 	}
@@ -226,6 +243,23 @@ func (s *session) toClaim(first bool) []string {
 			names = append(names, name)
 		}
 	}
+	return names
+}
+
+// placedLocked returns the next of those names that a Spread wants, and that this session doesn't have. The first call begins with all.
+func (s *session) placedLocked(first bool) (names []string) {
+	w := &s.engine.spread.wants
+	if first {
+		w.round = w.round[:0]
+		for name := range w.names {
+			if x := s.entries[name]; s.settled && (x == nil || x.claim.Token == 0) {
+				w.round = append(w.round, name)
+			}
+		}
+	}
+	n := min(len(w.round), claimMost)
+	names = slices.Clone(w.round[:n])
+	w.round = w.round[n:]
 	return names
 }
 

@@ -31,6 +31,7 @@ type Engine struct {
 
 	mu       sync.Mutex            // guards what follows, the groups, and the sessions with their entries
 	closed   bool                  // by Close; never changes back
+	spread   *Spread               // nil: none; set once
 	groups   map[Lease]*group      // of those who wait; a group without any is removed
 	current  *session              // of what is wanted or held; nil if nothing is
 	sessions map[*session]struct{} // current, and those that are over and not removed from the store yet
@@ -78,6 +79,9 @@ func (e *Engine) Close(ctx context.Context) error {
 		}
 	}
 	clear(e.groups)
+	if e.spread != nil {
+		kick(e.spread.changed)
+	}
 	e.retireLocked()
 	quiet := e.quiet
 	e.mu.Unlock()
@@ -102,9 +106,14 @@ func (e *Engine) Close(ctx context.Context) error {
 	return fmt.Errorf("lease: still held: %s: %w", strings.Join(slices.Sorted(maps.Keys(held)), ", "), context.Cause(ctx))
 }
 
-// ensureLocked has a session, which joins then, if something is wanted and there is none.
+// takesPartLocked reports whether a session is needed, whatever is held.
+func (e *Engine) takesPartLocked() bool {
+	return len(e.groups) > 0 || e.spread != nil && e.spread.running && !e.closed
+}
+
+// ensureLocked has a session, which joins then, if one is needed and there is none.
 func (e *Engine) ensureLocked(begin time.Time) {
-	if e.current != nil || len(e.groups) == 0 {
+	if e.current != nil || !e.takesPartLocked() {
 		return
 	}
 	if len(e.sessions) == 0 {
@@ -116,9 +125,9 @@ func (e *Engine) ensureLocked(begin time.Time) {
 	go s.run(e.idling)
 }
 
-// retireLocked ends the session if nothing is wanted or held.
+// retireLocked ends the session if it is not needed and nothing is held.
 func (e *Engine) retireLocked() {
-	if s := e.current; s != nil && len(e.groups) == 0 && s.holds == 0 {
+	if s := e.current; s != nil && !e.takesPartLocked() && s.holds == 0 {
 		e.current = nil
 		s.endLocked(nil)
 	}

@@ -30,6 +30,7 @@ const span = ttl * 95 / 105
 type replica struct {
 	*lease.Engine
 	t     *testing.T
+	name  string
 	store *leasetest.Store
 }
 
@@ -38,7 +39,7 @@ func newReplica(t *testing.T, server *leasetest.Server, name string, opts ...lea
 	quiet := slog.New(slog.DiscardHandler)
 	e, err := lease.New(store, append([]lease.Option{lease.WithReplica(name), lease.WithLogger(quiet)}, opts...)...)
 	require.NoError(t, err)
-	return replica{Engine: e, t: t, store: store}
+	return replica{Engine: e, t: t, name: name, store: store}
 }
 
 // close ends the engine, whose holds have been released.

@@ -18,6 +18,7 @@ type Lease struct {
 	name   string
 	many   bool // made by OneOf
 	n      int  // of OneOf
+	placed bool // of a Spread
 }
 
 var _ taskmanager.Lease = Lease{}
@@ -40,8 +41,15 @@ func (l Lease) Check(grace time.Duration) error {
 }
 
 func (l Lease) valid() error {
-	if l.engine == nil {
+	e := l.engine
+	if e == nil {
 		return errors.New("lease: the Lease was not made by an Engine")
+	}
+	e.mu.Lock()
+	spreads := e.spread != nil
+	e.mu.Unlock()
+	if spreads && !l.placed {
+		return fmt.Errorf("lease: name %q: the engine is for its Spread alone: make another one, with another pool", clip(l.name))
 	}
 	name := l.name
 	if l.many {
@@ -236,6 +244,9 @@ func (s *session) statusLocked(g *group) string {
 
 // tellLocked tells those who wait what has changed.
 func (s *session) tellLocked() {
+	if s.engine.spread != nil {
+		kick(s.engine.spread.changed)
+	}
 	if s.engine.current != s {
 		return
 	}

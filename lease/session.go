@@ -27,6 +27,7 @@ type session struct {
 	claim    chan struct{} // has one if there may be something to claim
 	release  chan struct{} // has one if there is something to release
 	look     chan struct{} // has one if seen has changed
+	hurry    chan struct{} // has one if the next beat may show other sessions than the last one
 
 	// trust is until when the session is trusted, relative to the engine's base; 0 before the first confirmed beat. It is written
 	// with the engine's mu held.
@@ -42,6 +43,8 @@ type session struct {
 	tasks   map[*hold]struct{}
 	entries map[string]*entry
 	others  map[string]Session   // all sessions of the pool, as the last confirmed beat has shown them
+	members []string             // the ids of those that have beaten, sorted; for a Spread
+	settled bool                 // two beats were confirmed: the second has shown who joined when this session did
 	seen    map[string]*sighting // of other sessions
 
 	beatErr  error     // of the last Join or Beat; nil if it was confirmed
@@ -55,7 +58,7 @@ func newSession(e *Engine, begin time.Time) *session {
 	s := &session{
 		engine: e, begin: begin,
 		over: make(chan struct{}), released: make(chan struct{}),
-		claim: make(chan struct{}, 1), release: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		claim: make(chan struct{}, 1), release: make(chan struct{}, 1), look: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		tasks: map[*hold]struct{}{}, entries: map[string]*entry{}, seen: map[string]*sighting{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -117,6 +120,7 @@ func (s *session) lost(cause error) {
 	}
 	s.endLocked(cause)
 	e.current = nil
+	s.tellLocked()
 	begin := time.Now()
 	if earliest := s.begin.Add(e.beat); earliest.After(begin) {
 		begin = earliest
@@ -184,9 +188,35 @@ func (s *session) beats() {
 			s.confirmed(sent, all)
 		}
 		kick(s.claim)
-		if !sleep(time.Until(sent.Add(e.beat)), s.over) {
+		if !s.awaitBeat(sent) {
 			return
 		}
+	}
+}
+
+// awaitBeat blocks until the next beat is due, after one that was sent then. It returns false if the session is over. Where leases are spread,
+// that is a tenth of a beat at the least, so that moves are quick: the second beat comes then, and one that may show other sessions.
+func (s *session) awaitBeat(sent time.Time) bool {
+	e := s.engine
+	e.mu.Lock()
+	spreads, joining := e.spread != nil, !s.sent.IsZero() && !s.settled
+	e.mu.Unlock()
+	soon := sent.Add(e.beat / 10)
+	if !spreads {
+		return sleep(time.Until(sent.Add(e.beat)), s.over)
+	}
+	if joining {
+		return sleep(time.Until(soon), s.over)
+	}
+	timer := time.NewTimer(time.Until(sent.Add(e.beat)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return sleep(0, s.over)
+	case <-s.hurry:
+		return sleep(time.Until(soon), s.over)
+	case <-s.over:
+		return false
 	}
 }
 
@@ -200,6 +230,7 @@ func (s *session) confirmed(sent time.Time, all []Session) {
 		return
 	}
 	s.beatErr = nil
+	s.settled = !s.sent.IsZero()
 	s.sent = sent
 	until := sent.Add(e.span())
 	s.trust.Store(int64(until.Sub(e.base)))
@@ -211,9 +242,15 @@ func (s *session) confirmed(sent time.Time, all []Session) {
 		}
 	}
 	s.others = make(map[string]Session, len(all))
+	var members []string
 	for _, x := range all {
 		s.others[x.ID] = x
+		if x.Beat > 0 {
+			members = append(members, x.ID)
+		}
 	}
+	slices.Sort(members)
+	s.members = members
 	s.sightLocked(now)
 	for _, g := range e.groups {
 		s.grantLocked(g, now)
@@ -313,6 +350,7 @@ func (s *session) watch() {
 			s.sweep = true
 			e.mu.Unlock()
 			kick(s.claim)
+			kick(s.hurry)
 		})
 		if errors.Is(err, errors.ErrUnsupported) {
 			return
@@ -388,6 +426,7 @@ func (s *session) observe() {
 			e.logger.Info("session of leases was removed, if its beat stands still", "replica", name, "session", id, "beat", x.beat)
 		}
 		kick(s.claim)
+		kick(s.hurry)
 	}
 }
 
