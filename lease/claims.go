@@ -228,6 +228,8 @@ func (s *session) toClaim(first bool) []string {
 	if e.spread != nil {
 		names = append(names, s.placedLocked(first)...)
 	}
+	slices.Sort(names)
+	names = slices.Compact(names) // two groups may have come to the same
 	if !first || now.Sub(s.probed) < e.beat {
 		return names
 	}

@@ -23,8 +23,8 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, e.Lease("x").Check(5*time.Second))
 	require.NoError(t, e.Lease(strings.Repeat("n", 255)).Check(0))
 	require.NoError(t, e.OneOf("x", 3).Check(span-2*beat))
-	require.EqualError(t, e.Lease("x").Check(10*time.Second), "lease: a beat is trusted for 13.571428571s (TTL 15s, drift 0.05): without the 10s "+
-		"that the body may take to return, 3.571428571s remain, which is less than two beats of 3s")
+	require.EqualError(t, e.Lease("x").Check(10*time.Second), "lease: a beat is trusted for 13.571428571s (TTL 15s, drift 0.05): without the "+
+		"10s that the body may take to return, 3.571428571s remain, which is less than two beats of 3s")
 	require.Error(t, e.Lease("x").Check(span-2*beat+1))
 	keep := newReplica(t, leasetest.NewServer(), "a", lease.KeepWithoutEngine())
 	require.NoError(t, keep.Lease("x").Check(time.Hour))

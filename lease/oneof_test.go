@@ -61,3 +61,31 @@ func TestOneOf(t *testing.T) {
 		requireIdle(t, server, replicas...)
 	})
 }
+
+// The leases of an n of m are leases: who acquires one by its name shares it with who has it as one of n, and so do those of another n.
+// None is claimed twice in one call.
+func TestOneOfSharesItsNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		held := []*acquisition{b.acquire("x#0"), b.acquire("x#1"), b.acquire("x#2")}
+		for _, h := range held {
+			h.get()
+		}
+		waiters := []*acquisition{acquire(t, a.OneOf("x", 2)), acquire(t, a.OneOf("x", 3)), a.acquire("x#0"), a.acquire("x#1"), a.acquire("x#2")}
+		for range 10 * beat / time.Second {
+			time.Sleep(time.Second)
+			for _, w := range waiters {
+				require.NotContains(t, w.waits(), "does not answer")
+			}
+		}
+		releaseAll(held)
+		begin := time.Now()
+		for _, w := range waiters {
+			w.get()
+		}
+		assert.LessOrEqual(t, time.Since(begin), beat)
+		releaseAll(waiters)
+		requireIdle(t, server, a, b)
+	})
+}

@@ -35,7 +35,10 @@ func TestOptions(t *testing.T) {
 			"taskmanager: WithTTL(5s): is too short: a beat is trusted for 4.523809523s, which is less than two beats of 2.5s",
 		},
 		{[]lease.Option{lease.WithTTL(5 * time.Second), lease.WithBeat(2500 * time.Millisecond), lease.WithDrift(0)}, ""},
-		{[]lease.Option{lease.WithDrift(0.5)}, "taskmanager: WithTTL(15s): is too short: a beat is trusted for 5s, which is less than two beats of 3s"},
+		{
+			[]lease.Option{lease.WithDrift(0.5)},
+			"taskmanager: WithTTL(15s): is too short: a beat is trusted for 5s, which is less than two beats of 3s",
+		},
 	} {
 		_, err := lease.New(store, c.opts...)
 		if c.want == "" {

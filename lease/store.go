@@ -10,7 +10,8 @@ import (
 // that was confirmed before. It keeps no time: who is dead is judged by those who look, on their own clocks.
 //
 // Its methods may be called by several goroutines at once. Each returns when ctx ends, at the latest. After an error, what was asked for
-// may have happened, or may happen later.
+// may have happened, or may happen later. A panic of it is as an error, and so is an answer that can't be; a call that does not return is
+// left behind, a beat after its context has ended.
 type Store interface {
 	// Join adds a session, whose beat is 0, for the replica of that name, which is for people and need not be unique. The id of a
 	// session is never used again.
@@ -27,7 +28,7 @@ type Store interface {
 	Leave(ctx context.Context, id string) error
 
 	// Claim claims for the session those of the leases that are free, or that it has already, and returns each of names once, in any
-	// order. It returns an error that wraps ErrGone if the session does not exist; nothing is claimed then.
+	// order. No name is there twice. It returns an error that wraps ErrGone if the session does not exist; nothing is claimed then.
 	Claim(ctx context.Context, id string, names []string) ([]Claim, error)
 
 	// Release frees those of the leases that the session still has by these claims.

@@ -384,6 +384,9 @@ func (s *Store) Claim(ctx context.Context, id string, names []string) ([]lease.C
 		if v.sessions[id] == nil {
 			return nil, gone(id)
 		}
+		if len(slices.Compact(slices.Sorted(slices.Values(names)))) < len(names) {
+			return nil, errors.New("leasetest: a lease is claimed twice in one call")
+		}
 		claims := make([]lease.Claim, 0, len(names))
 		for _, name := range names {
 			l := v.leases[name]
