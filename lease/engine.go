@@ -25,7 +25,7 @@ var ErrClosed = errors.New("lease: the engine is closed")
 //
 // Its methods may be called by several goroutines at once.
 type Engine struct {
-	store Store
+	store *guard
 	config
 	base time.Time // what times on the monotonic clock are relative to; never changes
 
@@ -52,7 +52,7 @@ func New(store Store, opts ...Option) (*Engine, error) {
 	quiet := make(chan struct{})
 	close(quiet)
 	return &Engine{
-		store: store, config: c, base: time.Now(),
+		store: newGuard(store, c.beat), config: c, base: time.Now(),
 		groups: map[Lease]*group{}, sessions: map[*session]struct{}{}, quiet: quiet,
 	}, nil
 }
@@ -61,7 +61,8 @@ func New(store Store, opts ...Option) (*Engine, error) {
 // empty, not be longer than 255 bytes, and be UTF-8 without control characters.
 func (e *Engine) Lease(name string) Lease { return Lease{engine: e, name: name} }
 
-// OneOf returns a lease that n replicas can hold at a time, each one of the leases "name#0" to "name#n-1". All replicas must have the same n.
+// OneOf returns a lease that n replicas can hold at a time, each one of the leases "name#0" to "name#n-1". All replicas must have the
+// same n.
 func (e *Engine) OneOf(name string, n int) Lease {
 	return Lease{engine: e, name: name, many: true, n: n}
 }
@@ -144,6 +145,7 @@ func (e *Engine) forget(s *session) {
 	idling := make(chan struct{})
 	e.idling = idling // a session that begins now waits, so that its connections are not closed
 	e.mu.Unlock()
+	e.lines.flush(e.beat)
 	e.store.Idle()
 	e.mu.Lock()
 	defer e.mu.Unlock()

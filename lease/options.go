@@ -25,7 +25,8 @@ type config struct {
 	drift   float64
 	keep    bool
 	overrun func(lease string) // nil: none
-	logger  *slog.Logger
+	logger  *slog.Logger       // what it is given goes to lines
+	lines   *logHandler
 }
 
 // span returns for how long a confirmed beat is trusted, from when it was sent.
@@ -84,8 +85,8 @@ func KeepWithoutEngine() Option {
 
 // WithOverrun sets a func that is called, once for each lease, when the lease may have another holder from now on and a body under it has
 // not returned: it ignores that its context has ended, or takes longer than its stop timeout. Who can't bear that two bodies execute ends
-// the process there. It must not block. With [KeepWithoutEngine], it is called two beats after the engine has said that the session is
-// gone.
+// the process there, by os.Exit: a panic of it is logged, and ends nothing. Each call has a goroutine of its own. With [KeepWithoutEngine],
+// it is called two beats after the engine has said that the session is gone.
 func WithOverrun(f func(lease string)) Option {
 	return option("WithOverrun", "func", func(c *config) string {
 		c.overrun = f
@@ -134,6 +135,8 @@ func newConfig(opts []Option) (config, error) {
 	if c.logger == nil {
 		c.logger = slog.Default()
 	}
+	c.lines = &logHandler{Handler: c.logger.Handler()}
+	c.logger = slog.New(c.lines)
 	if c.span() < 2*c.beat {
 		return c, &taskmanager.OptionError{
 			Option: "WithTTL", Value: c.ttl,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -316,10 +317,20 @@ func (s *session) awaitHolds() {
 	for _, name := range names {
 		e.logger.Error("lease lost, body still runs", "lease", name)
 		if e.overrun != nil {
-			e.overrun(name)
+			go e.callOverrun(name)
 		}
 	}
 	<-s.released
+}
+
+// callOverrun calls the func of WithOverrun. It has a goroutine of its own: that is user code.
+func (e *Engine) callOverrun(name string) {
+	defer func() {
+		if v := recover(); v != nil {
+			e.logger.Error("the func of WithOverrun has panicked", "lease", name, "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	e.overrun(name)
 }
 
 // leave removes the session from the store. If that is not confirmed within a TTL, it is left to the others, who have seen by then that
