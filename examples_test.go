@@ -28,7 +28,7 @@ func TestExamplesCanBeCopied(t *testing.T) {
 			if isModule {
 				commands[0] = "go mod edit -module=" + name
 			}
-			for _, module := range []string{"", "/discord/discordbot"} {
+			for _, module := range []string{"", "/discord/discordbot", "/lease", "/lease/kubelease", "/lease/natslease", "/lease/pglease"} {
 				commands = append(commands, "go mod edit -replace=github.com/go-taskmanager/taskmanager"+module+"="+root+module)
 			}
 			if !isModule {
