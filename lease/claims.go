@@ -254,7 +254,7 @@ func (s *session) placedLocked(first bool) (names []string) {
 	if first {
 		w.round = w.round[:0]
 		for name := range w.names {
-			if x := s.entries[name]; s.settled && (x == nil || x.claim.Token == 0) {
+			if x := s.entries[name]; x == nil || x.claim.Token == 0 {
 				w.round = append(w.round, name)
 			}
 		}

@@ -109,7 +109,7 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // takesPartLocked reports whether a session is needed, whatever is held.
 func (e *Engine) takesPartLocked() bool {
-	return len(e.groups) > 0 || e.spread != nil && e.spread.running && !e.closed
+	return len(e.groups) > 0 || e.spread != nil && e.spread.running
 }
 
 // ensureLocked has a session, which joins then, if one is needed and there is none.

@@ -44,7 +44,7 @@ type session struct {
 	tasks   map[*hold]struct{}
 	entries map[string]*entry
 	others  map[string]Session   // all sessions of the pool, as the last confirmed beat has shown them
-	members []string             // the ids of those that have beaten, sorted; for a Spread
+	members []string             // the ids of those that take part in a Spread, sorted
 	settled bool                 // two beats were confirmed: the second has shown who joined when this session did
 	seen    map[string]*sighting // of other sessions
 
@@ -246,7 +246,7 @@ func (s *session) confirmed(sent time.Time, all []Session) {
 	var members []string
 	for _, x := range all {
 		s.others[x.ID] = x
-		if x.Beat > 0 {
+		if x.Beat > 0 && !slices.Contains(x.Stuck, placing) {
 			members = append(members, x.ID)
 		}
 	}
@@ -277,15 +277,21 @@ func (s *session) distrust() {
 	s.lost(fmt.Errorf("lease: no beat was confirmed in %v: %w", s.engine.span(), err))
 }
 
-// stuck returns the names of those leases that are held by a task that is stuck.
+// stuck returns the names of those leases that are held by a task that is stuck; and that of the task that starts the others, if the run of
+// a Spread is over while bodies execute: nothing is to be placed here any more.
 func (s *session) stuck() []string {
-	s.engine.mu.Lock()
+	e := s.engine
+	e.mu.Lock()
+	leaves := e.spread != nil && !e.spread.running
 	holds := make([]*hold, 0, len(s.tasks))
 	for h := range s.tasks {
 		holds = append(holds, h)
 	}
-	s.engine.mu.Unlock()
+	e.mu.Unlock()
 	var names []string
+	if leaves {
+		names = append(names, placing)
+	}
 	for _, h := range holds {
 		if h.task.State() == taskmanager.StateStuck {
 			names = append(names, h.entry.name)
@@ -437,7 +443,6 @@ func (s *session) observe() {
 			e.logger.Info("session of leases was removed, if its beat stands still", "replica", name, "session", id, "beat", x.beat)
 		}
 		kick(s.claim)
-		kick(s.hurry)
 	}
 }
 
