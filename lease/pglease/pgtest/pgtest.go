@@ -113,15 +113,30 @@ func (s *Server) Crash() {
 	s.t.Helper()
 	// Asked to end at once, by SIGQUIT, it would wait up to 5 s for those of its processes that are slow to do so.
 	pid := s.process.command.Process.Pid
-	require.NoError(s.t, syscall.Kill(pid, syscall.SIGSTOP)) // it makes no other process
+	require.NoError(s.t, syscall.Kill(pid, syscall.SIGSTOP))
+	s.awaitState(pid, "T") // it makes no other process from now on
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	require.NoError(s.t, err)
 	for field := range strings.FieldsSeq(string(text)) {
 		child, err := strconv.Atoi(field)
 		require.NoError(s.t, err)
 		_ = syscall.Kill(child, syscall.SIGKILL) // unless it has ended
+		s.awaitState(child, "Z")                 // PostgreSQL does not start while it has the shared memory
 	}
 	s.process.end(s.t, syscall.SIGKILL)
+}
+
+// awaitState blocks until the process is in a state, as /proc has it, or is gone.
+func (s *Server) awaitState(pid int, state string) {
+	s.t.Helper()
+	for until := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, rest, _ := strings.Cut(string(text), ") ") // behind the name of the program
+		if err != nil || strings.HasPrefix(rest, state) {
+			return
+		}
+		require.True(s.t, time.Now().Before(until), "process %d is not in state %s: %s", pid, state, text)
+	}
 }
 
 // Restart starts PostgreSQL again, after [Server.Crash], and returns when it serves.
