@@ -13,10 +13,10 @@ import (
 )
 
 // start starts a replica on the server of cfg.
-func start(t *testing.T, cfg kubelease.Config, name string, runs chan<- leasetest.Run, more ...lease.Option) (stop func()) {
+func start(t *testing.T, cfg kubelease.Config, name string, runs chan<- leasetest.Run) (stop func()) {
 	t.Helper()
 	return leasetest.StartReplica(t, name, runs, func(opts ...lease.Option) (leasetest.Engine, error) {
-		return kubelease.New(cfg, "pool", append(opts, more...)...)
+		return kubelease.New(cfg, "pool", opts...)
 	})
 }
 
@@ -50,20 +50,4 @@ func testCutHolder(t *testing.T, k *kubetest.Server) {
 	first := leasetest.NextRun(t, runs)
 	start(t, cfg, "b", runs)
 	leasetest.CutOff(t, first, runs, observe(t, cfg, 2), p.SetCut)
-}
-
-// A server that is killed and starts again is not noticed by those who hold a lease, and leases move on it as before.
-func testRestart(t *testing.T, k *kubetest.Server) {
-	cfg := k.Config(namespace(k))
-	runs := make(chan leasetest.Run, 10)
-	long := lease.WithTTL(leasetest.LongTTL)
-	stop := start(t, cfg, "a", runs, long)
-	first := leasetest.NextRun(t, runs)
-	start(t, cfg, "b", runs, long)
-	o := observe(t, cfg, 2)
-	leasetest.Restart(t, first, runs, o, func() {
-		k.Kill()
-		k.Restart()
-	})
-	leasetest.HandOver(t, first, runs, o, stop)
 }

@@ -30,7 +30,7 @@ func TestKubernetes(t *testing.T) {
 		{"Errors", testErrors},
 		{"Trap", testTrap},
 		{"HandOver", testHandOver},
-		{"CutHolder", testCutHolder},
+		{"Faults", testFaults},
 		{"Restart", testRestart},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, k) })

@@ -48,8 +48,8 @@ func (o *Observer) AwaitSessions(n int) {
 	})
 }
 
-// AwaitBeats blocks until each session of AwaitSessions has beaten again, twice: the later one was sent after the call of AwaitBeats.
-func (o *Observer) AwaitBeats() {
+// AwaitBeats blocks until each session of AwaitSessions has beaten n times more. The first one may have been sent before this call.
+func (o *Observer) AwaitBeats(n uint64) {
 	o.t.Helper()
 	var first map[string]uint64
 	eventually(o.t, "a session does not beat", func() bool {
@@ -64,7 +64,7 @@ func (o *Observer) AwaitBeats() {
 			first = now
 		}
 		for id := range o.stay {
-			if now[id] < first[id]+2 {
+			if now[id] < first[id]+n {
 				return false
 			}
 		}

@@ -102,7 +102,7 @@ func NextRun(t *testing.T, runs <-chan Run) Run {
 // people notice. The observer sees the sessions of both.
 func HandOver(t *testing.T, first Run, runs <-chan Run, o *Observer, stop func()) {
 	t.Helper()
-	o.AwaitBeats() // the other one watches by then
+	o.AwaitBeats(1) // the other one watches by then
 	require.Empty(t, runs)
 	stop()
 	second := NextRun(t, runs)
@@ -123,7 +123,7 @@ func CutOff(t *testing.T, first Run, runs <-chan Run, o *Observer, setCut func(c
 		setCut(true)
 		time.Sleep(ReplicaBeat / 2) // the length of the hiccup
 		setCut(false)
-		o.AwaitBeats()
+		o.AwaitBeats(2)
 	}
 	require.Empty(t, runs, "a hiccup is not noticed")
 	require.False(t, first.Over(), "a hiccup is not noticed")
@@ -138,16 +138,4 @@ func CutOff(t *testing.T, first Run, runs <-chan Run, o *Observer, setCut func(c
 	assert.Greater(t, second.Token, first.Token)
 	assert.Less(t, took, ReplicaTTL+2*ReplicaBeat)
 	t.Log("the next one began after", took)
-}
-
-// Restart restarts the server, which must not be noticed by a replica that executes, and has [LongTTL]: its session, and the others of the
-// observer, beat again afterwards, and no other body has begun.
-func Restart(t *testing.T, first Run, runs <-chan Run, o *Observer, restart func()) {
-	t.Helper()
-	begun := time.Now()
-	restart()
-	t.Log("the server was away for", time.Since(begun))
-	o.AwaitBeats()
-	require.Empty(t, runs)
-	require.False(t, first.Over(), "the body has ended")
 }

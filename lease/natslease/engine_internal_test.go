@@ -12,10 +12,10 @@ import (
 )
 
 // start starts a replica on the server of that URL.
-func start(t *testing.T, url, name string, runs chan<- leasetest.Run, more ...lease.Option) (stop func()) {
+func start(t *testing.T, url, name string, runs chan<- leasetest.Run) (stop func()) {
 	t.Helper()
 	return leasetest.StartReplica(t, name, runs, func(opts ...lease.Option) (leasetest.Engine, error) {
-		return New(Config{Conn: connect(t, url)}, "p", append(opts, more...)...)
+		return New(Config{Conn: connect(t, url)}, "p", opts...)
 	})
 }
 
@@ -38,8 +38,16 @@ func TestHandOver(t *testing.T) {
 	leasetest.HandOver(t, first, runs, observe(t, url, 2), stop)
 }
 
+// port returns that of a URL.
+func port(t *testing.T, url string) int {
+	t.Helper()
+	number, err := strconv.Atoi(url[strings.LastIndexByte(url, ':')+1:])
+	require.NoError(t, err)
+	return number
+}
+
 // A hiccup is not noticed. A holder that is cut off for longer ends its body before another one begins, which is a TTL later.
-func TestHolderIsCutOff(t *testing.T) {
+func testCutHolder(t *testing.T) {
 	url, _ := startServer(t, t.TempDir(), -1, true)
 	p := leasetest.NewProxy(t, strings.TrimPrefix(url, "nats://"))
 	runs := make(chan leasetest.Run, 10)
@@ -47,26 +55,4 @@ func TestHolderIsCutOff(t *testing.T) {
 	first := leasetest.NextRun(t, runs)
 	start(t, url, "b", runs)
 	leasetest.CutOff(t, first, runs, observe(t, url, 2), p.SetCut)
-}
-
-// A server that is restarted at once is not noticed by those who hold a lease, and leases move on it as before.
-func TestServerRestartUnderEngines(t *testing.T) {
-	dir := t.TempDir()
-	url, stopServer := startServer(t, dir, -1, true)
-	port, err := strconv.Atoi(url[strings.LastIndexByte(url, ':')+1:])
-	require.NoError(t, err)
-	server := t // it is there until the replicas have left
-	t.Run("Replicas", func(t *testing.T) {
-		runs := make(chan leasetest.Run, 10)
-		long := lease.WithTTL(leasetest.LongTTL)
-		stop := start(t, url, "a", runs, long)
-		first := leasetest.NextRun(t, runs)
-		start(t, url, "b", runs, long)
-		o := observe(t, url, 2)
-		leasetest.Restart(t, first, runs, o, func() {
-			stopServer()
-			startServer(server, dir, port, true)
-		})
-		leasetest.HandOver(t, first, runs, o, stop)
-	})
 }

@@ -13,10 +13,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
 // TestMain fails the tests if one of them leaves a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	leasetest.RunReplica(openReplica)
+	goleak.VerifyTestMain(m)
+}
 
 // startServer runs a server in this process until the end of the test, or until stop is called. A port of -1 is any that is free.
 func startServer(t *testing.T, dir string, port int, jetStream bool) (url string, stop func()) {

@@ -31,8 +31,9 @@ func TestPostgres(t *testing.T) {
 		{"Fence", testFence},
 		{"FenceOfRun", testFenceOfRun},
 		{"HandOver", testHandOver},
-		{"CutHolder", testCutHolder},
+		{"Faults", testFaults},
 		{"Restart", testRestart},
+		{"RestartUnderProcesses", testRestartUnderProcesses},
 		{"ClaimSurvivesCrash", testClaimSurvivesCrash},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, s) })

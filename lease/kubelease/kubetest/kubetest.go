@@ -111,6 +111,14 @@ func (s *Server) Config(namespace string) kubelease.Config {
 	}
 }
 
+// Authority returns the certificate of the authority that has signed the server's, in PEM, for a Config in another process.
+func (s *Server) Authority() []byte {
+	s.t.Helper()
+	text, err := os.ReadFile(s.file("tls.crt"))
+	require.NoError(s.t, err)
+	return text
+}
+
 // Namespace makes a namespace with that name.
 func (s *Server) Namespace(name string) {
 	s.t.Helper()
