@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,7 +19,7 @@ type board struct {
 	intro    string
 	rows     [replicas]row
 	ends     map[string]end    // of tasks that run on one replica: the last one
-	taken    int               // writes
+	taken    map[string]int    // writes, by task
 	written  map[string]uint64 // the largest token of a write, by task
 	refused  map[int]int       // writes, by replica
 	latest   []string          // lines
@@ -41,7 +42,8 @@ type end struct {
 
 func newBoard(out io.Writer, redraw bool) *board {
 	b := &board{
-		out: out, redraw: redraw, ends: map[string]end{}, written: map[string]uint64{}, refused: map[int]int{}, changed: make(chan struct{}),
+		out: out, redraw: redraw, changed: make(chan struct{}),
+		ends: map[string]end{}, taken: map[string]int{}, written: map[string]uint64{}, refused: map[int]int{},
 	}
 	for i := range b.rows {
 		b.rows[i] = row{state: dead, tasks: map[string]report{}}
@@ -65,22 +67,34 @@ func (b *board) report(n int, r report) {
 	defer b.mu.Unlock()
 	defer b.changeLocked()
 	tasks := b.rows[n-1].tasks
+	say := b.sayLocked
+	if b.redraw && strings.HasPrefix(r.Task, tenantPrefix) { // the table is enough for them
+		say = func(time.Time, string, ...any) {}
+	}
 	switch r.State {
 	case runs:
 		after := ""
 		if e, ok := b.ends[r.Task]; ok && e.token < r.Token {
-			after = fmt.Sprintf(", %v after %s", r.At.Sub(e.at).Round(100*time.Microsecond), e.how)
+			after = fmt.Sprintf(", %v after %s", rounded(r.At.Sub(e.at)), e.how)
 		}
-		b.sayLocked(r.At, "%s runs on replica %d with token %d%s", r.Task, n, r.Token, after)
+		say(r.At, "%s runs on replica %d with token %d%s", r.Task, n, r.Token, after)
 		tasks[r.Task] = r
 	case waits:
-		b.sayLocked(r.At, "%s on replica %d %s", r.Task, n, r.Status)
+		say(r.At, "%s on replica %d %s", r.Task, n, r.Status)
 		tasks[r.Task] = r
 	case returned:
-		b.sayLocked(r.At, "%s has returned on replica %d: %s", r.Task, n, r.Status)
+		say(r.At, "%s has returned on replica %d: %s", r.Task, n, r.Status)
 		b.endLocked(r, end{r.Token, r.At, fmt.Sprintf("it had returned on replica %d", n)})
 		delete(tasks, r.Task)
 	}
+}
+
+// rounded is d with as many digits as people read.
+func rounded(d time.Duration) time.Duration {
+	if d > time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(100 * time.Microsecond)
 }
 
 // process notes what has become of the process of replica n, and says so.
@@ -127,7 +141,7 @@ func (b *board) wrote(w write, err error) {
 	defer b.mu.Unlock()
 	defer b.changeLocked()
 	if err == nil {
-		b.taken++
+		b.taken[w.task]++
 		b.written[w.task] = w.token
 		return
 	}
@@ -181,6 +195,19 @@ func (b *board) runningLocked(task string) []int { return b.inStateLocked(task, 
 
 // waitingLocked returns the numbers of the replicas that wait to run a task, as far as they are not frozen.
 func (b *board) waitingLocked(task string) []int { return b.inStateLocked(task, waits) }
+
+// tenantsLocked returns how many tenants run on replicas that are not frozen.
+func (b *board) tenantsLocked() int {
+	n := 0
+	for _, x := range b.rows {
+		for task, r := range x.tasks {
+			if x.state == running && r.State == runs && strings.HasPrefix(task, tenantPrefix) {
+				n++
+			}
+		}
+	}
+	return n
+}
 
 // aliveLocked returns how many replicas run that are not frozen.
 func (b *board) aliveLocked() int {

@@ -65,7 +65,7 @@ func TestBoardReadsUntilTheEnd(t *testing.T) {
 func TestBoardAwait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBoard(new(bytes.Buffer), false)
-		reached := func() bool { return b.taken == 2 }
+		reached := func() bool { return b.taken[digest] == 2 }
 		go func() {
 			for range 2 {
 				time.Sleep(time.Second)

@@ -77,17 +77,17 @@ func (d *demonstration) holder(last int) (holder int) {
 			return false
 		}
 		holder = digests[0]
-		return b.written[digest] == b.rows[holder-1].tasks[digest].Token &&
-			len(b.waitingLocked(digest)) == alive-1 && len(b.runningLocked(poller)) == min(alive, 2)
+		return b.written[digest] == b.rows[holder-1].tasks[digest].Token && len(b.waitingLocked(digest)) == alive-1 &&
+			len(b.runningLocked(poller)) == min(alive, 2) && b.tenantsLocked() == allTenants
 	})
 	return holder
 }
 
-// awaitWork waits until a body is in the middle of its work: what is frozen there has a write to send when it goes on.
+// awaitWork waits until the body of digest is in the middle of its work: what is frozen there has a write to send when it goes on.
 func (d *demonstration) awaitWork() {
 	d.board.mu.Lock()
-	taken := d.board.taken
+	taken := d.board.taken[digest]
 	d.board.mu.Unlock()
-	d.await("nothing is written", func() bool { return d.board.taken > taken })
+	d.await("nothing is written", func() bool { return d.board.taken[digest] > taken })
 	time.Sleep(work / 2)
 }

@@ -33,6 +33,8 @@ func requireDemo(t *testing.T, said string) {
 		`replica \d goes on`,
 		`digest of replica \d: the write was refused: it has token 2, and one with token 3 was seen`,
 		`digest has returned on replica \d: lease lost`,
+		`tenant-\d\d runs on replica \d with token \d, [4-7][.\d]*s after replica \d was frozen`,
+		`tenant-\d\d runs on replica \d with token \d, [.\d]+(ms|µs) after it had returned on replica \d`,
 		`digest on replica \d waits for lease "digest", held by "replica \d" since \d\d:\d\d`,
 		`digest runs on replica \d with token 4, [.\d]+(ms|µs) after it had returned on replica \d`,
 		`replica \d has stopped`,

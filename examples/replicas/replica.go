@@ -65,6 +65,7 @@ const (
 	digest       = "digest"  // runs on one
 	poller       = "poller"  // runs on two
 	tenantPrefix = "tenant-" // a dozen, each of which runs on one
+	allTenants   = 12
 )
 
 // A replica is what runs in each of the processes.
@@ -91,7 +92,12 @@ func runReplica(a assignment) error {
 		return err
 	}
 	defer disconnect()
-	e, err := newEngine("example", lease.WithTTL(ttl), lease.WithReplica(fmt.Sprint("replica ", a.Replica)), lease.WithLogger(log))
+	opts := []lease.Option{lease.WithTTL(ttl), lease.WithReplica(fmt.Sprint("replica ", a.Replica)), lease.WithLogger(log)}
+	e, err := newEngine("example", opts...)
+	if err != nil {
+		return err
+	}
+	forTenants, err := newEngine("example tenants", opts...) // a Spread has an engine, and a pool, of its own
 	if err != nil {
 		return err
 	}
@@ -100,19 +106,43 @@ func runReplica(a assignment) error {
 		return err
 	}
 	r := &replica{assignment: a, manager: m, out: json.NewEncoder(os.Stdout), status: map[string]string{}}
-	_, err = m.StartTask(digest, r.writer(digest), taskmanager.WithLease(e.Lease(digest)))
-	if err == nil {
-		_, err = m.StartTask(poller, r.poll, taskmanager.WithLease(e.OneOf(poller, 2)))
-	}
-	if err == nil {
-		_, err = m.StartTask("reports", taskmanager.Every(100*time.Millisecond, r.reportWaiting))
-	}
-	if err == nil {
+	if err = r.startTasks(e, forTenants); err == nil {
 		<-ctx.Done()
 	}
 	ending, cancel := context.WithTimeout(context.Background(), 2*stopTimeout)
 	defer cancel()
-	return errors.Join(err, m.Shutdown(ending), e.Close(ending)) // in this order: a lease is released when its body has returned
+	// In this order: a lease is released when its body has returned.
+	return errors.Join(err, m.Shutdown(ending), e.Close(ending), forTenants.Close(ending))
+}
+
+// startTasks starts the tasks of the replica. Each replica starts the same.
+func (r *replica) startTasks(e, forTenants *lease.Engine) error {
+	spread, err := lease.NewSpread(forTenants, r.writer, taskmanager.WithStopTimeout(stopTimeout))
+	if err != nil {
+		return err
+	}
+	var tenants []string
+	for i := 1; i <= allTenants; i++ {
+		tenants = append(tenants, fmt.Sprintf("%s%02d", tenantPrefix, i))
+	}
+	if err := spread.SetNames(tenants); err != nil {
+		return err
+	}
+	for _, t := range []struct {
+		name string
+		body taskmanager.TaskFunc
+		opts []taskmanager.TaskOption
+	}{
+		{digest, r.writer(digest), []taskmanager.TaskOption{taskmanager.WithLease(e.Lease(digest))}},
+		{poller, r.poll, []taskmanager.TaskOption{taskmanager.WithLease(e.OneOf(poller, 2))}},
+		{"tenants", spread.Group(), nil},
+		{"reports", taskmanager.Every(100*time.Millisecond, r.reportWaiting), nil},
+	} {
+		if _, err := r.manager.StartTask(t.name, t.body, t.opts...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // withoutTime is for a log whose lines get a time from who reads them.
@@ -180,7 +210,7 @@ func (r *replica) reportWaiting(context.Context) error {
 	defer r.mu.Unlock() // all the while, so that no body begins between the look and the report
 	for t := range r.manager.Tasks() {
 		s := t.StatsWithoutGroup()
-		if s.State == taskmanager.StateWaiting && r.status[s.Name] != s.Status {
+		if s.Lease != nil && s.State == taskmanager.StateWaiting && r.status[s.Name] != s.Status {
 			r.status[s.Name] = s.Status
 			r.tellLocked(report{Task: s.Name, State: waits, Status: s.Status})
 		}

@@ -130,11 +130,14 @@ func (b *board) drawLocked() {
 	for len(lines) < 2+tableLines {
 		lines = append(lines, "")
 	}
-	refused := 0
+	taken, refused := 0, 0
+	for _, n := range b.taken {
+		taken += n
+	}
 	for _, n := range b.refused {
 		refused += n
 	}
-	lines = append(lines, fmt.Sprintf("The resource has taken %d writes, and refused %d.", b.taken, refused), "")
+	lines = append(lines, fmt.Sprintf("The resource has taken %d writes, and refused %d.", taken, refused), "")
 	lines = append(lines, b.latest...)
 	for len(lines) < promptLine-1 {
 		lines = append(lines, "")
