@@ -1,6 +1,6 @@
-// Package picture draws messages of the fake Discord as its clients show them, for the
-// documentation. Its test makes the pictures in docs; go test ./internal/picture -update renews
-// them.
+// Package picture draws messages of the fake Discord as its clients show them, and what becomes of
+// leases, for the documentation. Its tests make the pictures in docs; go test ./internal/picture
+// -update renews them.
 package picture
 
 import (
@@ -18,6 +18,7 @@ type Theme struct {
 	box, code, codeBorder           string // of an embed, and of a code block in it
 	mention                         string
 	highlight, highlightBar         string // of a message that notifies somebody
+	laneColors
 }
 
 // The themes of the clients.
@@ -27,12 +28,14 @@ var (
 		box: "#f2f3f5", code: "#f9f9fa", codeBorder: "#e0e1e4",
 		mention:   "#4048b8",
 		highlight: "#fef8ea", highlightBar: "#f0b132",
+		laneColors: laneColors{runs: "#1a7f37", runsText: "#ffffff", returns: "#f0b132", returnsText: "#060607", lost: "#cf222e"},
 	}
 	Dark = Theme{
 		background: "#313338", text: "#dbdee1", bright: "#f2f3f5", muted: "#a3a9b2",
 		box: "#2b2d31", code: "#1e1f22", codeBorder: "#1a1b1e",
 		mention:   "#d4d7fc",
 		highlight: "#444037", highlightBar: "#f0b132",
+		laneColors: laneColors{runs: "#238636", runsText: "#ffffff", returns: "#f0b132", returnsText: "#060607", lost: "#ff8182"},
 	}
 )
 
