@@ -134,7 +134,7 @@ func (s *session) calls() int {
 	if e.spread != nil {
 		return 1 + len(e.spread.wants.names)/claimMost
 	}
-	if !s.sweep || now.Sub(s.swept) < e.beat {
+	if !s.sweep || now.Sub(s.swept) < e.beat || s.sent.IsZero() { // nothing is claimed before the first beat
 		return 2
 	}
 	s.sweep = false
@@ -169,6 +169,7 @@ func (s *session) claimOnce(first bool) bool {
 	}
 	s.claimErr = err
 	if err != nil {
+		s.sweep = true // it has not come to all
 		for _, name := range names {
 			x := s.entryLocked(name)
 			x.uncertain = true

@@ -1,6 +1,8 @@
 package lease_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
@@ -88,4 +91,145 @@ func TestOneOfSharesItsNames(t *testing.T) {
 		releaseAll(waiters)
 		requireIdle(t, server, a, b)
 	})
+}
+
+// n of m, by tasks: a replica that dies is followed by another one that waits, which gets the one that it had; the others go on.
+func TestOneOfMovesAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, m = 3, 5
+		server := leasetest.NewServer()
+		var replicas []replica
+		var tasks []*taskmanager.Task
+		for i := range m {
+			r := newReplica(t, server, fmt.Sprint("pod-", i))
+			t.Cleanup(r.close)
+			task, err := newManager(t).StartTask("job", func(ctx context.Context) error { <-ctx.Done(); return nil },
+				taskmanager.WithLease(r.OneOf("x", n)))
+			require.NoError(t, err)
+			replicas, tasks = append(replicas, r), append(tasks, task)
+		}
+		running := func() (all []int) {
+			synctest.Wait()
+			slots := map[string]bool{}
+			for i := range n {
+				if id, _ := server.Holder(fmt.Sprintf("x#%d", i)); id != "" {
+					assert.False(t, slots[id], "a replica has one")
+					slots[id] = true
+				}
+			}
+			for i, task := range tasks {
+				if task.State() == taskmanager.StateRunning {
+					all = append(all, i)
+				} else {
+					assert.Contains(t, task.Stats().Status, `waits for lease "x"`)
+				}
+			}
+			assert.LessOrEqual(t, len(all), n)
+			return all
+		}
+		before := running()
+		require.Len(t, before, n)
+		time.Sleep(ttl)
+		require.Equal(t, before, running())
+
+		victim := before[1]
+		replicas[victim].store.Cut()
+		died := time.Now()
+		for len(running()) == n { // it does not know yet
+			time.Sleep(beat / 10)
+		}
+		assert.NotContains(t, running(), victim)
+		for len(running()) < n {
+			time.Sleep(beat / 10)
+		}
+		assert.LessOrEqual(t, time.Since(died), ttl+2*beat)
+		after := running()
+		assert.Contains(t, after, before[0])
+		assert.Contains(t, after, before[2])
+		for _, i := range []int{before[0], before[2]} {
+			assert.EqualValues(t, 1, tasks[i].Stats().Runs)
+		}
+		replicas[victim].store.Restore()
+		time.Sleep(2 * ttl)
+		require.Equal(t, after, running())
+	})
+}
+
+// There are fewer replicas than could hold it: each one holds one, and no more.
+func TestOneOfMoreThanReplicas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		const n = 10
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		waiters := []*acquisition{acquire(t, a.OneOf("x", n)), acquire(t, b.OneOf("x", n))}
+		for _, w := range waiters {
+			w.get()
+			assert.LessOrEqual(t, w.took, beat)
+		}
+		time.Sleep(10 * ttl)
+		held := map[string]int{}
+		for i := range n {
+			if id, _ := server.Holder(fmt.Sprintf("x#%d", i)); id != "" {
+				held[id]++
+			}
+		}
+		require.Len(t, held, 2)
+		for _, count := range held {
+			assert.Equal(t, 1, count)
+		}
+		releaseAll(waiters)
+		requireIdle(t, server, a, b)
+	})
+}
+
+// n replicas that begin at once each get one soon, though they try the same ones.
+func TestOneOfBeginsAtOnce(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			const n = 5
+			var replicas []replica
+			var waiters []*acquisition
+			for i := range n {
+				replicas = append(replicas, newReplica(t, server, fmt.Sprint("pod-", i)))
+				replicas[i].store.Faults(func(leasetest.Op) leasetest.Fault {
+					return leasetest.Fault{Before: time.Millisecond, After: time.Millisecond}
+				})
+				waiters = append(waiters, acquire(t, replicas[i].OneOf("x", n)))
+			}
+			for _, w := range waiters {
+				w.get()
+				assert.LessOrEqual(t, w.took, 200*time.Millisecond)
+			}
+			releaseAll(waiters)
+			for _, r := range replicas {
+				r.close()
+			}
+		})
+	}
+}
+
+// All of them are tried at the next beat if the engine has not answered one call.
+func TestOneOfAfterACallWithoutAnswer(t *testing.T) {
+	lost, failed, late := leasetest.Fault{Lost: true}, leasetest.Fault{Err: errors.New("no")}, leasetest.Fault{Before: 2 * beat}
+	for _, f := range []leasetest.Fault{lost, lost, lost, failed, failed, failed, late, late, late} { // which is tried first is random
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+			const n = 40
+			var held []*acquisition
+			for i := range n {
+				held = append(held, b.acquire(fmt.Sprintf("x#%d", i)))
+				held[i].get()
+			}
+			a.store.Next(leasetest.Claim, f)
+			w := acquire(t, a.OneOf("x", n))
+			held[n/2].hold.Release()
+			w.get()
+			assert.LessOrEqual(t, w.took, 2*beat)
+			releaseAll(append(held, w))
+			time.Sleep(ttl)
+			requireIdle(t, server, a, b)
+		})
+	}
 }
