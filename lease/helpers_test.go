@@ -122,6 +122,112 @@ func (a *acquisition) all() []string {
 	return slices.Clone(a.statuses)
 }
 
+// newManager returns a Manager that logs nothing, until the end of the test.
+func newManager(t *testing.T, opts ...taskmanager.Option) *taskmanager.Manager {
+	m, err := taskmanager.New(append([]taskmanager.Option{taskmanager.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Shutdown(context.Background()) })
+	return m
+}
+
+// A work is one run of the body of lease "x".
+type work struct {
+	replica string
+	token   uint64
+	began   time.Time
+	ended   time.Time // zero while it executes
+	cause   error     // why its context has ended
+}
+
+// A workplace is what replicas work at: one at a time, if all is well.
+type workplace struct {
+	t      *testing.T
+	server *leasetest.Server
+
+	mu    sync.Mutex
+	works []work // in the order in which they have begun
+}
+
+func newWorkplace(t *testing.T) *workplace { return &workplace{t: t, server: leasetest.NewServer()} }
+
+// body returns a body that works until its context ends, and takes so long then.
+func (p *workplace) body(replica string, takes time.Duration) taskmanager.TaskFunc {
+	return func(ctx context.Context) error {
+		token, _ := taskmanager.LeaseToken(ctx)
+		p.mu.Lock()
+		i := len(p.works)
+		p.works = append(p.works, work{replica: replica, token: token, began: time.Now()})
+		p.mu.Unlock()
+		<-ctx.Done()
+		time.Sleep(takes)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.works[i].ended = time.Now()
+		p.works[i].cause = context.Cause(ctx)
+		return nil
+	}
+}
+
+// all returns all runs so far.
+func (p *workplace) all() []work {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.works)
+}
+
+// next waits until there are n runs, and returns the last one.
+func (p *workplace) next(n int) work {
+	p.t.Helper()
+	for deadline := time.Now().Add(10 * ttl); len(p.all()) < n; time.Sleep(beat / 100) {
+		require.True(p.t, time.Now().Before(deadline), "no body begins")
+	}
+	require.Len(p.t, p.all(), n)
+	return p.all()[n-1]
+}
+
+// requireNoOverlap requires that each run has ended before the next one has begun, and that tokens have grown.
+func (p *workplace) requireNoOverlap() {
+	p.t.Helper()
+	all := p.all()
+	for i := 1; i < len(all); i++ {
+		require.False(p.t, all[i-1].ended.IsZero(), "%v, %v", all[i-1], all[i])
+		require.False(p.t, all[i].began.Before(all[i-1].ended), "%v overlap: %v, %v", all[i-1].ended.Sub(all[i].began), all[i-1], all[i])
+		require.Greater(p.t, all[i].token, all[i-1].token)
+	}
+}
+
+// A worker is a replica with a task of lease "x".
+type worker struct {
+	replica
+	manager *taskmanager.Manager
+	task    *taskmanager.Task
+}
+
+// start starts a replica whose task has that body, until the end of the test.
+func (p *workplace) start(name string, body taskmanager.TaskFunc, opts ...taskmanager.TaskOption) *worker {
+	return p.startOn(newReplica(p.t, p.server, name), body, opts...)
+}
+
+func (p *workplace) startOn(r replica, body taskmanager.TaskFunc, opts ...taskmanager.TaskOption) *worker {
+	p.t.Helper()
+	w := &worker{replica: r}
+	p.t.Cleanup(w.close)
+	w.manager = newManager(p.t)
+	var err error
+	w.task, err = w.manager.StartTask("job", body, append([]taskmanager.TaskOption{taskmanager.WithLease(r.Lease("x"))}, opts...)...)
+	require.NoError(p.t, err)
+	synctest.Wait()
+	return w
+}
+
+// end ends the service, as a graceful stop of its process does.
+func (w *worker) end() {
+	w.t.Helper()
+	require.NoError(w.t, w.manager.Shutdown(w.t.Context()))
+	w.close()
+}
+
 // since is what a status says of a claim that was made just now.
 func since(t time.Time) string { return fmt.Sprintf("since %s", t.Local().Format("15:04")) }
 

@@ -98,16 +98,16 @@ func (s *session) endLocked(cause error) {
 		return
 	}
 	s.isOver = true
+	if cause != nil {
+		s.lose(cause) // before over: run asks for it then
+		s.cancel()
+	}
 	close(s.over)
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 	if s.holds == 0 {
 		close(s.released)
-	}
-	if cause != nil {
-		s.lose(cause)
-		s.cancel()
 	}
 }
 
@@ -232,6 +232,9 @@ func (s *session) confirmed(sent time.Time, all []Session) {
 	}
 	s.beatErr = nil
 	s.settled = !s.sent.IsZero()
+	if s.isBlindLocked(sent) {
+		clear(s.seen) // they may have been alive
+	}
 	s.sent = sent
 	until := sent.Add(e.span())
 	s.trust.Store(int64(until.Sub(e.base)))
@@ -258,6 +261,9 @@ func (s *session) confirmed(sent time.Time, all []Session) {
 	}
 	s.tellLocked()
 }
+
+// isBlindLocked reports whether this replica has not seen the others for so long, at that time, that they can't be judged.
+func (s *session) isBlindLocked(at time.Time) bool { return at.Sub(s.sent) > 2*s.engine.beat }
 
 // trusted returns until when the session is trusted.
 func (s *session) trusted() time.Time { return s.engine.base.Add(time.Duration(s.trust.Load())) }
@@ -446,12 +452,16 @@ func (s *session) observe() {
 	}
 }
 
-// nextDue returns the sighting that is due first; a zero one if there is none. A session of this engine whose holds have not been
+// nextDue returns the sighting that is due first; a zero one if there is none, or it can't be judged: where the engine was down for all,
+// others don't reach it sooner than this replica does. A session of this engine whose holds have not been
 // released is not for it to remove: it leaves when they have been.
 func (s *session) nextDue() (id string, first sighting) {
 	e := s.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if s.isBlindLocked(time.Now()) {
+		return "", first // the next beat that is confirmed has it look again
+	}
 	mine := map[string]bool{}
 	for x := range e.sessions {
 		if x.holds > 0 {
