@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -142,4 +143,38 @@ func TestLateClaimUnderAHold(t *testing.T) {
 		other.Release()
 		requireIdle(t, server, a, b)
 	})
+}
+
+// The answer of a removal is lost, or it does not happen at all: the one who waits has the lease in time all the same, at the latest when
+// the second attempt is confirmed.
+func TestLostAnswerOfExpire(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault leasetest.Fault
+		most  time.Duration
+	}{
+		{"the answer", leasetest.Fault{Lost: true}, ttl + 2*beat},
+		{"an error, though it happens", leasetest.Fault{Err: errors.New("no")}, ttl + beat},
+		{"the call, until it is too late", leasetest.Fault{Before: 2 * ttl}, ttl + 3*beat},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := leasetest.NewServer()
+				a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+				hold := a.acquire("x").get()
+				waiter := b.acquire("x")
+				time.Sleep(ttl + beat/2)
+				a.store.Cut()
+				cut := time.Now()
+				b.store.Next(leasetest.Expire, c.fault)
+				next := waiter.get()
+				assert.LessOrEqual(t, time.Since(cut), c.most)
+				hold.Release()
+				next.Release()
+				a.store.Restore()
+				time.Sleep(3 * ttl)
+				requireIdle(t, server, a, b)
+			})
+		})
+	}
 }
