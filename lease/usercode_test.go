@@ -98,20 +98,20 @@ func engineOn(t *testing.T, store *foreignStore) replica {
 	return replica{Engine: e, t: t, store: store.Store}
 }
 
-// A badValue is an error and a Stringer whose methods do what they must not.
-type badValue struct{ do func() }
+// A badError is an error and a Stringer whose methods do what they must not.
+type badError struct{ do func() }
 
-func (v badValue) Error() string  { v.do(); return "bad" }
-func (v badValue) String() string { v.do(); return "bad" }
-func (v badValue) Is(error) bool  { v.do(); return false }
-func (v badValue) Unwrap() error  { v.do(); return nil }
+func (v badError) Error() string  { v.do(); return "bad" }
+func (v badError) String() string { v.do(); return "bad" }
+func (v badError) Is(error) bool  { v.do(); return false }
+func (v badError) Unwrap() error  { v.do(); return nil }
 
 // misdeeds are what user code does instead of what it should. What hangs goes on at the end.
 func misdeeds(end <-chan struct{}) map[string]func() {
 	return map[string]func(){
 		"panics":                         func() { panic("bad") },
-		"panics with what panics":        func() { panic(badValue{func() { panic("again") }}) },
-		"panics with what exits":         func() { panic(badValue{runtime.Goexit}) },
+		"panics with what panics":        func() { panic(badError{func() { panic("again") }}) },
+		"panics with what exits":         func() { panic(badError{runtime.Goexit}) },
 		"exits":                          runtime.Goexit,
 		"hangs":                          func() { <-end },
 		"returns long after its context": func() { time.Sleep(4 * beat) },
@@ -206,7 +206,7 @@ func TestErrorsOfAStoreAreUserCode(t *testing.T) {
 	eachMisdeed(t, func(t *testing.T, misdeed func()) {
 		server := leasetest.NewServer()
 		a := newReplica(t, server, "a")
-		a.store.Faults(func(leasetest.Op) leasetest.Fault { return leasetest.Fault{Err: badValue{misdeed}} })
+		a.store.Faults(func(leasetest.Op) leasetest.Fault { return leasetest.Fault{Err: badError{misdeed}} })
 		x := a.acquire("x")
 		time.Sleep(2 * ttl)
 		assert.Contains(t, x.waits(), `waits for lease "x": the engine does not answer: lease: the store `)
@@ -221,7 +221,7 @@ func TestErrorsOfAStoreAreUserCode(t *testing.T) {
 		a := newReplica(t, server, "a")
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		a.store.Next(leasetest.Join, leasetest.Fault{Err: badValue{func() {
+		a.store.Next(leasetest.Join, leasetest.Fault{Err: badError{func() {
 			_, err := a.Lease("y").Acquire(ended, func(string) {})
 			assert.ErrorIs(t, err, context.Canceled)
 		}}})
@@ -396,14 +396,15 @@ func TestLogHandlerThatPanicsOrExitsIsGivenAll(t *testing.T) {
 			server := leasetest.NewServer()
 			h := &badHandler{Handler: slog.DiscardHandler, misdeed: misdeed}
 			a := newReplica(t, server, "a", lease.WithLogger(slog.New(h)))
-			for _, name := range []string{"x", "y"} {
-				defer a.acquire(name).get().Release()
-			}
+			x, y := a.acquire("x").get(), a.acquire("y").get()
 			server.Cut()
 			time.Sleep(ttl)
 			synctest.Wait()
 			assert.Equal(t, []string{"session of leases was lost", "lease lost, body still runs", "lease lost, body still runs"}, h.all())
 			server.Restore()
+			x.Release()
+			y.Release()
+			a.close()
 		})
 	}
 }
