@@ -11,8 +11,8 @@
 //   - a body returns within its stop timeout once its context has ended.
 //
 // Wall clocks don't matter, neither that of a replica nor that of the engine. A replica is judged dead if another one has seen the same beat
-// of it for a whole TTL, and is removed only if its beat is still that. Its own trust in a beat begins before the beat is sent, and is
-// shorter: TTL*(1-rho)/(1+rho). So it has stopped before others begin.
+// of it for a whole TTL, in which that could look without a pause of more than two beats, and is removed only if its beat is still that.
+// Its own trust in a beat begins before the beat is sent, and is shorter: TTL*(1-rho)/(1+rho). So it has stopped before others begin.
 //
 // # What can't be had
 //

@@ -74,8 +74,8 @@ func WithDrift(rho float64) Option {
 }
 
 // KeepWithoutEngine has a replica that doesn't reach the engine hold its leases until the engine says that its session is gone, instead of
-// until its last confirmed beat is not trusted any longer. So work goes on while the engine is down for all. The price: if the engine is
-// down for this replica alone, others begin after a TTL, and two work at the same time until this one hears of it.
+// until its last confirmed beat is not trusted any longer. So work goes on while the engine is down for all, and when it is back. The price:
+// if the engine is down for this replica alone, others begin after a TTL, and two work at the same time until this one hears of it.
 func KeepWithoutEngine() Option {
 	return optionFunc(func(c *config) error {
 		c.keep = true

@@ -2,9 +2,12 @@ package lease_test
 
 import (
 	"math"
+	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
@@ -21,6 +24,10 @@ func TestOptions(t *testing.T) {
 		{nil, ""},
 		{[]lease.Option{nil}, "taskmanager: opts[0] <nil>: must not be nil"},
 		{[]lease.Option{lease.WithTTL(0)}, "taskmanager: WithTTL(0s): must be more than 0"},
+		{
+			[]lease.Option{lease.WithTTL(1)},
+			"taskmanager: WithTTL(1ns): is too short: a beat is trusted for 0s, which is less than two beats of 1ns",
+		},
 		{[]lease.Option{lease.WithBeat(-time.Second)}, "taskmanager: WithBeat(-1s): must be more than 0"},
 		{[]lease.Option{lease.WithBeat(0)}, "taskmanager: WithBeat(0s): must be more than 0"},
 		{[]lease.Option{lease.WithDrift(1)}, "taskmanager: WithDrift(1): must be at least 0 and less than 1"},
@@ -51,4 +58,59 @@ func TestOptions(t *testing.T) {
 	}
 	_, err := lease.New(nil)
 	require.EqualError(t, err, "taskmanager: store <nil>: must not be nil")
+}
+
+// A beat is sent each WithBeat and trusted for WithTTL*(1-rho)/(1+rho); who does not beat is removed after WithTTL.
+func TestOptionsOfTime(t *testing.T) {
+	for _, c := range []struct {
+		opts      []lease.Option
+		ttl, beat time.Duration
+		span      time.Duration
+	}{
+		{nil, ttl, beat, span},
+		{[]lease.Option{lease.WithTTL(time.Minute)}, time.Minute, 12 * time.Second, time.Minute * 95 / 105},
+		{[]lease.Option{lease.WithBeat(time.Second)}, ttl, time.Second, span},
+		{[]lease.Option{lease.WithDrift(0)}, ttl, beat, ttl},
+		{[]lease.Option{lease.WithDrift(0.25), lease.WithTTL(10 * time.Second)}, 10 * time.Second, 2 * time.Second, 6 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			a, b := newReplica(t, server, "a", c.opts...), newReplica(t, server, "b", c.opts...)
+			hold := a.acquire("x").get()
+			assert.Equal(t, c.span, time.Until(hold.Until()))
+			before := server.Calls(leasetest.Beat)
+			time.Sleep(10 * c.beat)
+			synctest.Wait()
+			assert.Equal(t, 10, server.Calls(leasetest.Beat)-before)
+			assert.Equal(t, c.span, time.Until(hold.Until()))
+
+			waiter := b.acquire("x")
+			waiter.waits()
+			a.store.Cut()
+			cut := time.Now()
+			<-hold.Context().Done()
+			assert.Equal(t, c.span, time.Since(cut))
+			next := waiter.get()
+			assert.Equal(t, c.ttl, time.Since(cut))
+			hold.Release()
+			next.Release()
+			a.store.Restore()
+			time.Sleep(2 * c.ttl)
+			requireIdle(t, server, a, b)
+		})
+	}
+}
+
+func TestReplicaIsNamedAfterItsHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		e, err := lease.New(server.Store(t))
+		require.NoError(t, err)
+		hold := acquire(t, e.Lease("x")).get()
+		host, err := os.Hostname()
+		require.NoError(t, err)
+		assert.Equal(t, host, server.Sessions()[0].Replica)
+		hold.Release()
+		require.NoError(t, e.Close(t.Context()))
+	})
 }
