@@ -184,7 +184,7 @@ func newBusySite(t *testing.T) *site {
 	s.start("mailer", func(context.Context) error {
 		time.Sleep(time.Second)
 		return errors.New("550 no such user")
-	}, taskmanager.WithMaxRestarts(taskmanager.Unlimited))
+	}, taskmanager.WithMaxRestarts(taskmanager.Unlimited), taskmanager.WithLease(held("mail")))
 	s.start("parser", func(context.Context) error { panic("assignment to entry in nil map") }, taskmanager.WithRestart(taskmanager.RestartNever))
 	s.start("migrate", func(context.Context) error { return nil })
 	time.Sleep(45 * time.Second)

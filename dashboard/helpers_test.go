@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -95,3 +97,25 @@ var errRefused = errors.New("connection refused")
 
 // fail is a body that fails at once.
 func fail(context.Context) error { return errRefused }
+
+// held is a lease that is held at once, with token 7, and never lost.
+type held string
+
+func (l held) Name() string                                                    { return string(l) }
+func (held) Check(time.Duration) error                                         { return nil }
+func (held) Token() uint64                                                     { return 7 }
+func (held) Until() time.Time                                                  { return time.Time{} }
+func (held) Context() context.Context                                          { return context.Background() }
+func (held) Release()                                                          {}
+func (l held) Acquire(context.Context, func(string)) (taskmanager.Hold, error) { return l, nil }
+
+// heldElsewhere is a lease that another replica holds.
+type heldElsewhere string
+
+func (l heldElsewhere) Name() string            { return string(l) }
+func (heldElsewhere) Check(time.Duration) error { return nil }
+func (l heldElsewhere) Acquire(ctx context.Context, waiting func(string)) (taskmanager.Hold, error) {
+	waiting(fmt.Sprintf("waits for lease %q, held by %q", string(l), "pod-7"))
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}

@@ -173,6 +173,11 @@ func (v *taskView) figures() (figures []figure) {
 	if len(v.dependents) > 0 {
 		text("Needed by", someOf(v.dependents))
 	}
+	if l := s.Lease; l != nil && l.Token > 0 {
+		text("Lease", l.Name+", held with token "+numberText(l.Token))
+	} else if l != nil {
+		text("Lease", l.Name+", not held here")
+	}
 	text("Runs", numberText(s.Runs))
 	text("Restarts", numberText(s.Restarts))
 	text("Failures", numberText(s.Failures))
@@ -306,6 +311,7 @@ func causeText(cause error) string {
 		{taskmanager.ErrReplaced, "replaced"},
 		{taskmanager.ErrPaused, "paused by hand"},
 		{taskmanager.ErrDependencyLost, "dependency lost"},
+		{taskmanager.ErrLeaseLost, "lease lost"},
 	} {
 		if cause == known.cause { //nolint:errorlint // the methods of another one are not called here
 			return known.text
@@ -314,20 +320,32 @@ func causeText(cause error) string {
 	if cause == nil {
 		return ""
 	}
-	if isLoss(cause) {
+	switch lossOf(cause) { //nolint:errorlint // the methods of another one are not called here
+	case taskmanager.ErrDependencyLost:
 		return "dependency lost"
+	case taskmanager.ErrLeaseLost:
+		return "lease lost"
 	}
 	return "the end of the parent context"
 }
 
-// isLoss reports whether cause is that of a dependency that was lost. Only types of this library are asked.
+// isLoss reports whether cause is that of a dependency or a lease that was lost.
 func isLoss(cause error) bool {
+	lost := lossOf(cause)
+	return lost == taskmanager.ErrDependencyLost || lost == taskmanager.ErrLeaseLost //nolint:errorlint // what it wraps is not asked in turn
+}
+
+// lossOf returns what cause wraps, if that is the error of this library for what was lost; nil otherwise. Only types of this library are
+// asked.
+func lossOf(cause error) error {
 	ours := reflect.TypeFor[taskmanager.Event]().PkgPath()
 	if t := reflect.TypeOf(cause); t == nil || t.Kind() != reflect.Pointer || t.Elem().PkgPath() != ours {
-		return false
+		return nil
 	}
-	wraps, ok := cause.(interface{ Unwrap() error })
-	return ok && wraps.Unwrap() == taskmanager.ErrDependencyLost //nolint:errorlint // what it wraps is not asked in turn
+	if wraps, ok := cause.(interface{ Unwrap() error }); ok {
+		return wraps.Unwrap() // which is not asked in turn
+	}
+	return nil
 }
 
 // taskPage is what the page of a task shows.

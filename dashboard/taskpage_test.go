@@ -28,7 +28,9 @@ func TestTaskPageHasAllStatistics(t *testing.T) {
 				panic("the error")
 			}
 			return nil
-		}), taskmanager.WithDependsOn("needed"), taskmanager.WithCritical(), taskmanager.WithBackoff(time.Second, time.Second))
+		}), taskmanager.WithDependsOn("needed"), taskmanager.WithCritical(), taskmanager.WithBackoff(time.Second, time.Second),
+			taskmanager.WithLease(held("feed")))
+		s.start("standby", park, taskmanager.WithLease(heldElsewhere("other")))
 		s.start("group", taskmanager.Group(func(m *taskmanager.Manager) error {
 			_, err := m.StartTask("inner", park)
 			return err
@@ -48,7 +50,7 @@ func TestTaskPageHasAllStatistics(t *testing.T) {
 			"RunStartedAt": {"all", "<dt>Run began</dt><dd><time"}, "Uptime": {"all", "<dt>Uptime of the run</dt>"},
 			"NextRunAt": {"failing", "<dt>Next run</dt><dd><time"}, "EndedAt": {"ended", "<dt>Ended</dt><dd><time"},
 			"LastError": {"all", "panic: the error"}, "LastErrorAt": {"all", "<dt>Last failure</dt><dd><time"},
-			"Passes": {"all", "<h2 id=\"passes-h\">Passes"}, "Group": {"group", "Tasks of this group"},
+			"Lease": {"all", "<dt>Lease</dt><dd>feed, held with token 7"}, "Passes": {"all", "<h2 id=\"passes-h\">Passes"}, "Group": {"group", "Tasks of this group"},
 		}
 		pages := make(map[string]string)
 		for _, task := range []string{"all", "failing", "group", "ended"} {
@@ -74,6 +76,9 @@ func TestTaskPageHasAllStatistics(t *testing.T) {
 		assert.Contains(t, pages["all"], "<details><summary>Stack</summary>")
 		assert.Contains(t, pages["all"], "TestTaskPageHasAllStatistics", "the stack of the panic")
 		assert.Contains(t, pages["all"], "<svg")
+		standby := s.get("task?stack=0&task=standby").Body.String()
+		assert.Contains(t, standby, "<dt>Lease</dt><dd>other, not held here")
+		assert.Contains(t, standby, "held by &#34;pod-7&#34;")
 		assert.Contains(t, s.get("task?stack=0&task=needed").Body.String(), "<dt>Needed by</dt><dd>all")
 	})
 }

@@ -244,6 +244,51 @@ func TestTimelineOfALoss(t *testing.T) {
 	})
 }
 
+// A lease that is lost is waited for again.
+func TestTimelineOfALostLease(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		l := &losable{held: "feed"}
+		failed := false // an event that history begins with
+		task, err := m.StartTask("task", func(ctx context.Context) error {
+			if !failed {
+				failed = true
+				return errBoom
+			}
+			return park(ctx)
+		}, taskmanager.WithLease(l), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+		require.NoError(t, err)
+		time.Sleep(11 * time.Second)
+		l.lose()
+		time.Sleep(9 * time.Second)
+		p := newPast(task.History(), task.Stats(), time.Now())
+		assert.Equal(t, []string{
+			"run 1 backoff failed: 20s to 20s", "- backoff backoff: 20s to 19s", "run 2 stopped stopped: 19s to 9s", "- waiting waiting: 9s to 0s",
+		}, describe(p, time.Now()))
+		assert.Contains(t, p.spans[2].facts, "lease lost")
+		require.NoError(t, m.Shutdown(t.Context()))
+	})
+}
+
+// A losable lease is held at once, until it is lost, and then by nobody.
+type losable struct {
+	held
+	context context.Context
+	lose    context.CancelFunc
+}
+
+func (l *losable) Context() context.Context { return l.context }
+
+func (l *losable) Acquire(ctx context.Context, _ func(string)) (taskmanager.Hold, error) {
+	if l.context != nil {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	l.context, l.lose = context.WithCancel(context.Background())
+	return l, nil
+}
+
 // crashes are a run of three days, ten that failed within two seconds, and one that executes.
 func crashes() ([]taskmanager.Event, taskmanager.TaskStats) {
 	at := ago(3 * time.Hour)
