@@ -1,0 +1,36 @@
+// A user of kubelease.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease/kubelease"
+)
+
+func main() {
+	cfg, err := kubelease.InCluster()
+	if err != nil {
+		log.Fatal(err)
+	}
+	engine, err := kubelease.New(cfg, "billing")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = engine.Close(context.Background()) }()
+	m, err := taskmanager.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = m.StartTask("digest", func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	}, taskmanager.WithLease(engine.Lease("digest")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Run(context.Background()); err != nil {
+		log.Print(err)
+	}
+}

@@ -1,0 +1,39 @@
+// A user of natslease.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease/natslease"
+	"github.com/nats-io/nats.go"
+)
+
+func main() {
+	conn, err := nats.Connect(nats.DefaultURL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	cfg := natslease.Config{Conn: conn}
+	engine, err := natslease.New(cfg, "billing")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = engine.Close(context.Background()) }()
+	m, err := taskmanager.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = m.StartTask("digest", func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	}, taskmanager.WithLease(engine.Lease("digest")))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Run(context.Background()); err != nil {
+		log.Print(err)
+	}
+}
