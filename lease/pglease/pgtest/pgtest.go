@@ -49,7 +49,7 @@ func Start(t testing.TB) *Server {
 		_, err = exec.LookPath("pgbouncer")
 	}
 	if err != nil {
-		const how = "no PostgreSQL or no PgBouncer: apt-get install postgresql-15 pgbouncer"
+		const how = "no PostgreSQL or no PgBouncer: apt-get install postgresql pgbouncer"
 		if os.Getenv("TASKMANAGER_SERVERS") == "required" {
 			require.Fail(t, how, err.Error())
 		}
