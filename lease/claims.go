@@ -53,9 +53,9 @@ func (s *session) grantLocked(g *group, now time.Time) {
 	}
 	x.until = time.Time{}
 	for w := range g.waiters {
-		w.hold = &hold{session: s, entry: x, token: x.claim.Token, task: w.task}
+		w.hold = &hold{session: s, entry: x, token: x.claim.Token, task: w.task, body: w.body}
 		if w.task != nil {
-			s.tasks[w.hold] = struct{}{}
+			s.tasks[w.task] = append(s.tasks[w.task], w.hold)
 		}
 		x.holds++
 		s.holds++

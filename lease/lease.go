@@ -102,6 +102,7 @@ type group struct {
 // A waiter is one call of Acquire. The engine's mu guards it, but for done and news.
 type waiter struct {
 	task *taskmanager.Task // nil if it is none
+	body bool              // it is called by the body of task, for what is not the lease of task
 	done chan struct{}     // closed once hold or err is set
 	hold *hold
 	err  error
@@ -132,13 +133,14 @@ func (l Lease) Acquire(ctx context.Context, waiting func(status string)) (taskma
 		return nil, err
 	}
 	task, _ := taskmanager.FromContext(ctx)
+	_, body := taskmanager.LeaseToken(ctx)
 	e := l.engine
 	told := ""
 	for {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		w := &waiter{task: task, done: make(chan struct{}), news: make(chan struct{}, 1)}
+		w := &waiter{task: task, body: body, done: make(chan struct{}), news: make(chan struct{}, 1)}
 		if err := e.want(l, w); err != nil {
 			return nil, err
 		}
@@ -264,6 +266,7 @@ type hold struct {
 	entry    *entry
 	token    uint64
 	task     *taskmanager.Task // nil if it is none
+	body     bool              // of the waiter
 	released bool              // guarded by the engine's mu
 }
 
@@ -289,7 +292,7 @@ func (h *hold) Release() {
 	h.released = true
 	s.holds--
 	h.entry.holds--
-	delete(s.tasks, h)
+	s.forgetLocked(h)
 	if s.isOver {
 		if s.holds == 0 {
 			close(s.released)
@@ -298,4 +301,38 @@ func (h *hold) Release() {
 	}
 	s.trimLocked([]string{h.entry.name})
 	e.retireLocked()
+}
+
+// forgetLocked takes a hold from its task.
+func (s *session) forgetLocked(h *hold) {
+	rest := slices.DeleteFunc(s.tasks[h.task], func(x *hold) bool { return x == h })
+	if len(rest) > 0 {
+		s.tasks[h.task] = rest
+	} else {
+		delete(s.tasks, h.task)
+	}
+}
+
+// Held returns the claim by which the run holds its lease whose body was given ctx, or a context that ctx derives from: the name in the
+// [Store], which is that of one of the leases of [Engine.OneOf]; its token, which is that of [taskmanager.LeaseToken]; and the session, as
+// the Holder. It returns false for the context of a run that is over, or has no lease of this engine.
+//
+// It is for an engine that lets users make their writes depend on the lease. If the store says that this session has the lease, it has had
+// it since the claim, without a break, provided that Held returns the same claim after the store was asked. The store may have a larger
+// token: that of a claim of the same session which was not answered, and executed late.
+func (e *Engine) Held(ctx context.Context) (Claim, bool) {
+	if _, ok := taskmanager.LeaseToken(ctx); !ok {
+		return Claim{}, false
+	}
+	task, _ := taskmanager.FromContext(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.sessions {
+		for _, h := range s.tasks[task] {
+			if !h.body {
+				return Claim{Name: h.entry.name, Token: h.token, Holder: s.id, Since: h.entry.claim.Since}, true
+			}
+		}
+	}
+	return Claim{}, false
 }

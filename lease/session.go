@@ -36,12 +36,12 @@ type session struct {
 
 	// The engine's mu guards what follows.
 
-	id      string      // empty before it has joined
-	isOver  bool        // over is closed
-	timer   *time.Timer // for when trust is over; nil before the first confirmed beat, and with KeepWithoutEngine
-	sent    time.Time   // when the last confirmed beat was sent; zero before the first one
-	holds   int         // of all entries
-	tasks   map[*hold]struct{}
+	id      string                        // empty before it has joined
+	isOver  bool                          // over is closed
+	timer   *time.Timer                   // for when trust is over; nil before the first confirmed beat, and with KeepWithoutEngine
+	sent    time.Time                     // when the last confirmed beat was sent; zero before the first one
+	holds   int                           // of all entries
+	tasks   map[*taskmanager.Task][]*hold // what each task holds, and has not released
 	entries map[string]*entry
 	others  map[string]Session   // all sessions of the pool, as the last confirmed beat has shown them
 	members []string             // the ids of those that take part in a Spread, sorted
@@ -60,7 +60,7 @@ func newSession(e *Engine, begin time.Time) *session {
 		engine: e, begin: begin,
 		over: make(chan struct{}), released: make(chan struct{}),
 		claim: make(chan struct{}, 1), release: make(chan struct{}, 1), look: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
-		tasks: map[*hold]struct{}{}, entries: map[string]*entry{}, seen: map[string]*sighting{},
+		tasks: map[*taskmanager.Task][]*hold{}, entries: map[string]*entry{}, seen: map[string]*sighting{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.held, s.lose = context.WithCancelCause(context.Background())
@@ -290,8 +290,8 @@ func (s *session) stuck() []string {
 	e.mu.Lock()
 	leaves := e.spread != nil && !e.spread.running
 	holds := make([]*hold, 0, len(s.tasks))
-	for h := range s.tasks {
-		holds = append(holds, h)
+	for _, all := range s.tasks {
+		holds = append(holds, all...)
 	}
 	e.mu.Unlock()
 	var names []string

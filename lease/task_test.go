@@ -245,3 +245,57 @@ func TestTasksShareALease(t *testing.T) {
 		assert.EqualValues(t, 2, p.all()[2].token)
 	})
 }
+
+// Held says by what the run of a context holds its lease, as the store has it.
+func TestHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		m := newManager(t)
+		runs := map[string]context.Context{}
+		start := func(name string, l lease.Lease) {
+			_, failed := m.StartTask(name, func(ctx context.Context) error {
+				runs[name] = ctx
+				<-ctx.Done()
+				return nil
+			}, taskmanager.WithLease(l))
+			require.NoError(t, failed)
+			synctest.Wait()
+		}
+		start("one", a.Lease("x"))
+		start("another", a.Lease("x"))
+		start("many", a.OneOf("y", 1))
+		for task, name := range map[string]string{"one": "x", "another": "x", "many": "y#0"} {
+			c, found := a.Held(runs[task])
+			require.True(t, found)
+			id, token := server.Holder(name)
+			assert.Equal(t, lease.Claim{Name: name, Token: token, Holder: id, Since: c.Since}, c)
+			assert.False(t, c.Since.IsZero())
+			_, found = b.Held(runs[task])
+			assert.False(t, found, "the lease is another engine's")
+		}
+		_, ok := a.Held(t.Context())
+		assert.False(t, ok, "there is no run")
+		taken, err := a.Lease("other").Acquire(runs["many"], func(string) {})
+		require.NoError(t, err)
+		many, _ := m.Lookup("many")
+		require.NoError(t, many.Pause(t.Context()))
+		synctest.Wait()
+		require.NoError(t, many.Resume())
+		synctest.Wait()
+		held, ok := a.Held(runs["many"])
+		assert.True(t, ok)
+		assert.Equal(t, "y#0", held.Name, "not what the body has taken besides")
+		assert.Equal(t, uint64(2), held.Token, "it was released, and claimed again")
+		taken.Release()
+
+		require.NoError(t, m.StopTask(t.Context(), "one"))
+		_, ok = a.Held(runs["one"])
+		assert.False(t, ok, "the run is over")
+		_, ok = a.Held(runs["another"])
+		assert.True(t, ok)
+
+		require.NoError(t, m.Shutdown(t.Context()))
+		requireIdle(t, server, a, b)
+	})
+}

@@ -46,7 +46,7 @@ func openReplica(config string, opts ...lease.Option) (leasetest.Engine, leasete
 		}
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if c.Fenced {
-				if err := e.Fence(ctx, tx, "job"); err != nil {
+				if err := e.Fence(ctx, tx); err != nil {
 					if errors.Is(err, ErrFenced) {
 						return leasetest.ErrRefused
 					}

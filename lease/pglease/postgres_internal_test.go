@@ -30,6 +30,7 @@ func TestPostgres(t *testing.T) {
 		{"Errors", testErrors},
 		{"Fence", testFence},
 		{"FenceOfRun", testFenceOfRun},
+		{"FenceOfRunThatEnds", testFenceOfRunThatEnds},
 		{"HandOver", testHandOver},
 		{"Faults", testFaults},
 		{"Restart", testRestart},

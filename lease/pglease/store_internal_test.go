@@ -49,8 +49,7 @@ func testClaimDoesNotWaitForFence(t *testing.T, s *pgtest.Server) {
 	a, b := join(t, store, "a"), join(t, store, "b")
 	c := wins(t, store, a)
 	tx := begin(t, url)
-	e := &Engine{pool: "pool"}
-	require.NoError(t, e.fenceBy("job", c.Token, func(args ...any) row { return tx.QueryRow(t.Context(), fence, args...) }))
+	require.NoError(t, fenceBy("pool", c, func(args ...any) row { return tx.QueryRow(t.Context(), fence, args...) }))
 
 	ctx, cancel := context.WithTimeout(t.Context(), leasetest.Patience)
 	defer cancel()
