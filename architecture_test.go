@@ -119,7 +119,7 @@ func TestArchitectureNamesWhatThereIs(t *testing.T) {
 	files := make(map[string]bool) // those in the block of the layers
 	fenced := false
 	code := regexp.MustCompile("`[^`]+`")
-	path := regexp.MustCompile(`^[\w./-]+\.(go|md)$|^(internal|dashboard|discord|health)(/\w*)*$`)
+	path := regexp.MustCompile(`^[\w./-]+\.(go|md)$|^(internal|dashboard|discord|health|lease)(/\w*)*$`)
 	name := regexp.MustCompile(`^[A-Za-z]\w*(\.[A-Za-z]\w*)?$`)
 	mentioned := 0
 	check := func(line int, word string) {
@@ -195,7 +195,7 @@ func declared(t *testing.T) (names map[string]bool, locks []string) {
 	t.Helper()
 	names = make(map[string]bool)
 	var dirs []string
-	for _, root := range []string{"internal", "dashboard", "discord", "health"} {
+	for _, root := range []string{"internal", "dashboard", "discord", "health", "lease"} {
 		require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)
@@ -210,6 +210,7 @@ func declared(t *testing.T) (names map[string]bool, locks []string) {
 			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
 			require.NoError(t, err)
 			ofLibrary := !strings.HasSuffix(file, "_test.go") && !strings.HasPrefix(dir, "discord") && !strings.HasPrefix(dir, "dashboard/browsertest") &&
+				!strings.HasPrefix(dir, "lease") &&
 				!slices.Contains(forTestsAlone, dir)
 			for _, d := range f.Decls {
 				mutexes := declare(names, d)

@@ -1,5 +1,6 @@
 // Package lease hands out leases: the right to run a task, which one of several replicas has at a time. What it needs from an engine, such
-// as a database, is a [Store]; the modules beside it have some.
+// as a database, is a [Store]; the modules beside it have some. [Engine.Lease] is held by one replica, [Engine.OneOf] by several, and a
+// [Spread] runs many tasks, each on one of the replicas.
 //
 // # What is guaranteed
 //
