@@ -125,24 +125,41 @@ func TestLateClaimOfNobody(t *testing.T) {
 }
 
 func TestLateClaimUnderAHold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server := leasetest.NewServer()
-		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
-		other := a.acquire("other").get()
-		a.store.Next(leasetest.Claim, leasetest.Fault{Before: 2 * beat})
-		hold := a.acquire("x").get()
-		time.Sleep(4 * ttl)
-		_, token := server.Holder("x")
-		require.Greater(t, token, hold.Token())
-		next := b.acquire("x")
-		next.waits()
-		hold.Release()
-		released := time.Now()
-		next.get().Release()
-		assert.LessOrEqual(t, time.Since(released), 2*beat)
-		other.Release()
-		requireIdle(t, server, a, b)
-	})
+	for name, wait := range map[string]func(a replica){
+		"of the one who holds it": func(replica) {},
+		"of one who has given up before": func(a replica) {
+			waiter := a.acquire("x")
+			time.Sleep(beat + time.Second)
+			waiter.cancel(nil)
+			<-waiter.done
+			if waiter.err == nil {
+				waiter.hold.Release()
+			}
+			time.Sleep(beat)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := leasetest.NewServer()
+				a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+				other := a.acquire("other").get()
+				a.store.Next(leasetest.Claim, leasetest.Fault{Before: 4 * beat})
+				wait(a)
+				hold := a.acquire("x").get()
+				time.Sleep(4 * ttl)
+				_, token := server.Holder("x")
+				require.Greater(t, token, hold.Token())
+				next := b.acquire("x")
+				next.waits()
+				hold.Release()
+				released := time.Now()
+				next.get().Release()
+				assert.LessOrEqual(t, time.Since(released), 2*beat)
+				other.Release()
+				requireIdle(t, server, a, b)
+			})
+		})
+	}
 }
 
 // The answer of a removal is lost, or it does not happen at all: the one who waits has the lease in time all the same, at the latest when
