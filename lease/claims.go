@@ -107,13 +107,21 @@ func (s *session) wantedLocked(x *entry) bool {
 
 // claims claims what is waited for, again and again.
 func (s *session) claims() {
+	sweep := time.NewTimer(0)
+	sweep.Stop() // it is set when there is something to try later
+	defer sweep.Stop()
 	for {
 		select {
 		case <-s.claim:
+		case <-sweep.C:
 		case <-s.over:
 			return
 		}
-		for i := range s.calls() {
+		n, next := s.calls()
+		if next > 0 {
+			sweep.Reset(next)
+		}
+		for i := range n {
 			if !s.claimOnce(i == 0) {
 				break
 			}
@@ -125,25 +133,28 @@ func (s *session) claims() {
 }
 
 // calls returns how many calls of Claim may follow each other now. All leases of one that n can hold are tried if something may be free
-// that was not, once a beat; else two of them.
-func (s *session) calls() int {
+// that was not, once a beat; else two of them. If they are to be tried, but not yet, next is when.
+func (s *session) calls() (n int, next time.Duration) {
 	e := s.engine
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.spread != nil {
-		return 1 + len(e.spread.wants.names)/claimMost
+		return 1 + len(e.spread.wants.names)/claimMost, 0
 	}
-	if !s.sweep || now.Sub(s.swept) < e.beat || s.sent.IsZero() { // nothing is claimed before the first beat
-		return 2
+	n = 2
+	for _, g := range e.groups {
+		n = max(n, len(g.names))
+	}
+	if n == 2 || !s.sweep || s.sent.IsZero() { // nothing is claimed before the first beat
+		return 2, 0
+	}
+	if next = s.swept.Add(e.beat).Sub(now); next > 0 {
+		return 2, next
 	}
 	s.sweep = false
 	s.swept = now
-	most := 1
-	for _, g := range e.groups {
-		most = max(most, len(g.names))
-	}
-	return most
+	return n, 0
 }
 
 // claimOnce claims what is waited for. It reports whether something remains to be tried: one of several leases was not free.

@@ -233,3 +233,41 @@ func TestOneOfAfterACallWithoutAnswer(t *testing.T) {
 		})
 	}
 }
+
+// When one of many becomes free, all are tried: at once, or at the next beat if they have been tried since the last one. What becomes free
+// elsewhere, however often, costs two calls each time.
+func TestOneOfManyBecomesFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		const n = 40
+		var held []*acquisition
+		for i := range n {
+			held = append(held, b.acquire(fmt.Sprintf("x#%d", i)))
+			held[i].get()
+		}
+		for i := range 5 {
+			w := acquire(t, a.OneOf("x", n))
+			time.Sleep(ttl + time.Second)
+			w.waits()
+			calls := server.Calls(leasetest.Claim)
+			const often = 50
+			for range often {
+				b.acquire("other").get().Release()
+				time.Sleep(beat / often / 2)
+			}
+			synctest.Wait()
+			assert.LessOrEqual(t, server.Calls(leasetest.Claim)-calls, often+2*often+2*n, "those of b, and those of a")
+
+			begin := time.Now()
+			held[i].hold.Release()
+			w.get()
+			assert.LessOrEqual(t, time.Since(begin), beat)
+			w.hold.Release()
+			held[i] = b.acquire(fmt.Sprintf("x#%d", i))
+			held[i].get()
+		}
+		releaseAll(held)
+		requireIdle(t, server, a, b)
+	})
+}
