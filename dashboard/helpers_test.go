@@ -101,10 +101,11 @@ func fail(context.Context) error { return errRefused }
 // held is a lease that is held at once, with token 7, and never lost.
 type held string
 
-func (l held) Name() string                                                    { return string(l) }
-func (held) Check(time.Duration) error                                         { return nil }
-func (held) Token() uint64                                                     { return 7 }
-func (held) Until() time.Time                                                  { return time.Time{} }
+func (l held) Name() string            { return string(l) }
+func (held) Check(time.Duration) error { return nil }
+func (held) Token() uint64             { return 7 }
+func (held) Until() time.Time { return time.Time{} }
+
 func (held) Context() context.Context                                          { return context.Background() }
 func (held) Release()                                                          {}
 func (l held) Acquire(context.Context, func(string)) (taskmanager.Hold, error) { return l, nil }
