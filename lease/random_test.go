@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/lease"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
@@ -28,10 +29,20 @@ const (
 type body struct {
 	ignoresUntil bool          // it sees the end of the context alone
 	takes        time.Duration // at most, to end
+	n            int           // that many replicas may hold the lease; 0: one
 }
 
-// A resource is what only one body may work on at a time.
+// of returns the lease of the body as a replica has it.
+func (b body) of(r replica) lease.Lease {
+	if b.n == 0 {
+		return r.Lease("x")
+	}
+	return r.OneOf("x", b.n)
+}
+
+// A resource is what only one body may work on at a time, or most.
 type resource struct {
+	most     int // 0: one
 	mu       sync.Mutex
 	working  int
 	token    uint64 // of the last body
@@ -42,10 +53,10 @@ type resource struct {
 func (r *resource) begin(token uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.working > 0 {
+	if r.working >= max(1, r.most) {
 		r.mistakes = append(r.mistakes, fmt.Sprintf("the body of token %d begins, while that of %d executes", token, r.token))
 	}
-	if token <= r.token {
+	if r.most == 0 && token <= r.token {
 		r.mistakes = append(r.mistakes, fmt.Sprintf("token %d comes after %d", token, r.token))
 	}
 	r.working++
@@ -122,7 +133,7 @@ func (b body) work(hold taskmanager.Hold, r *resource, d *dice) {
 func randomRun(t *testing.T, seed uint64, b body) (mistakes []string, begun int) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
-		var r resource
+		r := resource{most: b.n}
 		random := func(stream uint64) *dice { return &dice{Rand: rand.New(rand.NewPCG(seed, stream))} }
 		end := time.Now().Add(randomTime)
 		replicas := make([]replica, randomReplicas)
@@ -134,7 +145,7 @@ func randomRun(t *testing.T, seed uint64, b body) (mistakes []string, begun int)
 			wg.Go(func() {
 				for time.Now().Before(end) {
 					ctx, cancel := context.WithTimeout(t.Context(), d.upTo(2*time.Minute))
-					hold, err := replicas[i].Lease("x").Acquire(ctx, func(string) {})
+					hold, err := b.of(replicas[i]).Acquire(ctx, func(string) {})
 					if err == nil {
 						b.work(hold, &r, d)
 						hold.Release()
@@ -166,7 +177,7 @@ func randomRun(t *testing.T, seed uint64, b body) (mistakes []string, begun int)
 		for _, p := range replicas {
 			p.store.Faults(nil)
 		}
-		hold := replicas[0].acquire("x")
+		hold := acquire(t, b.of(replicas[0]))
 		took := hold.get()
 		assert.LessOrEqual(t, time.Since(hold.begun), ttl+2*beat, "seed %d: a ghost", seed)
 		r.begin(took.Token())
@@ -195,6 +206,18 @@ func TestRandom(t *testing.T) {
 	t.Logf("%d bodies", all)
 }
 
+// Of an n of m, n bodies execute at a time, and no more.
+func TestRandomOneOf(t *testing.T) {
+	for seed := range uint64(seeds / 5) {
+		mistakes, begun := randomRun(t, seed, body{takes: randomGrace, n: 2})
+		require.Empty(t, mistakes, "seed %d", seed)
+		require.Positive(t, begun)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // The random run finds bodies that don't do their part: so it would find an engine that doesn't.
 func TestRandomFinds(t *testing.T) {
 	for _, c := range []struct {
@@ -203,6 +226,7 @@ func TestRandomFinds(t *testing.T) {
 	}{
 		{"a body that ignores Until", body{ignoresUntil: true, takes: randomGrace}},
 		{"a body that is slower than its grace", body{takes: 3 * randomGrace}},
+		{"a body of n that ignores Until", body{ignoresUntil: true, takes: randomGrace, n: 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := range uint64(100) {
