@@ -104,7 +104,7 @@ type held string
 func (l held) Name() string            { return string(l) }
 func (held) Check(time.Duration) error { return nil }
 func (held) Token() uint64             { return 7 }
-func (held) Until() time.Time { return time.Time{} }
+func (held) Until() time.Time          { return time.Time{} }
 
 func (held) Context() context.Context                                          { return context.Background() }
 func (held) Release()                                                          {}
