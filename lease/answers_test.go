@@ -14,6 +14,7 @@ import (
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
+// A beat is trusted from when it was sent, not from when it was answered.
 func TestLateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -29,33 +30,68 @@ func TestLateAnswer(t *testing.T) {
 	})
 }
 
+// A body has two beats at least before it would have to end, whenever its claim was answered.
 func TestHoldIsFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
-		a := newReplica(t, server, "a")
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
 		first := a.acquire("y").get()
 		a.store.Faults(func(op leasetest.Op) leasetest.Fault {
 			return leasetest.Fault{Lost: op == leasetest.Beat}
 		})
 		time.Sleep(2*beat + beat/2) // two beats were lost
-		waiter := a.acquire("x")
+		waiter, oneOf := a.acquire("x"), acquire(t, a.OneOf("m", 2))
 		waiter.waits()
+		oneOf.waits()
 		_, token := server.Holder("x")
 		assert.Equal(t, uint64(1), token, "it was claimed")
-		time.Sleep(beat / 4)
-		waiter.waits()
+		for range 3 {
+			time.Sleep(beat / 16)
+			b.acquire("z").get().Release() // there may be something to claim
+			waiter.waits()
+			oneOf.waits()
+		}
 		a.store.Faults(nil)
 		hold := waiter.get()
 		assert.Equal(t, span, time.Until(hold.Until()))
+		assert.Equal(t, uint64(1), hold.Token(), "it was claimed once")
+		oneOf.get()
+		_, m0 := server.Holder("m#0")
+		_, m1 := server.Holder("m#1")
+		assert.Equal(t, uint64(1), m0+m1, "one of them")
 		second := a.acquire("y").get() // shared with the hold of the begin
 		assert.Equal(t, first.Token(), second.Token())
-		for _, h := range []taskmanager.Hold{hold, first, second} {
+		for _, h := range []taskmanager.Hold{hold, oneOf.hold, first, second} {
 			h.Release()
 		}
-		requireIdle(t, server, a)
+		requireIdle(t, server, a, b)
 	})
 }
 
+// A release that doesn't happen is tried again.
+func TestReleaseThatDoesNotHappen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		other := a.acquire("other").get() // so that the session stays
+		hold := a.acquire("x").get()
+		next := b.acquire("x")
+		next.waits()
+		const times = 3
+		for range times {
+			a.store.Next(leasetest.Release, leasetest.Fault{Before: time.Hour})
+		}
+		released := time.Now()
+		hold.Release()
+		next.get().Release()
+		assert.Equal(t, times*beat, time.Since(released))
+		other.Release()
+		requireIdle(t, server, a, b)
+		time.Sleep(time.Hour)
+	})
+}
+
+// An answer is lost, though what was asked for has happened: nothing holds a name for long that nobody wants.
 func TestLostAnswers(t *testing.T) {
 	for _, op := range []leasetest.Op{leasetest.Join, leasetest.Beat, leasetest.Claim, leasetest.Release, leasetest.Leave} {
 		for _, late := range []time.Duration{0, beat + time.Second, ttl - time.Second} {
@@ -96,6 +132,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
+// A claim was given up with its answer, and is executed later: what has the lease then gives it back.
 func TestLateClaimOfNobody(t *testing.T) {
 	for _, late := range []time.Duration{0, beat + time.Second, ttl - time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -124,6 +161,8 @@ func TestLateClaimOfNobody(t *testing.T) {
 	}
 }
 
+// A claim that was not answered is executed while the lease is held by another claim of the same session: the store has a token then that
+// the hold does not know. Its release frees the lease all the same.
 func TestLateClaimUnderAHold(t *testing.T) {
 	for name, wait := range map[string]func(a replica){
 		"of the one who holds it": func(replica) {},

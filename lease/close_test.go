@@ -56,6 +56,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// Without an answer, leaving is given up after a TTL: the others remove the session.
 func TestCloseWithoutEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()

@@ -13,6 +13,7 @@ import (
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
+// The holder alone is cut off: it knows that its time is over before anybody else holds the lease.
 func TestCutOfTheHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -51,6 +52,7 @@ func TestCutOfTheHolder(t *testing.T) {
 	})
 }
 
+// A hiccup is not noticed: not that of the holder, and not that of all.
 func TestHiccups(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -79,6 +81,7 @@ func TestHiccups(t *testing.T) {
 	}
 }
 
+// Who was cut off for too long and released meanwhile does not wait for itself.
 func TestCutOfAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -111,6 +114,7 @@ func TestCutOfAll(t *testing.T) {
 	})
 }
 
+// The session is removed in the store: its holds end at once, and a new one begins.
 func TestGone(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

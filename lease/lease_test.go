@@ -60,6 +60,7 @@ func TestLeasesAreComparable(t *testing.T) {
 	assert.Equal(t, "x", a.OneOf("x", 2).Name())
 }
 
+// All who acquire a lease in one replica share it.
 func TestSharing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -83,6 +84,7 @@ func TestSharing(t *testing.T) {
 	})
 }
 
+// A lease whose release is not confirmed yet is acquired again.
 func TestAcquireWhileReleasing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -98,8 +100,23 @@ func TestAcquireWhileReleasing(t *testing.T) {
 		other.Release()
 		requireIdle(t, server, a)
 	})
+	synctest.Test(t, func(t *testing.T) { // without a Watch that says so
+		store := leasetest.NewServer().Store(t)
+		e, err := lease.New(watchless{store}, lease.WithLogger(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		other, hold := acquire(t, e.Lease("other")).get(), acquire(t, e.Lease("x")).get()
+		store.Next(leasetest.Release, leasetest.Fault{Before: beat / 2})
+		hold.Release()
+		again := acquire(t, e.Lease("x"))
+		assert.Equal(t, uint64(2), again.get().Token())
+		assert.Equal(t, beat/2, again.took)
+		again.hold.Release()
+		other.Release()
+		require.NoError(t, e.Close(t.Context()))
+	})
 }
 
+// Many releases take few calls, and beats go on while one hangs.
 func TestManyLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -135,6 +152,7 @@ func TestManyLeases(t *testing.T) {
 	})
 }
 
+// watchless is a Store that can't watch.
 type watchless struct{ *leasetest.Store }
 
 func (watchless) Watch(context.Context, func()) error {
