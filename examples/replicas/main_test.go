@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/go-taskmanager/taskmanager/lease/kubelease"
 )
 
 // With these variables in its environment, the binary of the tests is the program. Each process of it connects to the one address,
@@ -93,4 +95,12 @@ func containsAll(s string, parts []string) bool {
 		}
 	}
 	return true
+}
+
+// In a cluster, the pools are labels of objects.
+func TestPoolsAreNamesForEachEngine(t *testing.T) {
+	for _, name := range []string{pool, poolOfTenants} {
+		_, err := kubelease.New(kubelease.Config{Host: "https://localhost", Namespace: "default"}, name)
+		require.NoError(t, err)
+	}
 }

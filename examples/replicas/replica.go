@@ -68,6 +68,12 @@ const (
 	allTenants   = 12
 )
 
+// The pools of the engines, in words that each engine takes.
+const (
+	pool          = "example"
+	poolOfTenants = "example-tenants"
+)
+
 // A replica is what runs in each of the processes.
 type replica struct {
 	assignment
@@ -93,11 +99,11 @@ func runReplica(a assignment) error {
 	}
 	defer disconnect()
 	opts := []lease.Option{lease.WithTTL(ttl), lease.WithReplica(fmt.Sprint("replica ", a.Replica)), lease.WithLogger(log)}
-	e, err := newEngine("example", opts...)
+	e, err := newEngine(pool, opts...)
 	if err != nil {
 		return err
 	}
-	forTenants, err := newEngine("example tenants", opts...) // a Spread has an engine, and a pool, of its own
+	forTenants, err := newEngine(poolOfTenants, opts...) // a Spread has an engine, and a pool, of its own
 	if err != nil {
 		return err
 	}
