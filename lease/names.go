@@ -11,8 +11,8 @@ import (
 // longestName is the most that a name may have, in bytes, so that each engine can keep it.
 const longestName = 255
 
-// CheckName returns why s can't be the name of a lease, a replica or a pool, or nil if it can: it must not be empty, not be longer than 255
-// bytes, and be UTF-8 without control characters. Each [Store] takes all of these names.
+// CheckName returns why s can't be the name of a lease or a replica, or nil if it can: it must not be empty, not be longer than 255 bytes,
+// and be UTF-8 without control characters. Each [Store] takes all of these. What the name of a pool may be, each engine says.
 func CheckName(s string) error {
 	switch {
 	case s == "":
