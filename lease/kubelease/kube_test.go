@@ -28,6 +28,7 @@ func TestKubernetes(t *testing.T) {
 		{"Store", testStore},
 		{"RBAC", testRBAC},
 		{"Errors", testErrors},
+		{"Waits", testWaits},
 		{"Trap", testTrap},
 		{"HandOver", testHandOver},
 		{"Faults", testFaults},
@@ -133,6 +134,49 @@ func testErrors(t *testing.T, k *kubetest.Server) {
 	require.Equal(t, http.StatusOK, code, string(answer))
 	_, err = s.Join(ctx, "pod-1")
 	require.ErrorContains(t, err, `the namespace "`+ns+`" is being deleted (403: `)
+}
+
+// What can't be right is what the status of a waiting task says; once it is right, the task begins.
+func testWaits(t *testing.T, k *kubetest.Server) {
+	const status = `waits for lease "job": the engine does not answer: kubelease: `
+	waits := func(cfg kubelease.Config, want string, mend func()) {
+		t.Helper()
+		leasetest.Waits(t, func(opts ...lease.Option) (leasetest.Engine, error) { return kubelease.New(cfg, "pool", opts...) },
+			want, cfg.Token, mend)
+	}
+
+	ns := namespace(k)
+	cfg := k.Config(ns)
+	cfg.Token = k.Account(ns, strings.Replace(kubelease.RBAC, `"create"`, `"patch"`, 1))
+	inNamespace := func() string { return status + `create leases in namespace "` + cfg.Namespace + `": ` }
+	waits(cfg, inNamespace()+`not allowed: there is no RBAC rule for verb "create" on resource "leases"`, func() {
+		role := "/apis/rbac.authorization.k8s.io/v1/namespaces/" + ns + "/roles/taskmanager-lease"
+		code, answer := k.Do(http.MethodPut, role, kubelease.RBAC)
+		require.Equal(t, http.StatusOK, code, string(answer))
+	})
+
+	cfg = k.Config(ns + "-later")
+	waits(cfg, inNamespace()+`there is no namespace "`+cfg.Namespace+`"`, func() {
+		k.Namespace(cfg.Namespace)
+	})
+
+	cfg = k.Config(namespace(k))
+	objects := "/apis/coordination.k8s.io/v1/namespaces/" + cfg.Namespace + "/leases"
+	name := kubelease.LeaseObject("pool", "job")
+	k.Create(objects, "{metadata: {name: "+name+", labels: {app: theirs}}, spec: {holderIdentity: theirs}}")
+	_, before := k.Do(http.MethodGet, objects+"/"+name, "")
+	waits(cfg, status+`the object "`+name+`" in namespace "`+cfg.Namespace+`" is not a lease of pool "pool" by its labels`, nil)
+	_, after := k.Do(http.MethodGet, objects+"/"+name, "")
+	assert.JSONEq(t, string(before), string(after), "nothing of the other program is disturbed")
+	var all struct{ Items []any }
+	_, list := k.Do(http.MethodGet, objects, "")
+	require.NoError(t, json.Unmarshal(list, &all))
+	assert.Len(t, all.Items, 1, "no session is left")
+
+	cfg.Token = "secret-token"
+	waits(cfg, cfg.Host+" does not accept the token (401: Unauthorized)", nil)
+	cfg.Host = "https://127.0.0.1:1"
+	waits(cfg, "connection refused", nil)
 }
 
 // An update makes a Lease that doesn't exist, but not if it names the uid.

@@ -10,6 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/lease"
+	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
 
 func TestNewRefusesBadInput(t *testing.T) {
@@ -135,4 +138,47 @@ func TestReplicasOfANewBucket(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Join(t.Context(), "pod-7")
 	require.ErrorContains(t, err, "replicas > 1 not supported in non-clustered mode")
+}
+
+// What can't be right is what the status of a waiting task says; once it is right, the task begins.
+func TestWaits(t *testing.T) {
+	const status = `waits for lease "job": the engine does not answer: natslease: bucket "leases_p"`
+	waits := func(t *testing.T, nc *nats.Conn, want string, mend func()) {
+		t.Helper()
+		leasetest.Waits(t, func(opts ...lease.Option) (leasetest.Engine, error) { return New(Config{Conn: nc}, "p", opts...) },
+			status+want, "topsecret", mend)
+	}
+	t.Run("NoJetStream", func(t *testing.T) {
+		url, stop := startServer(t, t.TempDir(), -1, false)
+		waits(t, connect(t, url), ": nobody answers: is JetStream enabled", func() {
+			stop()
+			startServer(t, t.TempDir(), port(t, url), true)
+		})
+	})
+	t.Run("AnotherProgramsBucket", func(t *testing.T) {
+		url, _ := startServer(t, t.TempDir(), -1, true)
+		nc := connect(t, url)
+		js, err := jetstream.New(nc)
+		require.NoError(t, err)
+		kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases_p"})
+		require.NoError(t, err)
+		_, err = kv.PutString(t.Context(), "p.l.job", "theirs")
+		require.NoError(t, err)
+		waits(t, nc, " can't be used: another program has made it; Config.Bucket names the one to use", nil)
+		keys, err := kv.Keys(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []string{"p.l.job"}, keys, "nothing of the other program is disturbed")
+		value, err := kv.Get(t.Context(), "p.l.job")
+		require.NoError(t, err)
+		assert.Equal(t, "theirs", string(value.Value()))
+	})
+	t.Run("NoServer", func(t *testing.T) {
+		url, stop := startServer(t, t.TempDir(), -1, true)
+		stop()
+		nc, err := nats.Connect(strings.Replace(url, "://", "://pod:topsecret@", 1), nats.RetryOnFailedConnect(true),
+			nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+		require.NoError(t, err)
+		defer nc.Close()
+		waits(t, nc, ": no connection to the server", func() { startServer(t, t.TempDir(), port(t, url), true) })
+	})
 }

@@ -104,19 +104,59 @@ func testErrors(t *testing.T, s *pgtest.Server) {
 	require.ErrorContains(t, joined(withUser(t, later, "stranger")), "the role lacks a right: it needs SELECT on tm_schema")
 	require.ErrorContains(t, joined(strings.Replace(later, "/test", "/no", 1)), "there is no such database")
 	require.ErrorContains(t, joined(withUser(t, later, "nobody-known")), "the server does not accept the role")
+}
 
-	// What a waiting task shows.
-	e, err := New(Config{ConnString: withUser(t, empty, "tm")}, "pool", lease.WithTTL(leasetest.ReplicaTTL))
-	require.NoError(t, err)
-	status := make(chan string, 100)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := async(func() error {
-		_, err := e.Lease("job").Acquire(ctx, func(s string) { status <- s })
-		return err
+// What can't be right is what the status of a waiting task says; once it is right, the task begins.
+func testWaits(t *testing.T, s *pgtest.Server) {
+	waits := func(url, want string, mend func()) {
+		t.Helper()
+		leasetest.Waits(t, func(opts ...lease.Option) (leasetest.Engine, error) {
+			return New(Config{ConnString: url}, "pool", opts...)
+		}, want, password, mend)
+	}
+	const status = `waits for lease "job": the engine does not answer: pglease: join: `
+
+	empty, _ := s.Database(t)
+	waits(withUser(t, empty, "tm"), status+"the tables are not there: run pglease.Migrate, or set search_path", func() {
+		require.NoError(t, Migrate(t.Context(), empty))
 	})
-	require.Equal(t, `waits for lease "job"`, <-status)
-	require.Contains(t, <-status, "run pglease.Migrate")
-	cancel()
-	require.ErrorIs(t, requireDone(t, done), context.Canceled)
-	require.NoError(t, e.Close(context.Background()))
+
+	later, _ := database(t, s)
+	s.Exec(t, later, "UPDATE tm_schema SET version = 7")
+	waits(withUser(t, later, "tm"), status+"the tables are of version 7, and this program is for version 1", func() {
+		s.Exec(t, later, "UPDATE tm_schema SET version = 1")
+	})
+
+	taken, _ := s.Database(t)
+	s.Exec(t, taken, "CREATE TABLE tm_schema (version text); CREATE TABLE tm_session (tenant text); INSERT INTO tm_session VALUES ('x')")
+	waits(withUser(t, taken, "tm"), status+"a table tm_session, tm_lease or tm_schema is not as this version of pglease makes it", nil)
+	var tenants string
+	require.NoError(t, open(t, taken).QueryRow(t.Context(), "SELECT string_agg(tenant, ',') FROM tm_session").Scan(&tenants))
+	assert.Equal(t, "x", tenants, "nothing of the other program is disturbed")
+
+	readOnly, _ := database(t, s)
+	name := open(t, readOnly).Config().Database
+	s.Exec(t, s.URL(), "ALTER DATABASE "+name+" SET default_transaction_read_only = on")
+	waits(withUser(t, readOnly, "tm"), status+"the server takes no writes, as a standby", func() {
+		s.Exec(t, s.URL(), "ALTER DATABASE "+name+" SET default_transaction_read_only = off")
+	})
+
+	guarded, _ := database(t, s)
+	s.Exec(t, guarded, "CREATE ROLE guest LOGIN")
+	waits(withUser(t, guarded, "guest"), status+"the role lacks a right: it needs SELECT on tm_schema", func() {
+		s.Exec(t, guarded, "GRANT SELECT ON tm_schema TO guest; GRANT SELECT, INSERT, UPDATE, DELETE ON tm_session, tm_lease TO guest")
+	})
+}
+
+// The same of a server that is gone at the start, and then comes back as a standby, which is promoted.
+func testWaitsForServer(t *testing.T, s *pgtest.Server) {
+	url, _ := database(t, s)
+	newEngine := func(opts ...lease.Option) (leasetest.Engine, error) {
+		return New(Config{ConnString: withUser(t, url, "tm")}, "pool", opts...)
+	}
+	s.Crash()
+	leasetest.Waits(t, newEngine, "connection refused", password, s.Restart)
+	s.Crash()
+	s.RestartAsStandby()
+	leasetest.Waits(t, newEngine, "the server takes no writes, as a standby: give the primary's address", password, s.Promote)
 }

@@ -28,6 +28,8 @@ func TestPostgres(t *testing.T) {
 		{"Migrate", testMigrate},
 		{"MigrateRefuses", testMigrateRefuses},
 		{"Errors", testErrors},
+		{"Waits", testWaits},
+		{"WaitsForServer", testWaitsForServer},
 		{"Fence", testFence},
 		{"FenceOfRun", testFenceOfRun},
 		{"FenceOfRunThatEnds", testFenceOfRunThatEnds},

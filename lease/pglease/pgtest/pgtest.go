@@ -145,6 +145,19 @@ func (s *Server) Restart() {
 	require.True(s.t, s.start(), "PostgreSQL does not start again: %s", s.log())
 }
 
+// RestartAsStandby is Restart, but that the server takes no writes until [Server.Promote], as one that follows another.
+func (s *Server) RestartAsStandby() {
+	s.t.Helper()
+	require.NoError(s.t, os.WriteFile(filepath.Join(s.data(), "standby.signal"), nil, 0o644)) //nolint:gosec // It is read by another user.
+	s.Restart()
+}
+
+// Promote has a standby take writes.
+func (s *Server) Promote() {
+	s.t.Helper()
+	s.Exec(s.t, s.URL(), "SELECT pg_promote()")
+}
+
 // Stop ends both servers. The end of the test does that too.
 func (s *Server) Stop() {
 	s.pooler.end(s.t, syscall.SIGQUIT)
