@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// demo does to the replicas what a person would, and returns an error if something does not follow that should.
+// demo does to the replicas what a person would, and returns an error if something does not follow that should. If ctx ends, it does, too.
 func demo(ctx context.Context, f *fleet, b *board) error {
 	d := &demonstration{ctx: ctx, fleet: f, board: b}
 	first := d.holder(0)
@@ -33,7 +33,12 @@ func demo(ctx context.Context, f *fleet, b *board) error {
 	d.say("All are stopped.")
 	f.quit()
 	d.await("a write was refused of a replica that was not frozen", func() bool { return len(b.refused) == 1 })
-	return d.err
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
+		return d.err
+	}
 }
 
 // A demonstration does nothing any more after an error.
@@ -89,5 +94,7 @@ func (d *demonstration) awaitWork() {
 	taken := d.board.taken[digest]
 	d.board.mu.Unlock()
 	d.await("nothing is written", func() bool { return d.board.taken[digest] > taken })
-	time.Sleep(work / 2)
+	if d.err == nil {
+		time.Sleep(work / 2)
+	}
 }

@@ -98,10 +98,7 @@ func run(ctx context.Context, s settings, in io.Reader, out io.Writer) (err erro
 		}
 	}
 	if s.demo {
-		if err := demo(ctx, f, b); ctx.Err() == nil {
-			return err
-		}
-		return nil // somebody has ended it
+		return demo(ctx, f, b)
 	}
 	return obey(ctx, f, b, in)
 }
