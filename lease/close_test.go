@@ -167,3 +167,31 @@ func TestTaskOfAClosedEngine(t *testing.T) {
 		assert.Empty(t, p.all())
 	})
 }
+
+// A lease that is wanted while the store closes its connections waits for that: else they might be closed under the new session.
+func TestAcquireWhileTheStoreIdles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := engineOn(t, &foreignStore{Store: server.Store(t), instead: func(method string) {
+			if method == "Idle" {
+				time.Sleep(time.Second)
+			}
+		}})
+		a.acquire("x").get().Release()
+		synctest.Wait()
+		again := a.acquire("x")
+		time.Sleep(time.Second - 1)
+		again.waits()
+		assert.Empty(t, server.Sessions())
+		hold := again.get()
+		assert.Equal(t, time.Second, again.took)
+		closing, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorContains(t, a.Close(closing), `lease: still held: "x"`)
+		hold.Release()
+		begin := time.Now()
+		a.close()
+		assert.Equal(t, time.Second, time.Since(begin), "until the store is idle")
+		requireIdle(t, server, a)
+	})
+}

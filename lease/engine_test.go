@@ -100,6 +100,8 @@ func TestCrash(t *testing.T) {
 		assert.True(t, until.Before(time.Now()))
 		require.ErrorContains(t, context.Cause(hold.Context()), "no beat was confirmed in 13.571428571s")
 		assert.Equal(t, until, hold.Until())
+		time.Sleep(10 * beat)
+		assert.Equal(t, 1, server.Calls(leasetest.Expire), "it was removed, and so is what was known of it")
 		hold.Release()
 		next.Release()
 		a.store.Restore()
