@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
-	"time"
 )
 
 // A fleet is the processes of the replicas.
@@ -152,14 +151,15 @@ func (f *fleet) quit() {
 		}
 	}
 	f.mu.Unlock()
-	patience := time.After(4 * stopTimeout)
+	patience, cancel := context.WithTimeout(context.Background(), 4*stopTimeout)
+	defer cancel()
 	for n, p := range all {
 		if p == nil {
 			continue
 		}
 		select {
 		case <-p.ended:
-		case <-patience:
+		case <-patience.Done():
 			_ = f.do(command{"kill", n}) // unless it has ended just now
 			<-p.ended
 		}

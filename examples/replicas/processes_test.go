@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -129,6 +131,28 @@ func TestCommands(t *testing.T) {
 	assert.NotContains(t, out.String(), "refused", "a replica that was frozen for less than a TTL has lost nothing")
 	command("quit")
 	require.NoError(t, <-ended)
+}
+
+// What does not end when it is asked to is killed: here two replicas that somebody else has frozen.
+func TestQuitKillsWhatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	in, enter := io.Pipe()
+	t.Cleanup(func() { _ = enter.Close() })
+	out := newPrinted()
+	ended := make(chan error, 1)
+	go func() { ended <- run(t.Context(), settings{}, in, out) }()
+	for n := 1; n <= 2; n++ {
+		_, process, _ := strings.Cut(out.shows(t, fmt.Sprintf("replica %d has started, process ", n)), "process ")
+		pid, err := strconv.Atoi(strings.TrimSpace(process))
+		require.NoError(t, err)
+		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	}
+	_, err := io.WriteString(enter, "quit\n")
+	require.NoError(t, err)
+	require.NoError(t, <-ended)
+	out.shows(t, "replica 1 was killed")
+	out.shows(t, "replica 2 was killed")
+	out.shows(t, "replica 3 has stopped")
 }
 
 // A program is this program, as a process of its own.
