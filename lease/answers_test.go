@@ -91,6 +91,40 @@ func TestReleaseThatDoesNotHappen(t *testing.T) {
 	})
 }
 
+// Nothing is claimed by a session that has not shown that it is alive.
+func TestNothingIsClaimedBeforeABeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		a.store.Next(leasetest.Beat, leasetest.Fault{Lost: true})
+		waiter := a.acquire("x")
+		time.Sleep(beat - 1)
+		waiter.waits()
+		assert.Zero(t, server.Calls(leasetest.Claim))
+		waiter.get().Release()
+		assert.Equal(t, beat, waiter.took)
+		a.close()
+	})
+}
+
+// A session that does not leave the first times leaves later.
+func TestLeaveThatDoesNotHappen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		const times = 3
+		for range times {
+			a.store.Next(leasetest.Leave, leasetest.Fault{Before: time.Hour})
+		}
+		a.acquire("x").get().Release()
+		begin := time.Now()
+		a.close()
+		assert.Equal(t, times*beat, time.Since(begin))
+		requireIdle(t, server, a)
+		time.Sleep(time.Hour)
+	})
+}
+
 // An answer is lost, though what was asked for has happened: nothing holds a name for long that nobody wants.
 func TestLostAnswers(t *testing.T) {
 	for _, op := range []leasetest.Op{leasetest.Join, leasetest.Beat, leasetest.Claim, leasetest.Release, leasetest.Leave} {

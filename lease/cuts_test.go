@@ -140,3 +140,21 @@ func TestGone(t *testing.T) {
 		})
 	}
 }
+
+// A claim can be the first to hear that the session was removed: the holds end then, not only at the next beat.
+func TestGoneAtAClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		hold := a.acquire("x").get()
+		time.Sleep(beat / 2)
+		require.NoError(t, server.Store(t).Leave(t.Context(), server.Sessions()[0].ID))
+		y := a.acquire("y")
+		y.waits()
+		require.ErrorIs(t, context.Cause(hold.Context()), lease.ErrGone)
+		hold.Release()
+		y.get().Release()
+		assert.LessOrEqual(t, y.took, beat)
+		a.close()
+	})
+}

@@ -143,6 +143,8 @@ func TestBodyThatIgnoresItsStop(t *testing.T) {
 		})
 		b := p.start("pod-8", p.body("pod-8", 0))
 		require.Equal(t, `waits for lease "x", held by "pod-7" `+since(begun), b.task.Stats().Status)
+		time.Sleep(2 * beat)
+		require.Equal(t, `waits for lease "x", held by "pod-7" `+since(begun), b.task.Stats().Status)
 		require.Error(t, a.task.Stop(t.Context()))
 		require.Equal(t, taskmanager.StateStuck, a.task.State())
 		time.Sleep(2 * beat)

@@ -67,7 +67,9 @@ func TestSharing(t *testing.T) {
 		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
 		first, second := a.acquire("x"), a.acquire("x")
 		one, two := first.get(), second.get()
-		three := a.acquire("x").get()
+		third := a.acquire("x")
+		three := third.get()
+		assert.Zero(t, third.took)
 		assert.Equal(t, 1, server.Calls(leasetest.Claim))
 		for _, h := range []taskmanager.Hold{one, two, three} {
 			assert.Equal(t, uint64(1), h.Token())

@@ -50,7 +50,7 @@ func TestOneOf(t *testing.T) {
 		calls := server.Calls(leasetest.Claim)
 		time.Sleep(10 * ttl)
 		require.Len(t, held(), n)
-		assert.LessOrEqual(t, server.Calls(leasetest.Claim)-calls, (m-n)*2*int(10*ttl/beat)+m, "two calls a beat for each who waits")
+		assert.LessOrEqual(t, server.Calls(leasetest.Claim)-calls, (m-n)*(2*int(10*ttl/beat)+n)+m, "each who waits tries all once, and two a beat")
 
 		// It is shared within a replica.
 		first := held()[0]
@@ -269,5 +269,27 @@ func TestOneOfManyBecomesFree(t *testing.T) {
 		}
 		releaseAll(held)
 		requireIdle(t, server, a, b)
+	})
+}
+
+// Which one is tried first is random, so that replicas that begin at once don't all try the same.
+func TestOneOfBeginsAnywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		const n = 4
+		tried := map[int]bool{}
+		for range 100 { // that all are the same is as likely as 1 in 4^99
+			hold := acquire(t, a.OneOf("x", n)).get()
+			for i := range n {
+				if id, _ := server.Holder(fmt.Sprintf("x#%d", i)); id != "" {
+					tried[i] = true
+				}
+			}
+			hold.Release()
+			synctest.Wait()
+		}
+		assert.Greater(t, len(tried), 1)
+		a.close()
 	})
 }

@@ -409,6 +409,30 @@ func TestLogHandlerThatPanicsOrExitsIsGivenAll(t *testing.T) {
 	}
 }
 
+// Close returns when all is logged, so that nothing is lost as the process exits, unless that takes a beat.
+func TestCloseAwaitsTheLog(t *testing.T) {
+	for _, takes := range []time.Duration{time.Second, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			var handled atomic.Bool
+			h := &badHandler{Handler: slog.DiscardHandler, misdeed: func() {
+				time.Sleep(takes)
+				handled.Store(true)
+			}}
+			a := newReplica(t, server, "a", lease.WithLogger(slog.New(h)))
+			x := a.acquire("x").get()
+			require.NoError(t, server.Store(t).Leave(t.Context(), server.Sessions()[0].ID))
+			<-x.Context().Done()
+			x.Release()
+			begin := time.Now()
+			a.close()
+			assert.Equal(t, min(takes, beat), time.Since(begin))
+			assert.Equal(t, takes < beat, handled.Load())
+			time.Sleep(takes)
+		})
+	}
+}
+
 // The handler of the logger calls back.
 func TestLogHandlerCallsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
