@@ -68,8 +68,5 @@ func testFaults(t *testing.T, k *kubetest.Server) {
 
 // The server is killed and starts again: who executes goes on.
 func testRestart(t *testing.T, k *kubetest.Server) {
-	leasetest.RestartServer(t, placeOf(t, k), func() {
-		k.Kill()
-		k.Restart()
-	})
+	leasetest.RestartServer(t, placeOf(t, k), k.Kill, k.Restart)
 }

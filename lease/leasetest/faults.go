@@ -119,6 +119,7 @@ func cutHolder(t *testing.T, place Place) {
 	place.Proxy.SetCut(true)
 	second := f.NextRun(first.Token)
 	f.requireInTime(cut, second)
+	f.requireEndInTime(cut, first)
 	assert.True(t, second.At.After(f.End(first.Token).At), "two bodies execute")
 	place.Proxy.SetCut(false)
 	f.of(second).stop()
@@ -132,8 +133,9 @@ func cutAll(t *testing.T, place Place) {
 	f := startAll(t, place, 2, place.Proxied, faultTTL)
 	first := f.NextRun(0)
 	f.observe(2)
+	cut := time.Now()
 	place.Proxy.SetCut(true)
-	f.End(first.Token)
+	f.requireEndInTime(cut, first)
 	time.Sleep(2 * faultTTL) // so long nobody begins
 	require.Equal(t, 1, f.Events("begin"))
 	place.Proxy.SetCut(false)
@@ -158,12 +160,17 @@ func hiccups(t *testing.T, place Place) {
 	f.RequireOrder(0)
 }
 
-// RestartServer has the server of a place restarted under two replicas, which do not notice it; and a hand-over is as fast as before.
-func RestartServer(t *testing.T, place Place, restart func()) {
-	f := startAll(t, place, 2, place.Config, LongTTL)
+// RestartServer has the server of a place end and start again under two replicas, which do not notice it, though both find it gone; and
+// a hand-over is as fast as before.
+func RestartServer(t *testing.T, place Place, end, start func()) {
+	f := NewFleet(t, place, LongTTL)
+	f.beat = LongBeat
+	f.startAll(2, place.Config)
 	first := f.NextRun(0)
 	o := f.observe(2)
-	restart()
+	end()
+	time.Sleep(LongBeat) // so that each has to beat
+	start()
 	o.AwaitBeats(1)
 	f.requireOneToken()
 	o.AwaitBeats(1) // all watch again
@@ -175,10 +182,15 @@ func RestartServer(t *testing.T, place Place, restart func()) {
 // startAll starts n replicas, named a, b and so on.
 func startAll(t *testing.T, place Place, n int, config string, ttl time.Duration) *Fleet {
 	f := NewFleet(t, place, ttl)
+	f.startAll(n, config)
+	return f
+}
+
+func (f *Fleet) startAll(n int, config string) {
+	f.t.Helper()
 	for i := range n {
 		f.Start(string(rune('a'+i)), config)
 	}
-	return f
 }
 
 // handOver stops the replica that executes, and returns the next run.
@@ -220,8 +232,14 @@ func (f *Fleet) StopAll() {
 func (f *Fleet) requireInTime(fault time.Time, begin Event) {
 	f.t.Helper()
 	took := begin.At.Sub(fault)
-	assert.Less(f.t, took, f.ttl+2*f.ttl/5)
+	assert.Less(f.t, took, f.ttl+2*f.beat)
 	f.t.Log("the next one began after", took)
+}
+
+// requireEndInTime requires that a run that was cut off has ended before a TTL.
+func (f *Fleet) requireEndInTime(cut time.Time, begin Event) {
+	f.t.Helper()
+	assert.Less(f.t, f.End(begin.Token).At.Sub(cut), f.ttl)
 }
 
 // requireOneToken requires that one body has begun, and executes.

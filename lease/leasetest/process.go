@@ -31,6 +31,7 @@ type settings struct {
 	Name   string
 	Config string
 	TTL    time.Duration
+	Beat   time.Duration
 }
 
 // A Write is what a [Writer] writes: which replica has written, by which token, and when, by the clock of what is written to.
@@ -75,7 +76,7 @@ const (
 
 func runReplica(s settings, open func(config string, opts ...lease.Option) (Engine, Writer, error)) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	e, write, err := open(s.Config, lease.WithTTL(s.TTL), lease.WithReplica(s.Name), lease.WithLogger(log))
+	e, write, err := open(s.Config, lease.WithTTL(s.TTL), lease.WithBeat(s.Beat), lease.WithReplica(s.Name), lease.WithLogger(log))
 	if err != nil {
 		return err
 	}
@@ -171,6 +172,7 @@ type Fleet struct {
 	t     *testing.T
 	place Place
 	ttl   time.Duration
+	beat  time.Duration // a fifth of ttl, unless it was set
 	all   []*process
 
 	observer *Observer // nil: none yet
@@ -182,7 +184,7 @@ type Fleet struct {
 
 // NewFleet returns a fleet without replicas, whose engines will have that TTL. What runs at the end of the test is killed.
 func NewFleet(t *testing.T, place Place, ttl time.Duration) *Fleet {
-	f := &Fleet{t: t, place: place, ttl: ttl, more: make(chan struct{})}
+	f := &Fleet{t: t, place: place, ttl: ttl, beat: ttl / 5, more: make(chan struct{})}
 	t.Cleanup(func() {
 		for _, p := range f.all {
 			p.kill()
@@ -212,7 +214,7 @@ type process struct {
 // Start starts a replica, whose engine and Writer [RunReplica] makes of the config.
 func (f *Fleet) Start(name, config string) {
 	f.t.Helper()
-	text, err := json.Marshal(settings{Name: name, Config: config, TTL: f.ttl})
+	text, err := json.Marshal(settings{Name: name, Config: config, TTL: f.ttl, Beat: f.beat})
 	require.NoError(f.t, err)
 	binary, err := os.Executable()
 	require.NoError(f.t, err)

@@ -22,7 +22,11 @@ const (
 )
 
 // LongTTL is for replicas that are to bear a restart of their server, which takes seconds on a busy machine. It is the default of engines.
-const LongTTL = 15 * time.Second
+// LongBeat goes with it: it is how long the server is away at the least, so that each session has to beat meanwhile.
+const (
+	LongTTL  = 15 * time.Second
+	LongBeat = time.Second
+)
 
 // Patience is how long may take what is to happen by itself.
 const Patience = 30 * time.Second

@@ -66,9 +66,6 @@ func TestRestart(t *testing.T) {
 	url, stopServer := startServer(t, dir, -1, true)
 	server := t // it is there until the replicas have left
 	t.Run("Replicas", func(t *testing.T) {
-		leasetest.RestartServer(t, placeOf(t, url), func() {
-			stopServer()
-			startServer(server, dir, port(t, url), true)
-		})
+		leasetest.RestartServer(t, placeOf(t, url), stopServer, func() { startServer(server, dir, port(t, url), true) })
 	})
 }

@@ -147,8 +147,5 @@ func testLockedTable(t *testing.T, s *pgtest.Server) {
 // The server crashes, and recovers: who executes goes on.
 func testRestartUnderProcesses(t *testing.T, s *pgtest.Server) {
 	place, _ := placeOf(t, s, nil)
-	leasetest.RestartServer(t, place, func() {
-		s.Crash()
-		s.Restart()
-	})
+	leasetest.RestartServer(t, place, s.Crash, s.Restart)
 }

@@ -37,13 +37,14 @@ func testCutHolder(t *testing.T, s *pgtest.Server) {
 func testRestart(t *testing.T, s *pgtest.Server) {
 	direct, pooler := database(t, s)
 	runs := make(chan leasetest.Run, 10)
-	long := lease.WithTTL(leasetest.LongTTL)
-	start(t, Config{ConnString: direct}, "a", runs, long)
+	long := []lease.Option{lease.WithTTL(leasetest.LongTTL), lease.WithBeat(leasetest.LongBeat)}
+	start(t, Config{ConnString: direct}, "a", runs, long...)
 	first := leasetest.NextRun(t, runs)
-	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs, long)
+	start(t, Config{ConnString: pooler, Listen: direct}, "b", runs, long...)
 	o := observe(t, direct, 2)
 	begun := time.Now()
 	s.Crash()
+	time.Sleep(leasetest.LongBeat) // so that each has to beat
 	s.Restart()
 	t.Log("the server was away for", time.Since(begun))
 	o.AwaitBeats(1)
