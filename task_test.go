@@ -415,6 +415,6 @@ func TestForget(t *testing.T) {
 		assert.Equal(t, taskmanager.HealthOK, m.Health().State)
 		s := m.Stats()
 		assert.Equal(t, 1, s.Running+s.Failed+s.Completed+s.Stopped)
-		assert.Equal(t, uint64(1), s.Totals.Failures)
+		assert.Equal(t, uint64(1), s.Failures)
 	})
 }

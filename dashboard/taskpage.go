@@ -320,32 +320,26 @@ func causeText(cause error) string {
 	if cause == nil {
 		return ""
 	}
-	switch lossOf(cause) { //nolint:errorlint // the methods of another one are not called here
-	case taskmanager.ErrDependencyLost:
-		return "dependency lost"
-	case taskmanager.ErrLeaseLost:
-		return "lease lost"
-	}
-	return "the end of the parent context"
+	return cmp.Or(lossText(cause), "the end of the parent context")
 }
 
-// isLoss reports whether cause is that of a dependency or a lease that was lost.
-func isLoss(cause error) bool {
-	lost := lossOf(cause)
-	return lost == taskmanager.ErrDependencyLost || lost == taskmanager.ErrLeaseLost //nolint:errorlint // what it wraps is not asked in turn
-}
-
-// lossOf returns what cause wraps, if that is the error of this library for what was lost; nil otherwise. Only types of this library are
-// asked.
-func lossOf(cause error) error {
+// lossText names what was lost, a dependency or a lease, if that is the cause; otherwise it is empty. Only types of this library are asked.
+func lossText(cause error) string {
 	ours := reflect.TypeFor[taskmanager.Event]().PkgPath()
 	if t := reflect.TypeOf(cause); t == nil || t.Kind() != reflect.Pointer || t.Elem().PkgPath() != ours {
-		return nil
+		return ""
 	}
-	if wraps, ok := cause.(interface{ Unwrap() error }); ok {
-		return wraps.Unwrap() // which is not asked in turn
+	wraps, ok := cause.(interface{ Unwrap() error })
+	if !ok {
+		return ""
 	}
-	return nil
+	switch lost := wraps.Unwrap(); { // what it wraps is not asked in turn
+	case lost == taskmanager.ErrDependencyLost: //nolint:errorlint // likewise
+		return "dependency lost"
+	case lost == taskmanager.ErrLeaseLost: //nolint:errorlint // likewise
+		return "lease lost"
+	}
+	return ""
 }
 
 // taskPage is what the page of a task shows.

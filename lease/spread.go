@@ -213,7 +213,7 @@ func (p *placer) update(ctx context.Context) error {
 	s, e := p.spread, p.spread.engine
 	e.mu.Lock()
 	closed, names := e.closed, s.names
-	self, sessions, err := e.membersLocked()
+	self, sessions, unanswered := e.membersLocked()
 	e.mu.Unlock()
 	if closed {
 		return ErrClosed
@@ -226,18 +226,15 @@ func (p *placer) update(ctx context.Context) error {
 	}
 	for _, name := range p.want() {
 		if ctx.Err() != nil {
-			return nil
+			break
 		}
-		if err := p.start(name); err != nil {
-			if ctx.Err() != nil {
-				return nil // it says so because the group is to stop
-			}
+		if err := p.start(name); err != nil && ctx.Err() == nil { // else it says so because the group is to stop
 			return err
 		}
 	}
 	switch {
-	case err != nil:
-		taskmanager.SetStatus(ctx, "the engine does not answer: %v", err)
+	case unanswered != nil:
+		taskmanager.SetStatus(ctx, "the engine does not answer: %v", unanswered)
 	case self == "":
 		taskmanager.SetStatus(ctx, "joins the other replicas")
 	default:
