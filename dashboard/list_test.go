@@ -317,7 +317,8 @@ func TestListOfManyTasks(t *testing.T) {
 		s.waitFor(func() bool { return totals() == size.tasks })
 		for _, address := range []string{"", "?sort=failures&desc=1", "?sort=name&desc=1", "?sort=status", "?q=lag+9&state=running", "?page=50&sort=name"} {
 			best, bytes := time.Hour, 0
-			for range 15 {
+			patience := time.Now().Add(30 * time.Second) // with a machine that others use
+			for n := 0; n < 15 || best > size.within && time.Now().Before(patience); n++ {
 				w := httptest.NewRecorder()
 				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/"+address, nil)
 				began := time.Now()

@@ -333,10 +333,11 @@ func lossText(cause error) string {
 	if !ok {
 		return ""
 	}
-	switch lost := wraps.Unwrap(); { // what it wraps is not asked in turn
-	case lost == taskmanager.ErrDependencyLost: //nolint:errorlint // likewise
+	lost := wraps.Unwrap()                     // which is not asked in turn
+	if lost == taskmanager.ErrDependencyLost { //nolint:errorlint // see there
 		return "dependency lost"
-	case lost == taskmanager.ErrLeaseLost: //nolint:errorlint // likewise
+	}
+	if lost == taskmanager.ErrLeaseLost { //nolint:errorlint // see there
 		return "lease lost"
 	}
 	return ""
