@@ -169,7 +169,7 @@ func RestartServer(t *testing.T, place Place, end, start func()) {
 	first := f.NextRun(0)
 	o := f.observe(2)
 	end()
-	time.Sleep(LongBeat) // so that each has to beat
+	time.Sleep(2 * LongBeat) // how long it is away at the least
 	start()
 	o.AwaitBeats(1)
 	f.requireOneToken()

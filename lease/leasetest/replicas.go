@@ -22,7 +22,7 @@ const (
 )
 
 // LongTTL is for replicas that are to bear a restart of their server, which takes seconds on a busy machine. It is the default of engines.
-// LongBeat goes with it: it is how long the server is away at the least, so that each session has to beat meanwhile.
+// LongBeat goes with it: a server that is away for two of them misses a beat of each session, the time that its call may take included.
 const (
 	LongTTL  = 15 * time.Second
 	LongBeat = time.Second

@@ -44,7 +44,7 @@ func testRestart(t *testing.T, s *pgtest.Server) {
 	o := observe(t, direct, 2)
 	begun := time.Now()
 	s.Crash()
-	time.Sleep(leasetest.LongBeat) // so that each has to beat
+	time.Sleep(2 * leasetest.LongBeat) // how long it is away at the least
 	s.Restart()
 	t.Log("the server was away for", time.Since(begun))
 	o.AwaitBeats(1)
