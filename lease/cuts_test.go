@@ -110,7 +110,14 @@ func TestCutOfAll(t *testing.T) {
 		}
 		assert.LessOrEqual(t, time.Since(begin), ttl+2*beat)
 		time.Sleep(2 * ttl)
-		requireIdle(t, server, a, b)
+
+		// A session that could not leave, and that nobody has seen for a TTL since, is left to the next one.
+		c := newReplica(t, server, "c")
+		y := c.acquire("y").get()
+		time.Sleep(ttl + beat)
+		require.Len(t, server.Sessions(), 1)
+		y.Release()
+		requireIdle(t, server, a, b, c)
 	})
 }
 
@@ -156,5 +163,28 @@ func TestGoneAtAClaim(t *testing.T) {
 		y.get().Release()
 		assert.LessOrEqual(t, y.took, beat)
 		a.close()
+	})
+}
+
+// A removal is not asked for again before a beat has shown whether the session is gone.
+func TestRemovalIsAskedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		b.store.Faults(func(leasetest.Op) leasetest.Fault {
+			return leasetest.Fault{After: 10 * time.Millisecond} // so that the removal is due just after a beat
+		})
+		hold := a.acquire("x").get()
+		waiter := b.acquire("x")
+		waiter.waits()
+		a.store.Cut()
+		next := waiter.get()
+		time.Sleep(2 * beat)
+		assert.Equal(t, 1, server.Calls(leasetest.Expire))
+		hold.Release()
+		next.Release()
+		a.store.Restore()
+		a.close()
+		b.close()
 	})
 }

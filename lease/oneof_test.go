@@ -50,7 +50,7 @@ func TestOneOf(t *testing.T) {
 		calls := server.Calls(leasetest.Claim)
 		time.Sleep(10 * ttl)
 		require.Len(t, held(), n)
-		assert.LessOrEqual(t, server.Calls(leasetest.Claim)-calls, (m-n)*(2*int(10*ttl/beat)+n)+m, "each who waits tries all once, and two a beat")
+		assert.LessOrEqual(t, server.Calls(leasetest.Claim)-calls, (m-n)*(2*int(10*ttl/beat)+n)+m, "each tries all once, and two a beat")
 
 		// It is shared within a replica.
 		first := held()[0]
