@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
 	"github.com/go-taskmanager/taskmanager/lease/leasetest"
 )
@@ -187,4 +189,76 @@ func TestRemovalIsAskedForOnce(t *testing.T) {
 		a.close()
 		b.close()
 	})
+}
+
+// A replica does not judge a session of its own dead whose hold has not been released: two bodies of its own would execute.
+func TestOldHoldOfTheSameReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a := newReplica(t, server, "a")
+		old := a.acquire("x").get()
+		server.Cut()
+		<-old.Context().Done()
+		again := a.acquire("x")
+		server.Restore()
+		time.Sleep(10 * ttl)
+		assert.Contains(t, again.waits(), `waits for lease "x", held by "a"`)
+		old.Release()
+		released := time.Now()
+		next := again.get()
+		assert.Zero(t, time.Since(released))
+		assert.Greater(t, next.Token(), old.Token())
+		next.Release()
+		requireIdle(t, server, a)
+	})
+}
+
+// Acquire has yet to see that it was served when the session is lost, or its context ends. It returns no lost hold, and keeps none.
+func TestAcquireIsSlow(t *testing.T) {
+	for range 20 { // what it sees first is random
+		for _, ends := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				server := leasetest.NewServer()
+				a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+				held := b.acquire("x").get()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				goOn := make(chan struct{})
+				type result struct {
+					hold taskmanager.Hold
+					err  error
+				}
+				results := make(chan result, 1)
+				go func() {
+					hold, err := a.Lease("x").Acquire(ctx, func(string) { <-goOn })
+					results <- result{hold, err}
+				}()
+				synctest.Wait()
+				held.Release()
+				synctest.Wait()
+				id, token := server.Holder("x")
+				require.NotEmpty(t, id)
+				require.EqualValues(t, 2, token)
+				why := errors.New("why")
+				if ends {
+					cancel(why)
+				} else {
+					require.NoError(t, server.Store(t).Leave(t.Context(), id))
+					time.Sleep(beat)
+				}
+				synctest.Wait()
+				close(goOn)
+				r := <-results
+				if ends {
+					require.ErrorIs(t, r.err, why)
+				} else {
+					require.NoError(t, r.err)
+					require.NoError(t, r.hold.Context().Err())
+					assert.EqualValues(t, 3, r.hold.Token())
+					r.hold.Release()
+				}
+				requireIdle(t, server, a, b)
+				cancel(nil)
+			})
+		}
+	}
 }
