@@ -74,7 +74,10 @@ func WithLease(l Lease) TaskOption {
 		}
 		name := l.Name()
 		c.lease = &leaseConfig{lease: l, name: name}
-		return checkName(name)
+		if reason := checkName(name); reason != "" {
+			return "its name " + reason
+		}
+		return ""
 	})
 }
 
@@ -155,7 +158,7 @@ func (m *Manager) checkLeaseLocked(c *taskConfig) error {
 		return nil
 	}
 	if u, ok := m.leases[c.lease.name]; ok && u.lease != c.lease.lease {
-		return &OptionError{Option: "WithLease", Value: c.lease.name, Reason: "is the name of another engine's lease in this Manager"}
+		return &OptionError{Option: "WithLease", Value: c.lease.name, Reason: "is the name of a lease in this Manager that is not equal: of another engine, say"}
 	}
 	return nil
 }

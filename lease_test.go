@@ -696,7 +696,7 @@ func TestLeaseIsRefused(t *testing.T) {
 			"none":           {nil, "must not be nil"},
 			"a nil":          {(*replicaLease)(nil), "must not be nil"},
 			"without a name": {newFakeLease("").of("a"), "must have 1 to 255 bytes"},
-			"of another":     {l.of("b"), "is the name of another engine's lease in this Manager"},
+			"of another":     {l.of("b"), "is the name of a lease in this Manager that is not equal: of another engine, say"},
 			"too short":      {bad, "ends too soon"},
 		} {
 			_, err := m.StartTask("other", untilStopped, withLease(tt.lease))

@@ -35,7 +35,7 @@ func TestCutOfTheHolder(t *testing.T) {
 
 		again := a.acquire("x")
 		time.Sleep(beat) // until its first call has ended
-		assert.Equal(t, `waits for lease "x": the engine does not answer: context deadline exceeded`, again.waits())
+		assert.Equal(t, `waits for lease "x": the engine has failed: context deadline exceeded`, again.waits())
 		next := waiter.get()
 		assert.Equal(t, ttl, time.Since(begin))
 		assert.Equal(t, uint64(2), next.Token())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +43,7 @@ type Engine struct {
 // New makes an Engine on a store, which it has for itself. It doesn't call the store: an engine that can't be reached makes Acquire wait.
 // An option that is refused is an error that names it: a [*taskmanager.OptionError].
 func New(store Store, opts ...Option) (*Engine, error) {
-	if store == nil {
+	if v := reflect.ValueOf(store); store == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &taskmanager.OptionError{Option: "store", Reason: "must not be nil"}
 	}
 	c, err := newConfig(opts)
@@ -62,7 +63,7 @@ func New(store Store, opts ...Option) (*Engine, error) {
 func (e *Engine) Lease(name string) Lease { return Lease{engine: e, name: name} }
 
 // OneOf returns a lease that n replicas can hold at a time, each one of the leases "name#0" to "name#n-1". All replicas must have the
-// same n.
+// same n, which is 1 to 1000.
 func (e *Engine) OneOf(name string, n int) Lease {
 	return Lease{engine: e, name: name, many: true, n: n}
 }
@@ -71,6 +72,9 @@ func (e *Engine) OneOf(name string, n int) Lease {
 // the session has left, and no goroutine is left. If ctx ends before, it returns an error that wraps its cause and names what is held;
 // what remains goes on until the holds have been released. It may be called again.
 func (e *Engine) Close(ctx context.Context) error {
+	if e.store == nil {
+		return nil // it was not made by New, and hands out nothing
+	}
 	e.mu.Lock()
 	e.closed = true
 	for _, g := range e.groups {

@@ -59,7 +59,7 @@ func TestKeepWhileTheEngineIsDown(t *testing.T) {
 				time.Sleep(down + beat)
 				require.Len(t, p.all(), 1)
 				assert.Equal(t, taskmanager.StateRunning, a.task.State())
-				assert.Contains(t, b.task.Stats().Status, `waits for lease "x": the engine does not answer`)
+				assert.Contains(t, b.task.Stats().Status, `waits for lease "x": the engine has failed`)
 				b.store.Restore()
 				time.Sleep(beat)
 				a.store.Restore()

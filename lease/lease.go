@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
@@ -45,6 +46,9 @@ func (l Lease) valid() error {
 	if e == nil {
 		return errors.New("lease: the Lease was not made by an Engine")
 	}
+	if e.store == nil {
+		return errors.New("lease: the Engine was not made by New")
+	}
 	e.mu.Lock()
 	spreads := e.spread != nil
 	e.mu.Unlock()
@@ -53,8 +57,8 @@ func (l Lease) valid() error {
 	}
 	name := l.name
 	if l.many {
-		if l.n < 1 {
-			return fmt.Errorf("lease: %d of %q: must be 1 or more", l.n, clip(l.name))
+		if l.n < 1 || l.n > mostOf {
+			return fmt.Errorf("lease: %d of %q: must be 1 to %d", l.n, clip(l.name), mostOf)
 		}
 		if name != "" {
 			name = slot(name, l.n-1) // the longest one
@@ -65,6 +69,9 @@ func (l Lease) valid() error {
 	}
 	return nil
 }
+
+// mostOf is how many replicas can hold a lease of OneOf: each of its names may have to be tried.
+const mostOf = 1000
 
 // clip shortens a name that was refused.
 func clip(s string) string {
@@ -134,44 +141,58 @@ func (l Lease) Acquire(ctx context.Context, waiting func(status string)) (taskma
 	}
 	task, _ := taskmanager.FromContext(ctx)
 	_, body := taskmanager.LeaseToken(ctx)
-	e := l.engine
 	told := ""
+	tell := func(status string) {
+		if status != told && waiting != nil {
+			told = status
+			waiting(status)
+		}
+	}
 	for {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		w := &waiter{task: task, body: body, done: make(chan struct{}), news: make(chan struct{}, 1)}
-		if err := e.want(l, w); err != nil {
+		hold, err := l.acquire(ctx, &waiter{task: task, body: body, done: make(chan struct{}), news: make(chan struct{}, 1)}, tell)
+		if hold != nil {
+			return hold, nil
+		}
+		if err != nil {
 			return nil, err
 		}
-		for wait := true; wait; {
-			select {
-			case <-ctx.Done():
-				e.unwant(l, w)
-				return nil, context.Cause(ctx)
-			case <-w.done:
-				wait = false
-			case <-w.news:
-				e.mu.Lock()
-				status := w.status
-				e.mu.Unlock()
-				if status != told {
-					told = status
-					waiting(status)
-				}
+	}
+}
+
+// acquire waits for w to be served. It returns nil and nil if the hold was lost before anybody has seen it.
+func (l Lease) acquire(ctx context.Context, w *waiter, tell func(status string)) (*hold, error) {
+	e := l.engine
+	if err := e.want(l, w); err != nil {
+		return nil, err
+	}
+	served := false
+	defer func() { // also if tell panics or calls runtime.Goexit
+		if !served {
+			e.unwant(l, w)
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-w.news:
+			e.mu.Lock()
+			status := w.status
+			e.mu.Unlock()
+			tell(status)
+		case <-w.done:
+			if w.err != nil {
+				return nil, w.err
 			}
-		}
-		if w.err != nil {
-			return nil, w.err
-		}
-		if ctx.Err() != nil {
-			w.hold.Release()
+			served = ctx.Err() == nil && w.hold.Context().Err() == nil
+			if served {
+				return w.hold, nil
+			}
 			return nil, context.Cause(ctx)
 		}
-		if w.hold.Context().Err() == nil {
-			return w.hold, nil
-		}
-		w.hold.Release() // it was lost before anybody has seen it
 	}
 }
 
@@ -228,7 +249,7 @@ func (s *session) statusLocked(g *group) string {
 		err = s.claimErr
 	}
 	if err != nil {
-		return fmt.Sprintf("%s: the engine does not answer: %v", status, err)
+		return fmt.Sprintf("%s: the engine has failed: %s", status, oneLine(err))
 	}
 	holder, ok := s.others[g.holder]
 	if !ok || g.lease.many {
@@ -243,6 +264,9 @@ func (s *session) statusLocked(g *group) string {
 	}
 	return status
 }
+
+// oneLine returns the text of err, which may be that of a server, as a part of a status.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // tellLocked tells those who wait what has changed.
 func (s *session) tellLocked() {

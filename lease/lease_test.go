@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 		{e.OneOf(strings.Repeat("n", 253), 11), "must not have more than 255 bytes"},
 		{e.Lease("a\xffb"), "must be valid UTF-8"},
 		{e.Lease("a\x00b"), `lease: name "a\x00b": must not contain control characters`},
-		{e.OneOf("x", 0), `lease: 0 of "x": must be 1 or more`},
+		{e.OneOf("x", 0), `lease: 0 of "x": must be 1 to 1000`},
 		{lease.Lease{}, "lease: the Lease was not made by an Engine"},
 	} {
 		require.ErrorContains(t, c.lease.Check(0), c.want)

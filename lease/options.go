@@ -112,8 +112,10 @@ func option(name string, value any, set func(*config) string) Option {
 	})
 }
 
+const defaultTTL = 15 * time.Second
+
 func newConfig(opts []Option) (config, error) {
-	c := config{ttl: 15 * time.Second, drift: 0.05}
+	c := config{ttl: defaultTTL, drift: 0.05}
 	for i, o := range opts {
 		if o == nil {
 			return c, &taskmanager.OptionError{Option: fmt.Sprintf("opts[%d]", i), Reason: "must not be nil"}
@@ -129,6 +131,13 @@ func newConfig(opts []Option) (config, error) {
 		}
 		c.replica = host
 	}
+	culprit := taskmanager.OptionError{Option: "WithDrift", Value: c.drift, Reason: "is too large"}
+	switch {
+	case c.ttl != defaultTTL:
+		culprit = taskmanager.OptionError{Option: "WithTTL", Value: c.ttl, Reason: "is too short"}
+	case c.beat != 0:
+		culprit = taskmanager.OptionError{Option: "WithBeat", Value: c.beat, Reason: "is too long"}
+	}
 	if c.beat == 0 {
 		c.beat = max(c.ttl/5, 1)
 	}
@@ -138,10 +147,8 @@ func newConfig(opts []Option) (config, error) {
 	c.lines = &logHandler{Handler: c.logger.Handler()}
 	c.logger = slog.New(c.lines)
 	if c.span() < 2*c.beat {
-		return c, &taskmanager.OptionError{
-			Option: "WithTTL", Value: c.ttl,
-			Reason: fmt.Sprintf("is too short: a beat is trusted for %v, which is less than two beats of %v", c.span(), c.beat),
-		}
+		culprit.Reason += fmt.Sprintf(": a beat is trusted for %v, which is less than two beats of %v", c.span(), c.beat)
+		return c, &culprit
 	}
 	return c, nil
 }

@@ -44,7 +44,11 @@ func TestOptions(t *testing.T) {
 		{[]lease.Option{lease.WithTTL(5 * time.Second), lease.WithBeat(2500 * time.Millisecond), lease.WithDrift(0)}, ""},
 		{
 			[]lease.Option{lease.WithDrift(0.5)},
-			"taskmanager: WithTTL(15s): is too short: a beat is trusted for 5s, which is less than two beats of 3s",
+			"taskmanager: WithDrift(0.5): is too large: a beat is trusted for 5s, which is less than two beats of 3s",
+		},
+		{
+			[]lease.Option{lease.WithBeat(8 * time.Second)},
+			"taskmanager: WithBeat(8s): is too long: a beat is trusted for 13.571428571s, which is less than two beats of 8s",
 		},
 	} {
 		_, err := lease.New(store, c.opts...)
@@ -56,7 +60,9 @@ func TestOptions(t *testing.T) {
 		var refused *taskmanager.OptionError
 		require.ErrorAs(t, err, &refused)
 	}
-	_, err := lease.New(nil)
+	_, err := lease.New((*leasetest.Store)(nil))
+	require.ErrorContains(t, err, "must not be nil")
+	_, err = lease.New(nil)
 	require.EqualError(t, err, "taskmanager: store <nil>: must not be nil")
 }
 

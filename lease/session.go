@@ -388,6 +388,7 @@ func (s *session) watch() {
 type sighting struct {
 	beat uint64
 	due  time.Time // when it is to be removed, if its beat is still that
+	done bool      // that was asked for, and confirmed
 }
 
 // sightLocked notes what the last confirmed beat has shown, now.
@@ -438,6 +439,7 @@ func (s *session) observe() {
 		name := s.others[id].Replica
 		if known := s.seen[id]; known != nil && known.beat == x.beat {
 			known.due = time.Now().Add(e.beat) // again, if it is still there
+			known.done = known.done || err == nil
 		}
 		s.sweep = true
 		over := s.isOver
@@ -445,7 +447,7 @@ func (s *session) observe() {
 		if over {
 			return
 		}
-		if err == nil {
+		if err == nil && !x.done {
 			e.logger.Info("session of leases was removed, if its beat stands still", "replica", name, "session", id, "beat", x.beat)
 		}
 		kick(s.claim)

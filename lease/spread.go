@@ -52,8 +52,8 @@ const claimMost = 500
 // replicas of the pool must run the same one. Other leases need an engine with another pool.
 //
 // body makes the body of the task of a name, each time that the name comes to this replica. It is called on the goroutine that starts
-// and stops all tasks of the Spread: it should not block, and a panic fails the group. opts are for each task, which has [taskmanager.WithLease]
-// already.
+// and stops all tasks of the Spread: it should not block, and a panic fails the group. opts are for each task. WithLease is not for them: each task
+// has the lease of its name.
 //
 // It returns an OptionError if e or body is nil, and an error if the engine has a Spread, or other leases are wanted or held.
 func NewSpread(e *Engine, body func(name string) taskmanager.TaskFunc, opts ...taskmanager.TaskOption) (*Spread, error) {
@@ -234,11 +234,11 @@ func (p *placer) update(ctx context.Context) error {
 	}
 	switch {
 	case unanswered != nil:
-		taskmanager.SetStatus(ctx, "the engine does not answer: %v", unanswered)
+		taskmanager.SetStatus(ctx, "the engine has failed: %s", oneLine(unanswered))
 	case self == "":
 		taskmanager.SetStatus(ctx, "joins the other replicas")
 	default:
-		taskmanager.SetStatus(ctx, "has %d of the %d names that are placed here, of %d on %d replicas", len(p.tasks), len(p.here), len(names), len(sessions))
+		taskmanager.SetStatus(ctx, "has %d of the %d names that are placed here; names: %d, replicas: %d", len(p.tasks), len(p.here), len(names), len(sessions))
 	}
 	return nil
 }
@@ -263,7 +263,7 @@ func (p *placer) place(self string, sessions, names []string) {
 			p.here = append(p.here, name)
 		}
 	}
-	if e := p.spread.engine; self != "" {
+	if e := p.spread.engine; len(sessions) > 0 {
 		e.logger.Info("leases are spread anew", "replica", e.replica, "replicas", len(sessions), "names", len(names), "here", len(p.here))
 	}
 }
@@ -328,7 +328,7 @@ func (p *placer) stop(name string, t *taskmanager.Task) {
 	p.leaving[name] = t
 	changed := p.spread.changed
 	go func() {
-		_ = t.Stop(context.Background()) // which the Manager logs
+		_ = t.Stop(taskmanager.AskedBy(context.Background(), placing)) // which the Manager logs
 		<-t.Done()
 		kick(changed)
 	}()

@@ -47,7 +47,7 @@ func TestLossIsNoFailure(t *testing.T) {
 			require.ErrorIs(t, p.all()[i].cause, taskmanager.ErrLeaseLost)
 			s := task.Stats()
 			require.Equal(t, taskmanager.StateWaiting, s.State)
-			require.Contains(t, s.Status, `waits for lease "x": the engine does not answer`)
+			require.Contains(t, s.Status, `waits for lease "x": the engine has failed`)
 			require.Equal(t, &taskmanager.LeaseStats{Name: "x"}, s.Lease)
 			p.server.Restore()
 		}
@@ -205,11 +205,11 @@ func TestTaskIsRefused(t *testing.T) {
 			stop  time.Duration
 			want  string
 		}{
-			{b.Lease("x"), grace, `taskmanager: WithLease(x): is the name of another engine's lease in this Manager`},
-			{a.OneOf("x", 2), grace, `taskmanager: WithLease(x): is the name of another engine's lease in this Manager`},
+			{b.Lease("x"), grace, `taskmanager: WithLease(x): is the name of a lease in this Manager that is not equal: of another engine, say`},
+			{a.OneOf("x", 2), grace, `taskmanager: WithLease(x): is the name of a lease in this Manager that is not equal: of another engine, say`},
 			{a.Lease("y"), 8 * time.Second, `taskmanager: WithLease(y): lease: a beat is trusted for 13.571428571s (TTL 15s, drift 0.05): without ` +
 				`the 8s that the body may take to return, 5.571428571s remain, which is less than two beats of 3s`},
-			{a.OneOf("y", 0), grace, `taskmanager: WithLease(y): lease: 0 of "y": must be 1 or more`},
+			{a.OneOf("y", 0), grace, `taskmanager: WithLease(y): lease: 0 of "y": must be 1 to 1000`},
 			{a.Lease("y\n"), grace, "must not contain control characters"},
 			{lease.Lease{}, grace, "must have 1 to 255 bytes, and has 0"},
 		} {

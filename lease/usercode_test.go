@@ -149,7 +149,7 @@ func TestStoreIsUserCode(t *testing.T) {
 				time.Sleep(2 * ttl)
 				switch bad {
 				case "Join", "Beat", "Claim":
-					assert.Contains(t, x.waits(), `waits for lease "x": the engine does not answer: lease: the store `)
+					assert.Contains(t, x.waits(), `waits for lease "x": the engine has failed: lease: the store `)
 				default:
 					x.get().Release()
 				}
@@ -209,7 +209,7 @@ func TestErrorsOfAStoreAreUserCode(t *testing.T) {
 		a.store.Faults(func(leasetest.Op) leasetest.Fault { return leasetest.Fault{Err: badError{misdeed}} })
 		x := a.acquire("x")
 		time.Sleep(2 * ttl)
-		assert.Contains(t, x.waits(), `waits for lease "x": the engine does not answer: lease: the store `)
+		assert.Contains(t, x.waits(), `waits for lease "x": the engine has failed: lease: the store `)
 		a.store.Faults(nil)
 		time.Sleep(2 * ttl)
 		x.get().Release()
@@ -227,7 +227,7 @@ func TestErrorsOfAStoreAreUserCode(t *testing.T) {
 		}}})
 		x := a.acquire("x")
 		synctest.Wait()
-		assert.Equal(t, `waits for lease "x": the engine does not answer: bad`, x.waits())
+		assert.Equal(t, `waits for lease "x": the engine has failed: bad`, x.waits())
 		x.get().Release()
 		time.Sleep(2 * ttl)
 		a.close()
@@ -333,7 +333,7 @@ func TestStoreThatHangsForLong(t *testing.T) {
 		x := a.acquire("x")
 		time.Sleep(24 * time.Hour)
 		assert.EqualValues(t, 100, calls.Load())
-		assert.Equal(t, `waits for lease "x": the engine does not answer: lease: 100 calls of the store have not returned`, x.waits())
+		assert.Equal(t, `waits for lease "x": the engine has failed: lease: 100 calls of the store have not returned`, x.waits())
 		close(end)
 		x.get().Release()
 		a.close()
@@ -511,4 +511,50 @@ func TestOverrunCallsBack(t *testing.T) {
 		x.Release()
 		require.NoError(t, <-closed)
 	})
+}
+
+// Who waits tells by user code, be there any, and leaves nothing behind.
+func TestWaitingCan(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		waiting func(string)
+	}{
+		{"panic", func(string) { panic("boom") }},
+		{"call Goexit", func(string) { runtime.Goexit() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := leasetest.NewServer()
+				a := newReplica(t, server, "a")
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					defer func() { _ = recover() }()
+					_, _ = a.Lease("x").Acquire(t.Context(), c.waiting)
+				}()
+				<-done
+				a.close()
+				requireIdle(t, server, a)
+			})
+		})
+	}
+	t.Run("be nil", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			a := newReplica(t, server, "a")
+			hold, err := a.Lease("x").Acquire(t.Context(), nil)
+			require.NoError(t, err)
+			hold.Release()
+			a.close()
+		})
+	})
+}
+
+// An Engine that New has not made hands out nothing, and needs no end.
+func TestZeroEngine(t *testing.T) {
+	var e lease.Engine
+	require.ErrorContains(t, e.Lease("x").Check(0), "the Engine was not made by New")
+	_, err := e.OneOf("x", 2).Acquire(t.Context(), nil)
+	require.ErrorContains(t, err, "the Engine was not made by New")
+	require.NoError(t, e.Close(t.Context()))
 }

@@ -138,7 +138,7 @@ func testErrors(t *testing.T, k *kubetest.Server) {
 
 // What can't be right is what the status of a waiting task says; once it is right, the task begins.
 func testWaits(t *testing.T, k *kubetest.Server) {
-	const status = `waits for lease "job": the engine does not answer: kubelease: `
+	const status = `waits for lease "job": the engine has failed: kubelease: `
 	waits := func(cfg kubelease.Config, want string, mend func()) {
 		t.Helper()
 		leasetest.Waits(t, func(opts ...lease.Option) (leasetest.Engine, error) { return kubelease.New(cfg, "pool", opts...) },

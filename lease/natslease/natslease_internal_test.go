@@ -142,7 +142,7 @@ func TestReplicasOfANewBucket(t *testing.T) {
 
 // What can't be right is what the status of a waiting task says; once it is right, the task begins.
 func TestWaits(t *testing.T) {
-	const status = `waits for lease "job": the engine does not answer: natslease: bucket "leases_p"`
+	const status = `waits for lease "job": the engine has failed: natslease: bucket "leases_p"`
 	waits := func(t *testing.T, nc *nats.Conn, want string, mend func()) {
 		t.Helper()
 		leasetest.Waits(t, func(opts ...lease.Option) (leasetest.Engine, error) { return New(Config{Conn: nc}, "p", opts...) },

@@ -114,7 +114,7 @@ func testWaits(t *testing.T, s *pgtest.Server) {
 			return New(Config{ConnString: url}, "pool", opts...)
 		}, want, password, mend)
 	}
-	const status = `waits for lease "job": the engine does not answer: pglease: join: `
+	const status = `waits for lease "job": the engine has failed: pglease: join: `
 
 	empty, _ := s.Database(t)
 	waits(withUser(t, empty, "tm"), status+"the tables are not there: run pglease.Migrate, or set search_path", func() {
