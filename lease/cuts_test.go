@@ -262,3 +262,40 @@ func TestAcquireIsSlow(t *testing.T) {
 		}
 	}
 }
+
+// Those who wait are told that the engine does not answer, also when another session begins.
+func TestStatusOfThoseWhoAreCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		y := b.acquire("y").get()
+		x := a.acquire("x").get()
+		waiter := a.acquire("y")
+		time.Sleep(beat / 2)
+		a.store.Cut()
+		time.Sleep(2 * beat) // until the next beat has not been answered
+		assert.Equal(t, `waits for lease "y": the engine does not answer: context deadline exceeded`, waiter.waits())
+		<-x.Context().Done()
+		synctest.Wait()
+		z := a.acquire("z")
+		assert.Equal(t, `waits for lease "z": the engine does not answer: context deadline exceeded`, z.waits())
+		for range 2 * ttl / beat * 2 {
+			assert.Equal(t, `waits for lease "y": the engine does not answer: context deadline exceeded`, waiter.waits())
+			time.Sleep(beat / 2)
+		}
+		time.Sleep(beat / 4) // else a call ends now, of which nobody knows whether it has happened
+		a.store.Restore()
+		time.Sleep(beat)
+		assert.Contains(t, waiter.waits(), `waits for lease "y", held by "b"`)
+		for _, status := range waiter.all() {
+			assert.NotContains(t, status, `"a"`)
+		}
+		assert.LessOrEqual(t, len(waiter.all()), 6, "told only of changes")
+		x.Release()
+		y.Release()
+		waiter.get().Release()
+		z.get().Release()
+		time.Sleep(ttl)
+		requireIdle(t, server, a, b)
+	})
+}

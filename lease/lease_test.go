@@ -178,3 +178,26 @@ func TestWithoutWatch(t *testing.T) {
 		requireIdle(t, server, a)
 	})
 }
+
+// What is released does not end the session of those who wait, nor does one who gives up waiting.
+func TestWaitWhileOthersRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := leasetest.NewServer()
+		a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+		y := b.acquire("y").get()
+		x := a.acquire("x").get()
+		waiter, another := a.acquire("y"), a.acquire("y")
+		waiter.waits()
+		x.Release()
+		another.cancel(nil)
+		<-another.done
+		time.Sleep(ttl)
+		waiter.waits()
+		require.Len(t, server.Sessions(), 2)
+		y.Release()
+		released := time.Now()
+		waiter.get().Release()
+		assert.Zero(t, time.Since(released))
+		requireIdle(t, server, a, b)
+	})
+}
