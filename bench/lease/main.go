@@ -1,7 +1,7 @@
 // Command lease measures how fast leases of the taskmanager library change hands, and what they cost, beside the leader elections of
 // client-go and river, on real servers that it starts itself: PostgreSQL, kube-apiserver and NATS. It writes what it finds to RESULTS.md.
 //
-//	go run ./bench/lease                   # all of it: half an hour, in which it waits for the most part
+//	go run ./bench/lease                   # all of it: half an hour, in which it waits most of the time
 //	go run ./bench/lease -quick            # small sizes and short TTLs, in a minute; writes no file
 //	go run ./bench/lease -only killed/     # the work, or the work/side, that matches; writes no file
 //	go run ./bench/lease -skip spread/     # not that which matches; writes no file
@@ -159,6 +159,9 @@ func measureAll(ctx context.Context, t testing.TB, s settings, progress io.Write
 	}
 	for round := range s.rounds {
 		for _, w := range r.works {
+			if w.rounds > 0 && round >= w.rounds {
+				continue
+			}
 			fmt.Fprintf(progress, "round %d of %d: %s\n", round+1, s.rounds, w.name)
 			doing := s.doing(w)
 			do := w.inTurn

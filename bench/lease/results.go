@@ -18,13 +18,14 @@ import (
 type results struct {
 	command  string
 	date     time.Time
+	load     string // of the machine, before it began
 	servers  []string
 	works    []work
 	measured map[string]map[string][]values // by work and side; one of each round
 }
 
 func newResults(s settings) *results {
-	return &results{command: s.command, date: time.Now(), measured: make(map[string]map[string][]values)}
+	return &results{command: s.command, date: time.Now(), load: load(), measured: make(map[string]map[string][]values)}
 }
 
 func (r *results) add(work, side string, v values) {
@@ -62,12 +63,13 @@ func (r *results) markdown() string {
 	if n := r.rounds(); n != 1 {
 		rounds = fmt.Sprintf("%d rounds", n)
 	}
-	fmt.Fprintf(&b, "Made by `%s` on %s, %s: %s.\n", r.command, r.date.Format("2 January 2006"), machine(), rounds)
+	fmt.Fprintf(&b, "Made by `%s` on %s, %s, with a load of %s before: %s.\n",
+		r.command, r.date.Format("2 January 2006"), machine(), r.load, rounds)
 	v := versions()
 	fmt.Fprintf(&b, "\nServers and replicas are on this machine: %s. Peers: client-go %s (leaderelection, Lease objects), river %s.\n",
 		strings.Join(r.servers, ", "), v["k8s.io/client-go"], v["github.com/riverqueue/river"])
-	b.WriteString("\nA value is the median of the rounds; in parentheses, the least and the largest. Times of several processes are " +
-		"compared by the monotonic clock of the machine. A dash: that is not measured.\n\n" + sidesText)
+	b.WriteString("\nA value is the median of the rounds, of which some works have three at most; in parentheses, the least and the largest. " +
+		"Times of several processes are compared by the monotonic clock of the machine. A dash: that is not measured.\n\n" + sidesText)
 	r.writeTargets(&b)
 	for _, w := range r.works {
 		r.writeTable(&b, w)
@@ -282,6 +284,16 @@ func machine() string {
 		s += fmt.Sprintf(", %.0f GiB of memory", kilobytes/(1<<20))
 	}
 	return fmt.Sprintf("%s, %s/%s, %s", s, runtime.GOOS, runtime.GOARCH, runtime.Version())
+}
+
+// load is how many threads have run or waited to, within the last five minutes.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(text))
+	if err != nil || len(fields) < 2 {
+		return dash
+	}
+	return fields[1]
 }
 
 // field returns the value of the first line "name : value" of a file, or "".

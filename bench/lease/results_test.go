@@ -22,6 +22,7 @@ func sampleResults(t *testing.T) *results {
 	require.NoError(t, err)
 	r := newResults(s)
 	r.date = time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+	r.load = "0.12"
 	r.servers = []string{"PostgreSQL 15", "NATS"}
 	r.works = works(true)
 	for i, stop := range []float64{3e6, 250e6, 4e6} {
@@ -51,7 +52,7 @@ func line(t *testing.T, text, heading, begin string) string {
 func TestResultsAreMedians(t *testing.T) {
 	text := sampleResults(t).markdown()
 	assert.Contains(t, text, "Made by `go run ./bench/lease -quick` on 28 November 2026, ")
-	assert.Contains(t, text, ": 3 rounds.\n")
+	assert.Contains(t, text, ", with a load of 0.12 before: 3 rounds.\n")
 	assert.Contains(t, text, "PostgreSQL 15, NATS. Peers: client-go ")
 	const stopped, slowly = "Stopped, with a body that returns at once", "Stopped, with a body that needs 900ms"
 	assert.Equal(t, "| **taskmanager**, PostgreSQL | 4.00 ms (3.00 ms – 250 ms) | 4.00 ms (3.00 ms – 250 ms) | 0 |",

@@ -14,8 +14,10 @@ import (
 	"github.com/go-taskmanager/taskmanager/lease"
 )
 
-// spread is what becomes of many names on some replicas, from their start to the death of one.
-func spread(ttl time.Duration, replicas, names int, during time.Duration) work {
+// spread is what becomes of many names on some replicas, from their start to the death of one. It waits for rest before it counts what they
+// ask for while nothing happens: a connection that listens to notifications counts the transactions in which it gets them when it is
+// asked something the next time, which the engine does each 30 s.
+func spread(ttl time.Duration, replicas, names int, rest, during time.Duration) work {
 	each := func(n int) float64 { return float64(names) / float64(n) }
 	beat := beatOf(ttl)
 	beats := float64(replicas) / beat.Seconds()
@@ -26,7 +28,7 @@ func spread(ttl time.Duration, replicas, names int, during time.Duration) work {
 			"Claims: by the tokens in the database. The replicas are in one process, but for the one that is killed. Transactions, of which "+
 			"each is one statement: by pg_stat_database, within %v. For comparison, a renewal of each lease at each beat (%v) would be %s "+
 			"a second.", during, beat, perSecond.write(float64(names)/beat.Seconds())),
-		sides: []side{onPostgres}, rows: true,
+		sides: []side{onPostgres}, rows: true, rounds: 3,
 		measures: []measure{
 			{key: "start settled", title: "all start: settled after", unit: nanoseconds},
 			{key: "start claims", title: fmt.Sprintf("claims; the least is %s", thousands(names)), unit: count},
@@ -56,7 +58,7 @@ func spread(ttl time.Duration, replicas, names int, during time.Duration) work {
 				return nil, err
 			}
 			s := &spreading{
-				servers: b, ledger: newLedger(names), during: during,
+				servers: b, ledger: newLedger(names), rest: rest, during: during,
 				order: order{Side: one.name, Replicas: 1, Leases: names, TTL: ttl, Spread: true, Place: at},
 			}
 			v, err := s.run(ctx, replicas)
@@ -64,9 +66,6 @@ func spread(ttl time.Duration, replicas, names int, during time.Duration) work {
 		},
 	}
 }
-
-// postgresReports is after which time the counts of PostgreSQL have all that a connection has done which does nothing any more.
-const postgresReports = 11 * time.Second
 
 // A ledger is what the bodies of a process say. Its methods may be called by several goroutines at once.
 type ledger struct {
@@ -129,6 +128,7 @@ type spreading struct {
 	servers  *servers
 	ledger   *ledger
 	order    order
+	rest     time.Duration
 	during   time.Duration
 	replicas []*spreadReplica // that are in this process, and have not been closed
 }
@@ -146,7 +146,7 @@ func (s *spreading) run(ctx context.Context, replicas int) (values, error) {
 		return nil, err
 	}
 	v["share"] = s.share()
-	err = pause(ctx, postgresReports)
+	err = pause(ctx, s.rest)
 	if err != nil {
 		return nil, err
 	}

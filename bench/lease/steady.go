@@ -25,7 +25,7 @@ func steady(ttl time.Duration, replicas, leases int, during time.Duration, all .
 			{key: "all", title: "a second", unit: perSecond},
 			{key: "writes", title: "of these, writes", unit: perSecond},
 		},
-		sides: all,
+		sides: all, rounds: 3,
 		run: func(ctx context.Context, b *servers, one side) (values, error) {
 			return askSteadily(ctx, b, one, order{Side: one.name, Replicas: replicas, Leases: leases, TTL: ttl}, during)
 		},

@@ -42,6 +42,7 @@ type work struct {
 	about    string // how it is measured
 	sides    []side
 	together bool // the sides do it at the same time, as they do little but wait
+	rounds   int  // how often at most, as it is about the same each time; 0: as often as the others
 	measures []measure
 	rows     bool     // the table has a row for each measure
 	targets  []target // of the library
@@ -56,7 +57,7 @@ func works(quick bool) []work {
 			slowly(quickTTL, quickTTL*3/10, onPostgres, onKubernetes, onNATS, clientGo, clientGoRelease, clientGoAfter, riverJob),
 			killed(quickTTL, onPostgres, onKubernetes, onNATS, clientGo),
 			steady(quickTTL, 3, 20, 2*quickTTL, onPostgres, onKubernetes, onNATS, clientGo),
-			spread(quickTTL, 4, 500, 2*quickTTL),
+			spread(quickTTL, 4, 500, quickTTL, 2*quickTTL),
 		}
 	}
 	return []work{
@@ -64,8 +65,8 @@ func works(quick bool) []work {
 		slowly(defaultTTL, 1500*time.Millisecond, onPostgres, onKubernetes, onNATS, clientGo, clientGoRelease, clientGoAfter, riverJob),
 		killed(defaultTTL, onPostgres, onKubernetes, onNATS, clientGo, riverElected, riverJob),
 		killed(shortTTL, onPostgres, onKubernetes, onNATS, clientGo),
-		steady(defaultTTL, 20, 100, 2*defaultTTL, onPostgres, onKubernetes, onNATS, clientGo),
-		spread(defaultTTL, 20, 10_000, 2*defaultTTL),
+		steady(defaultTTL, 20, 100, defaultTTL, onPostgres, onKubernetes, onNATS, clientGo),
+		spread(defaultTTL, 20, 10_000, 32*time.Second, 2*defaultTTL),
 	}
 }
 
