@@ -61,7 +61,7 @@ func compose(old string, p part, text string) string {
 		}
 		return "\n" + q.begin() + heading + strings.TrimPrefix(inside, heading) + q.end()
 	}
-	return "# Results\n\nWritten by the program in this directory; do not edit.\n" +
+	return "# Results\n\nWritten by the program in this directory; do not edit. Those of leases are in [lease](lease/RESULTS.md).\n" +
 		keep(comparison, "## Side by side\n\n![What supervising costs](chart.svg)\n\n") +
 		keep(soaking, "## Soak\n\n")
 }

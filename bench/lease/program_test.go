@@ -139,7 +139,7 @@ func TestOrdersThatCannotBeCarriedOut(t *testing.T) {
 
 // A process that ends by itself is not waited for.
 func TestGroupSaysWhyAProcessEnded(t *testing.T) {
-	_, err := startGroup(t.Context(), order{Side: "nobody", TTL: time.Hour}, 2)
+	_, err := startGroup(t.Context(), order{Side: "nobody", TTL: time.Second}, 2)
 	assert.ErrorContains(t, err, `ended: exit status 1`)
 	assert.ErrorContains(t, err, `there is no side "nobody"`)
 }
