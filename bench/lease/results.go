@@ -90,7 +90,9 @@ const sidesText = `Who does it:
 - **river**: a client with its defaults, which can't be changed: an election every 5 s, and a TTL of 15 s. Its elector is internal, so
   this is what a service sees of it. *Election*: what its log says at level Debug, when it is elected and when it begins to resign.
   *Periodic job*: the constructor of one, which is the code of a service that the leader executes. It is called when the leader's own
-  services start, some of them one after the other, each after a random pause of up to 1 s; that is river's default.
+  services start, some of them one after the other, each after a random pause of up to 1 s; that is river's default. A client that
+  stops resigns at once, and another one leads some milliseconds later, whatever the constructor does: two work at once if it takes
+  longer than these pauses.
 `
 
 const limitsText = `
