@@ -263,7 +263,7 @@ func TestAcquireIsSlow(t *testing.T) {
 	}
 }
 
-// Those who wait are told that the engine does not answer, also when another session begins.
+// Those who wait are told that the engine has failed, also when another session begins.
 func TestStatusOfThoseWhoAreCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := leasetest.NewServer()
@@ -274,13 +274,13 @@ func TestStatusOfThoseWhoAreCutOff(t *testing.T) {
 		time.Sleep(beat / 2)
 		a.store.Cut()
 		time.Sleep(2 * beat) // until the next beat has not been answered
-		assert.Equal(t, `waits for lease "y": the engine does not answer: context deadline exceeded`, waiter.waits())
+		assert.Equal(t, `waits for lease "y": the engine has failed: context deadline exceeded`, waiter.waits())
 		<-x.Context().Done()
 		synctest.Wait()
 		z := a.acquire("z")
-		assert.Equal(t, `waits for lease "z": the engine does not answer: context deadline exceeded`, z.waits())
+		assert.Equal(t, `waits for lease "z": the engine has failed: context deadline exceeded`, z.waits())
 		for range 2 * ttl / beat * 2 {
-			assert.Equal(t, `waits for lease "y": the engine does not answer: context deadline exceeded`, waiter.waits())
+			assert.Equal(t, `waits for lease "y": the engine has failed: context deadline exceeded`, waiter.waits())
 			time.Sleep(beat / 2)
 		}
 		time.Sleep(beat / 4) // else a call ends now, of which nobody knows whether it has happened
