@@ -9,13 +9,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// explain says what was tried, and what is to be done about err where that is known. No text of pgx or of the server has the password.
+// explain says what was tried, and what is to be done about err where that is known. No text of pgx or of the server has the password, but
+// that about a parameter which was meant to be a part of it: see misread, too.
 func explain(op string, err error) error {
 	var connect *pgconn.ConnectError
 	failed := &failure{op: op, cause: err, connecting: errors.As(err, &connect)}
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
 		failed.hint = hints[answer.Code]
+		if failed.connecting && refusesParameter(answer) {
+			failed.hint, failed.secret = parameter, true
+		}
 	}
 	return failed
 }
@@ -37,17 +41,32 @@ var hints = map[string]string{
 const foreign = "a table tm_session, tm_lease or tm_schema is not as this version of pglease makes it: it is of another version, or " +
 	"another program's; use the same version in all replicas, or another schema by search_path"
 
+const parameter = "the server refuses a parameter of the connection string, which is not shown, as it may be a part of the password: look for a " +
+	"keyword that is misspelled, and for a password with spaces that has no quotes"
+
+// refusesParameter reports whether a server, or PgBouncer, says that it does not take what it was given beside user and database.
+func refusesParameter(answer *pgconn.PgError) bool {
+	switch answer.Code {
+	case "42704", "42602", "22023":
+		return true
+	}
+	return strings.Contains(answer.Message, "startup parameter")
+}
+
 // A failure is an error of a call, in one line.
 type failure struct {
 	op         string
 	cause      error
 	connecting bool   // no connection was made
 	hint       string // empty: none
+	secret     bool   // the text of cause is not for all to read
 }
 
 func (f *failure) Error() string {
 	text := strings.Join(strings.Fields(f.cause.Error()), " ")
 	switch {
+	case f.secret:
+		return fmt.Sprintf("pglease: %s: %s", f.op, f.hint)
 	case f.hint != "":
 		return fmt.Sprintf("pglease: %s: %s (%s)", f.op, f.hint, text)
 	case errors.Is(f.cause, context.DeadlineExceeded) && !f.connecting:

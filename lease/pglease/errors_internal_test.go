@@ -2,11 +2,13 @@ package pglease
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -30,6 +32,16 @@ func withUser(t *testing.T, address, user string) string {
 	return u.String()
 }
 
+func withParameter(t *testing.T, address, key, value string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set(key, value)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
 func TestNewRefuses(t *testing.T) {
 	const good = "postgres://tm:" + password + "@127.0.0.1/x"
 	for _, c := range []struct{ name, connString, listen, pool, want string }{
@@ -41,6 +53,23 @@ func TestNewRefuses(t *testing.T) {
 		{"a port that is none", "postgres://tm@127.0.0.1:" + password + "/x", good, "pool", "the connection string can't be read"},
 		{"sslmode", good + "?sslmode=" + password, good, "pool", "the connection string can't be read"},
 		{"listen", good, "postgres://tm:%zz" + password + "@127.0.0.1", "pool", "for Listen: pglease: the connection string can't be read"},
+		{"an @ in the password", "postgres://tm:x@" + password + "@127.0.0.1/x", good, "pool", "has an @ that is not the one before the host"},
+		{"an @ at its end", "postgres://tm:" + password + "@@127.0.0.1/x", good, "pool", "has an @ that is not the one before the host"},
+		{"an @ and a comma", "postgresql://tm:x@y,z@" + password + "/x", good, "pool", "has an @ that is not the one before the host"},
+		{"an @ and a parameter", "postgres://tm:x@y?" + password + "=z@127.0.0.1/x", good, "pool", "has an @ that is not the one before the host"},
+		{"a / in the password", "postgres://tm:12/" + password + "@127.0.0.1/x", good, "pool", "for which write %40; in a password, also %2F for a /"},
+		{"a / at its begin", "postgres://tm:/" + password + "@127.0.0.1/x", good, "pool", "has an @ that is not the one before the host"},
+		{"a ? and a /", "postgres://tm:1?x=/" + password + "@127.0.0.1/x", good, "pool", "has an @ that is not the one before the host"},
+		{"a host that is none", "postgres://tm:x@" + password + "#y/x", good, "pool", "leads to a host that can't be one"},
+		{"an escaped one", "postgres://tm:x@" + password + "%40y/x", good, "pool", "leads to a host that can't be one"},
+		{"one of several", "postgres://tm@127.0.0.1," + password + "*/x", good, "pool", "leads to a host that can't be one"},
+		{"a host of keywords", "host='" + password + " x' user=tm", good, "pool", "leads to a host that can't be one"},
+		{"a space before a URL", " " + good + "?sslmode=disable", good, "pool", "has a keyword that can't be one"},
+		{"quotes around a URL", "'" + good + "?sslmode=disable'", good, "pool", "has a keyword that can't be one"},
+		{"a capital letter", "P" + good[1:] + "?sslmode=disable", good, "pool", "has a keyword that can't be one"},
+		{"of Java", "jdbc:postgresql://127.0.0.1/x?user=tm&password=" + password, good, "pool", "has a keyword that can't be one"},
+		{"a space in the password", "host=127.0.0.1 password=x " + password + " dbname=x", good, "pool", "the connection string can't be read"},
+		{"a quote in the password", "host=127.0.0.1 password='x'" + password + "' dbname=x", good, "pool", "the connection string can't be read"},
 		{"no pool", good, good, "", `pool "": must not be empty`},
 		{"long pool", good, good, strings.Repeat("p", 256), "must not have more than 255 bytes"},
 		{"control", good, good, "a\nb", "must not contain control characters"},
@@ -58,6 +87,21 @@ func TestNewRefuses(t *testing.T) {
 	_, err = New(Config{ConnString: good + "?pool_max_conns=7"}, strings.Repeat("p", 255))
 	require.NoError(t, err)
 	require.ErrorContains(t, Migrate(t.Context(), ""), "the connection string is empty")
+}
+
+// What is right is not refused, however odd it looks.
+func TestNewTakes(t *testing.T) {
+	for _, connString := range []string{
+		"postgres://tm:a%40b%2Fc@127.0.0.1/x", "postgres://tm:a?b#c:d,e;f@127.0.0.1/x", "postgres://a%40example.org:x@127.0.0.1/x",
+		"postgres://127.0.0.1/x?user=a%40example.org&password=b%40c", "postgresql://tm@[::1]:5432/x", "postgres://tm@[fe80::1%25eth0]/x",
+		"postgres://tm@db-1.example.org.,db_2:5433/x?target_session_attrs=read-write", "postgres://tm@%2Frun%2Fpostgresql/x", "postgres:///x",
+		"postgres://tm:x@/x?host=/cloudsql/project:region:instance", "postgres://tm@127.0.0.1/x?options=-c%20geqo%3Doff&search_path=a,b",
+		"host=/run/postgresql user=tm password='a@b /c' dbname=x", "host=db user=tm password=x://a@b@c/d", "host=db tm.tenant=7",
+		"host=db port=5432 sslmode=verify-full sslrootcert=system",
+	} {
+		_, err := New(Config{ConnString: connString}, "pool")
+		assert.NoError(t, err, connString)
+	}
 }
 
 func TestServerThatIsGone(t *testing.T) {
@@ -104,6 +148,16 @@ func testErrors(t *testing.T, s *pgtest.Server) {
 	require.ErrorContains(t, joined(withUser(t, later, "stranger")), "the role lacks a right: it needs SELECT on tm_schema")
 	require.ErrorContains(t, joined(strings.Replace(later, "/test", "/no", 1)), "there is no such database")
 	require.ErrorContains(t, joined(withUser(t, later, "nobody-known")), "the server does not accept the role")
+
+	direct, pooler := database(t, s)
+	for _, url := range []string{direct, pooler} {
+		u, err := pgx.ParseConfig(url)
+		require.NoError(t, err)
+		keywords := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable password=x ", u.Host, u.Port, u.User, u.Database)
+		require.ErrorContains(t, joined(keywords+password+"=y"), "pglease: join: the server refuses a parameter of the connection string")
+	}
+	require.ErrorContains(t, joined(withParameter(t, direct, "geqo", password)), "the server refuses a parameter of the connection string")
+	require.ErrorContains(t, joined(withParameter(t, direct, "role", password)), "the server refuses a parameter of the connection string")
 }
 
 // What can't be right is what the status of a waiting task says; once it is right, the task begins.
