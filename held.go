@@ -142,7 +142,7 @@ func (d *driver) acquire() {
 				err, panicked = newPanicError(v), true
 				return
 			}
-			d.leaveAcquisition(a, true)
+			d.leaveAcquisition(a, nil, true)
 			if h.hold != nil {
 				d.release(h)
 			}
@@ -150,9 +150,12 @@ func (d *driver) acquire() {
 		err = h.acquire(ctx, a.tell)
 		returned = true
 	}()
-	current := d.leaveAcquisition(a, false)
-	if err == nil && current {
-		h.keep()
+	acquired := h
+	if err != nil {
+		acquired = nil
+	}
+	current := d.leaveAcquisition(a, acquired, false)
+	if current && acquired != nil {
 		return
 	}
 	if h.hold != nil { // it comes too late, or its methods have panicked
@@ -164,8 +167,8 @@ func (d *driver) acquire() {
 }
 
 // leaveAcquisition notes that a is over, by runtime.Goexit or not. It returns whether the task still waits for it: whatever ends that
-// wait has canceled it.
-func (d *driver) leaveAcquisition(a *acquisition, goexit bool) bool {
+// wait has canceled it. If it does, and h is not nil, h is the lease of the task from then on: a stop that comes later releases it.
+func (d *driver) leaveAcquisition(a *acquisition, h *heldLease, goexit bool) bool {
 	t := d.task
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,6 +177,12 @@ func (d *driver) leaveAcquisition(a *acquisition, goexit bool) bool {
 		return false // it was canceled
 	}
 	l.acquiring, l.goexit = nil, goexit
+	if h != nil {
+		l.held = h
+		if h.until.Load() != nil {
+			h.timer = time.AfterFunc(max(0, h.left()), h.check)
+		}
+	}
 	return true
 }
 
@@ -258,17 +267,6 @@ func (h *heldLease) left() time.Duration {
 
 // isOver reports whether no run may begin, or go on, with the lease.
 func (h *heldLease) isOver() bool { return h.lost.Load() || h.left() <= 0 }
-
-// keep notes that h is the lease of the task. It is called by the driver.
-func (h *heldLease) keep() {
-	t := h.task
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.leaseLocked().held = h
-	if h.until.Load() != nil {
-		h.timer = time.AfterFunc(max(0, h.left()), h.check)
-	}
-}
 
 // check is called when the time of the lease that was known last is over, but for the stop timeout. Without an answer, it is.
 func (h *heldLease) check() {
