@@ -168,7 +168,7 @@ func TestLostAnswers(t *testing.T) {
 
 // A claim was given up with its answer, and is executed later: what has the lease then gives it back.
 func TestLateClaimOfNobody(t *testing.T) {
-	for _, late := range []time.Duration{0, beat + time.Second, ttl - time.Second} {
+	for _, late := range []time.Duration{0, beat + time.Second, ttl - time.Second, 10 * ttl} {
 		synctest.Test(t, func(t *testing.T) {
 			server := leasetest.NewServer()
 			a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
@@ -181,14 +181,18 @@ func TestLateClaimOfNobody(t *testing.T) {
 			time.Sleep(late)
 			next := b.acquire("x")
 			hold := next.get()
-			assert.LessOrEqual(t, next.took, 2*beat)
+			if late < ttl {
+				assert.LessOrEqual(t, next.took, 2*beat)
+			} else {
+				assert.LessOrEqual(t, next.took, ttl+2*beat)
+			}
 			hold.Release()
 			time.Sleep(ttl + 2*beat)
 			holder, _ := server.Holder("x")
 			assert.Empty(t, holder)
 			calls := server.Calls(leasetest.Claim)
-			time.Sleep(2 * ttl)
-			assert.Equal(t, calls, server.Calls(leasetest.Claim), "it is not looked at for ever")
+			time.Sleep(10 * ttl)
+			assert.LessOrEqual(t, server.Calls(leasetest.Claim)-calls, 10, "it is looked at once a TTL")
 			other.Release()
 			requireIdle(t, server, a, b)
 		})

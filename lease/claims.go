@@ -11,14 +11,16 @@ import (
 //
 // After a claim that was not answered, the session may have the lease, or may get it yet: a statement can be executed late. Then the entry
 // is uncertain, and stays so as long as it is held: the lease may have a larger token in the store than the hold knows. Who is still
-// waiting claims it again. If nobody is, it is claimed and released at each beat, for a TTL: so that it is not held for nobody.
+// waiting claims it again. If nobody is, it is claimed and released: at each beat, for a TTL, and then once a TTL, as long as the session
+// lives. So it is not held for nobody, however late a statement is executed.
 type entry struct {
 	name      string
 	claim     Claim     // Token is 0 if it is not known to be the session's
 	holds     int       // not released yet
 	releasing bool      // is to be released
 	uncertain bool      // a claim was not answered
-	until     time.Time // when an uncertain one that is not wanted is forgotten; zero while it is wanted
+	until     time.Time // until when an uncertain one that is not wanted is probed at each beat; zero while it is wanted
+	probed    time.Time // when that was done last
 }
 
 func (s *session) entryLocked(name string) *entry {
@@ -251,9 +253,9 @@ func (s *session) toClaim(first bool) []string {
 		case x.until.IsZero() || x.claim.Token != 0 || s.wantedLocked(x):
 		case later[name]:
 			x.until = now.Add(e.ttl)
-		case now.After(x.until):
-			delete(s.entries, name)
+		case now.After(x.until) && now.Sub(x.probed) < e.ttl:
 		default:
+			x.probed = now
 			names = append(names, name)
 		}
 	}
