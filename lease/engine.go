@@ -36,6 +36,8 @@ type Engine struct {
 	groups   map[Lease]*group      // of those who wait; a group without any is removed
 	current  *session              // of what is wanted or held; nil if nothing is
 	sessions map[*session]struct{} // current, and those that are over and not removed from the store yet
+	failing  time.Time             // since when no call of Join or Beat has been confirmed; zero if the last one was
+	warned   bool                  // that it is so for a TTL
 	quiet    chan struct{}         // closed while there is no session; replaced when there is one
 	idling   chan struct{}         // closed when store.Idle has returned; nil if it doesn't execute
 }
@@ -134,7 +136,25 @@ func (e *Engine) ensureLocked(begin time.Time) {
 func (e *Engine) retireLocked() {
 	if s := e.current; s != nil && !e.takesPartLocked() && s.holds == 0 {
 		e.current = nil
+		e.failing, e.warned = time.Time{}, false
 		s.endLocked(nil)
+	}
+}
+
+// noteLocked notes what has become of a call of Join or Beat, and logs if the engine has not been reached for a TTL, and once it is again.
+func (e *Engine) noteLocked(err error) {
+	now := time.Now()
+	switch {
+	case err == nil:
+		if e.warned {
+			e.logger.Info("engine of leases is reached again", "replica", e.replica)
+		}
+		e.failing, e.warned = time.Time{}, false
+	case e.failing.IsZero():
+		e.failing = now
+	case !e.warned && now.Sub(e.failing) >= e.ttl:
+		e.warned = true
+		e.logger.Warn("engine of leases has not been reached", "replica", e.replica, "for", now.Sub(e.failing), "error", oneLine(err))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,7 @@ func newSession(e *Engine, begin time.Time) *session {
 
 // run is the life of the session. idling, if not nil, is closed when the store may be used.
 func (s *session) run(idling <-chan struct{}) {
+	pprof.SetGoroutineLabels(context.Background()) // it is of no task, though one has wanted a lease first
 	defer s.engine.forget(s)
 	defer s.lose(nil)
 	defer s.cancel()
@@ -154,6 +156,7 @@ func (s *session) join() bool {
 		})
 		e.mu.Lock()
 		s.id, s.beatErr = id, err
+		e.noteLocked(err)
 		s.tellLocked()
 		e.mu.Unlock()
 		if err == nil {
@@ -183,6 +186,7 @@ func (s *session) beats() {
 		case err != nil:
 			e.mu.Lock()
 			s.beatErr = err
+			e.noteLocked(err)
 			s.tellLocked()
 			e.mu.Unlock()
 		default:
@@ -231,6 +235,7 @@ func (s *session) confirmed(sent time.Time, all []Session) {
 		return
 	}
 	s.beatErr = nil
+	e.noteLocked(nil)
 	s.settled = !s.sent.IsZero()
 	if s.isBlindLocked(sent) {
 		clear(s.seen) // they may have been alive

@@ -51,8 +51,8 @@ const claimMost = 500
 // NewSpread makes a Spread on an engine, which is for it alone from then on: whoever has a session in the pool is given names, so all
 // replicas of the pool must run the same one. Other leases need an engine with another pool.
 //
-// body makes the body of the task of a name, each time that the name comes to this replica. It is called on the goroutine that starts
-// and stops all tasks of the Spread: it should not block, and a panic fails the group. opts are for each task. WithLease is not for them: each task
+// body makes the body of the task of a name, each time that the name comes to this replica. It should not block: the others wait for it.
+// A panic is a failure of that task, and so is nil. opts are for each task. WithLease is not for them: each task
 // has the lease of its name.
 //
 // It returns an OptionError if e or body is nil, and an error if the engine has a Spread, or other leases are wanted or held.
@@ -105,7 +105,8 @@ func (s *Spread) SetNames(names []string) error {
 // Group returns the body of a task whose tasks are those that are placed on this replica: a [taskmanager.Group], of opts. The replica takes
 // part as long as it runs.
 //
-// A task that completes or is given up rests, and is not run elsewhere, until its name moves; one with WithCooldown goes on by itself.
+// The task "spread" of the group starts and stops the others. To stop or pause it by hand is to have the replica take part no longer, until it
+// is restarted or resumed. A task that completes or is given up rests, and is not run elsewhere, until its name moves; one with WithCooldown goes on by itself.
 // When the session was lost, all tasks are stopped, and started again with a new one. A move stops a task as StopTask does. If [Engine.Close]
 // is called, or another run of the Spread executes, the group fails.
 func (s *Spread) Group(opts ...taskmanager.Option) taskmanager.TaskFunc {
@@ -126,6 +127,11 @@ func (s *Spread) run(ctx context.Context, m *taskmanager.Manager) error {
 		spread: s, manager: m, placement: newPlacement(),
 		tasks: make(map[string]*taskmanager.Task), leaving: make(map[string]*taskmanager.Task),
 	}
+	for t := range m.Tasks() {
+		if t.Name() != placing {
+			p.stop(t.Name(), t) // of the run before, if somebody restarts or resumes this task alone
+		}
+	}
 	for {
 		if err := p.update(ctx); err != nil {
 			return err
@@ -133,6 +139,7 @@ func (s *Spread) run(ctx context.Context, m *taskmanager.Manager) error {
 		select {
 		case <-s.changed:
 		case <-ctx.Done():
+			p.abandon()
 			return nil
 		}
 	}
@@ -228,7 +235,7 @@ func (p *placer) update(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := p.start(name); err != nil && ctx.Err() == nil { // else it says so because the group is to stop
+		if err := p.start(ctx, name); err != nil && ctx.Err() == nil { // else it says so because the group is to stop
 			return err
 		}
 	}
@@ -308,15 +315,67 @@ func (p *placer) want() (claimed []string) {
 	return claimed
 }
 
-// start starts the task of a name.
-func (p *placer) start(name string) error {
+// start starts the task of a name. One that can't be started as it is to be is given up at once, and rests: the others go on.
+func (p *placer) start(ctx context.Context, name string) error {
 	s := p.spread
-	t, err := p.manager.StartTask(name, s.body(name), append(slices.Clone(s.opts), taskmanager.WithLease(s.engine.placedLease(name)))...)
+	body, err := s.make(ctx, name)
 	if err != nil {
-		return fmt.Errorf("lease: %q of the Spread: %w", name, err)
+		body = func(ctx context.Context) error { // it has another chance at each run
+			body, err := s.make(ctx, name)
+			if err != nil {
+				return err
+			}
+			return body(ctx)
+		}
+	}
+	t, refused := p.manager.StartTask(name, body, append(slices.Clone(s.opts), taskmanager.WithLease(s.engine.placedLease(name)))...)
+	if refused != nil {
+		t, err = p.manager.StartTask(name, func(context.Context) error { return refused }, taskmanager.WithRestart(taskmanager.RestartNever))
+		if err != nil {
+			return fmt.Errorf("lease: %q of the Spread: %w", name, err)
+		}
 	}
 	p.tasks[name] = t
 	return nil
+}
+
+// make makes the body of a name, by user code that may panic, or call runtime.Goexit, or not return before ctx ends.
+func (s *Spread) make(ctx context.Context, name string) (taskmanager.TaskFunc, error) {
+	type made struct {
+		body taskmanager.TaskFunc
+		err  error
+	}
+	answers := make(chan made, 1)
+	go func() {
+		m := made{err: fmt.Errorf("lease: the func of NewSpread has called runtime.Goexit for %q", name)}
+		defer func() {
+			if v := recover(); v != nil {
+				m = made{err: fmt.Errorf("lease: the func of NewSpread has panicked for %q: %v", name, v)}
+			}
+			answers <- m
+		}()
+		m = made{body: s.body(name)}
+		if m.body == nil {
+			m.err = fmt.Errorf("lease: the func of NewSpread has returned nil for %q", name)
+		}
+	}()
+	select {
+	case m := <-answers:
+		return m.body, m.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// abandon stops all tasks, if this one was stopped or paused by hand, alone: nobody would move them any more.
+func (p *placer) abandon() {
+	_, err := p.manager.StartTask(placing, func(context.Context) error { return nil }) // which is never free here
+	if errors.Is(err, taskmanager.ErrManagerClosed) {
+		return // the group ends, and its tasks with it
+	}
+	for name, t := range p.tasks {
+		p.stop(name, t)
+	}
 }
 
 // stop stops the task of a name that is placed elsewhere. The lease is released when the body has returned.

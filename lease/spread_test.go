@@ -503,36 +503,47 @@ func TestSpreadOfLostAnswers(t *testing.T) {
 	}
 }
 
-// The body of a name is made by user code.
+// The body of a name is made by user code. What goes wrong there is a failure of that name alone.
 func TestSpreadBodyCan(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		body   func(name string) taskmanager.TaskFunc
+		body   func() taskmanager.TaskFunc
 		gaveUp string
 	}{
-		{"panic", func(string) taskmanager.TaskFunc { panic("boom") }, "panic: boom"},
-		{"be nil", func(string) taskmanager.TaskFunc { return nil }, `"x" of the Spread: taskmanager: body`},
-		{"call Goexit", func(string) taskmanager.TaskFunc { runtime.Goexit(); return nil }, "Goexit"},
+		{"panic", func() taskmanager.TaskFunc { panic("boom") }, `lease: the func of NewSpread has panicked for "odd": boom`},
+		{"be nil", func() taskmanager.TaskFunc { return nil }, `lease: the func of NewSpread has returned nil for "odd"`},
+		{"call Goexit", func() taskmanager.TaskFunc { runtime.Goexit(); return nil }, `lease: the func of NewSpread has called runtime.Goexit for "odd"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := leasetest.NewServer()
-				r := newReplica(t, server, "a")
-				s, err := lease.NewSpread(r.Engine, c.body)
-				require.NoError(t, err)
-				require.NoError(t, s.SetNames([]string{"x"}))
-				m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
-				require.NoError(t, err)
-				task, err := m.StartTask("tenants", s.Group(), taskmanager.WithRestart(taskmanager.RestartNever))
-				require.NoError(t, err)
-				<-task.Done()
-				require.ErrorContains(t, task.Err(), c.gaveUp)
-				require.NoError(t, m.Shutdown(t.Context()))
-				r.close()
-				requireIdle(t, server, r)
+				m, group, end := startSpread(t, func(name string) taskmanager.TaskFunc {
+					if name == "odd" {
+						return c.body()
+					}
+					return func(ctx context.Context) error { <-ctx.Done(); return nil }
+				})
+				defer end()
+				time.Sleep(time.Minute)
+				odd, ok := group().Lookup("odd")
+				require.True(t, ok)
+				require.ErrorContains(t, odd.Err(), c.gaveUp)
+				assert.True(t, group().IsRunning("even"))
+				assert.Equal(t, 1, m.Stats().Running)
 			})
 		})
 	}
+	t.Run("hang", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			hang := make(chan struct{})
+			defer close(hang)
+			m, _, end := startSpread(t, func(string) taskmanager.TaskFunc { <-hang; return nil })
+			time.Sleep(time.Minute)
+			begun := time.Now()
+			require.NoError(t, m.Shutdown(t.Context()))
+			assert.Zero(t, time.Since(begun))
+			end()
+		})
+	})
 	t.Run("call back", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			server := leasetest.NewServer()
@@ -554,6 +565,94 @@ func TestSpreadBodyCan(t *testing.T) {
 			r.close()
 		})
 	})
+}
+
+// startSpread starts a Spread of "even" and "odd".
+func startSpread(t *testing.T, body func(name string) taskmanager.TaskFunc, opts ...taskmanager.TaskOption) (m *taskmanager.Manager,
+	group func() *taskmanager.Manager, end func(),
+) {
+	server := leasetest.NewServer()
+	r := newReplica(t, server, "a")
+	s, err := lease.NewSpread(r.Engine, body, opts...)
+	require.NoError(t, err)
+	require.NoError(t, s.SetNames([]string{"even", "odd"}))
+	m, err = taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	task, err := m.StartTask("tenants", s.Group())
+	require.NoError(t, err)
+	return m, task.Group, func() {
+		require.NoError(t, m.Shutdown(context.Background()))
+		r.close()
+		requireIdle(t, server, r)
+	}
+}
+
+// Options that can't be are why each task is given up, which says so.
+func TestSpreadOfRefusedOptions(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts []taskmanager.TaskOption
+		want string
+	}{
+		"a stop timeout that is too long for the TTL": {[]taskmanager.TaskOption{taskmanager.WithStopTimeout(time.Hour)}, "lease: a beat is trusted for"},
+		"a negative one": {[]taskmanager.TaskOption{taskmanager.WithStopTimeout(-1)}, "WithStopTimeout"},
+		"nil":            {[]taskmanager.TaskOption{nil}, "opts[0]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, group, end := startSpread(t, func(string) taskmanager.TaskFunc {
+					return func(ctx context.Context) error { <-ctx.Done(); return nil }
+				}, c.opts...)
+				defer end()
+				time.Sleep(beat)
+				task, ok := group().Lookup("even")
+				require.True(t, ok)
+				require.ErrorContains(t, task.Err(), c.want)
+			})
+		})
+	}
+}
+
+// Whoever stops, pauses or restarts the task that starts the others has the replica leave, until that goes on.
+func TestSpreadTaskByHand(t *testing.T) {
+	for name, c := range map[string]struct {
+		leave, join func(ctx context.Context, m *taskmanager.Manager) error
+	}{
+		"stop": {
+			func(ctx context.Context, m *taskmanager.Manager) error { return m.StopTask(ctx, "spread") },
+			func(ctx context.Context, m *taskmanager.Manager) error { return m.RestartTask(ctx, "spread") },
+		},
+		"pause": {
+			func(ctx context.Context, m *taskmanager.Manager) error { return m.PauseTask(ctx, "spread") },
+			func(_ context.Context, m *taskmanager.Manager) error { return m.ResumeTask("spread") },
+		},
+		"restart": {
+			nil,
+			func(ctx context.Context, m *taskmanager.Manager) error { return m.RestartTask(ctx, "spread") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, 20)
+				f.linger = time.Second
+				a, b := f.start("a"), f.start("b")
+				f.settle()
+				if c.leave != nil {
+					require.NoError(t, c.leave(t.Context(), b.task.Group()))
+					time.Sleep(2*beat + f.linger)
+					assert.Equal(t, map[string]int{"a": 20}, shares(f.where()))
+					assert.Len(t, f.server.Sessions(), 1)
+				}
+				require.NoError(t, c.join(t.Context(), b.task.Group()))
+				time.Sleep(2*beat + f.linger)
+				f.settle()
+				assert.Len(t, shares(f.where()), 2)
+				assert.Zero(t, b.task.Stats().Failures, "of the group")
+				a.end()
+				b.end()
+				requireIdle(t, f.server, a.replica, b.replica)
+			})
+		})
+	}
 }
 
 // The engine of a Spread is for it alone, and for one run at a time.
