@@ -321,11 +321,11 @@ func (p *placer) start(ctx context.Context, name string) error {
 	body, err := s.make(ctx, name)
 	if err != nil {
 		body = func(ctx context.Context) error { // it has another chance at each run
-			body, err := s.make(ctx, name)
-			if err != nil {
-				return err
+			again, failed := s.make(ctx, name)
+			if failed != nil {
+				return failed
 			}
-			return body(ctx)
+			return again(ctx)
 		}
 	}
 	t, refused := p.manager.StartTask(name, body, append(slices.Clone(s.opts), taskmanager.WithLease(s.engine.placedLease(name)))...)
