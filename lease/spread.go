@@ -55,11 +55,11 @@ const claimMost = 500
 // A panic is a failure of that task, and so is nil. opts are for each task. WithLease is not for them: each task
 // has the lease of its name.
 //
-// It returns an OptionError if e or body is nil, and an error if the engine has a Spread, or other leases are wanted or held.
+// It returns an OptionError if New has not made e, or body is nil, and an error if the engine has a Spread, or other leases are wanted or held.
 func NewSpread(e *Engine, body func(name string) taskmanager.TaskFunc, opts ...taskmanager.TaskOption) (*Spread, error) {
 	switch {
-	case e == nil:
-		return nil, &taskmanager.OptionError{Option: "e", Reason: "must not be nil"}
+	case e == nil || e.store == nil:
+		return nil, &taskmanager.OptionError{Option: "e", Reason: "must be made by New"}
 	case body == nil:
 		return nil, &taskmanager.OptionError{Option: "body", Reason: "must not be nil"}
 	}
@@ -106,8 +106,8 @@ func (s *Spread) SetNames(names []string) error {
 // part as long as it runs.
 //
 // The task "spread" of the group starts and stops the others. To stop or pause it by hand is to have the replica take part no longer, until it
-// is restarted or resumed. A task that completes or is given up rests, and is not run elsewhere, until its name moves; one with WithCooldown goes on by itself.
-// When the session was lost, all tasks are stopped, and started again with a new one. A move stops a task as StopTask does. If [Engine.Close]
+// is restarted or resumed. A task that completes or is given up rests, and is not run elsewhere, until its name moves; one with WithCooldown
+// goes on by itself. When the session was lost, all tasks are stopped, and started again with a new one. A move stops a task as StopTask does. If [Engine.Close]
 // is called, or another run of the Spread executes, the group fails.
 func (s *Spread) Group(opts ...taskmanager.Option) taskmanager.TaskFunc {
 	return taskmanager.Group(func(m *taskmanager.Manager) error {

@@ -662,6 +662,8 @@ func TestSpreadRefuses(t *testing.T) {
 		var refused *taskmanager.OptionError
 		_, err := lease.NewSpread(nil, body)
 		require.ErrorAs(t, err, &refused)
+		_, err = lease.NewSpread(new(lease.Engine), body)
+		require.ErrorAs(t, err, &refused)
 		f := newFleet(t, 3)
 		a := f.start("a")
 		_, err = lease.NewSpread(a.Engine, nil)
