@@ -217,7 +217,11 @@ func (t *Task) drainForLocked(n *decision) {
 }
 
 // endDrain is called when the time for work in hand is over.
-func (r *run) endDrain() {
+func (r *run) endDrain() { r.endDrainFor(nil) }
+
+// endDrainFor ends the context of r at once, if r drains: for that loss, or, if it is nil, for what r was asked to return for. What was
+// asked goes on, with its deadline.
+func (r *run) endDrainFor(loss error) {
 	t := r.task
 	n := decision{input: drainPassed, now: time.Now()}
 	t.mu.Lock()
@@ -225,6 +229,9 @@ func (r *run) endDrain() {
 		t.applyLocked(&n, drainPassed)
 	}
 	t.mu.Unlock()
+	if loss != nil {
+		n.cause = loss
+	}
 	n.endContexts()
 }
 

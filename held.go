@@ -303,11 +303,23 @@ func (h *heldLease) lose(expired bool) {
 	}
 }
 
-// endRun ends the run of the task, whose lease is lost, if there is one. If its body does not return in time, it is stuck.
+// endRun ends the run of the task, whose lease is lost, if there is one. If its body does not return in time, it is stuck. One that was
+// asked to return already does not drain any longer.
 func (h *heldLease) endRun(expired bool) {
 	t := h.task
-	if t.losesFor(&lossError{task: t.name, on: h.config.name, lease: true, expired: expired}) {
+	loss := &lossError{task: t.name, on: h.config.name, lease: true, expired: expired}
+	if t.losesFor(loss) {
 		t.config().manager.loseBound(t)
+		return
+	}
+	t.mu.Lock()
+	r := t.run
+	if t.heldLocked() != h { // the run with it is over
+		r = nil
+	}
+	t.mu.Unlock()
+	if r != nil {
+		r.endDrainFor(loss)
 	}
 }
 

@@ -51,7 +51,8 @@ type Hold interface {
 // timeout ([WithStopTimeout]) before somebody else may hold it. Such an end is no failure: it counts against no limit and is not
 // delayed; its event is EventStopped, and the task waits for the lease again. If the body does not return within the stop timeout, the
 // task is stuck, and from then on another replica may run it beside this body. Ctx.Err of the run compares the clock by itself, so that
-// it is right also in a process that has just been frozen. A run that is canceled for that does not drain ([WithDrain]).
+// it is right also in a process that has just been frozen. A run that is canceled for that does not drain ([WithDrain]), and one that
+// drains does so no longer: its context ends at once, with that cause, and what was asked of it goes on, with its deadline.
 //
 // The lease is kept between runs, through backoff and restarts by hand, and is released when the body has returned and the task has
 // completed, was given up, stopped or paused, or waits for another task. So a crash loop stays on one replica until that gives the task

@@ -268,6 +268,183 @@ func TestLeaseThatIsLost(t *testing.T) {
 	}
 }
 
+// How a run hears that its lease is lost, which began 10 s before its time is over but for the stop timeout. The body of that kind returns
+// from wait when its context has ended.
+var leaseLosses = map[string]struct {
+	at   time.Duration
+	text string
+	lose func(h *fakeHold)
+	wait func(ctx context.Context)
+}{
+	"its time is over": {10 * time.Second, "it was not confirmed in time", func(*fakeHold) {}, func(ctx context.Context) { <-ctx.Done() }},
+	"the engine says so": {
+		9 * time.Second, "the engine has ended it",
+		func(h *fakeHold) { time.AfterFunc(9*time.Second, h.end) }, func(ctx context.Context) { <-ctx.Done() },
+	},
+	"Err compares the clock": {
+		10 * time.Second, "it was not confirmed in time", func(*fakeHold) {},
+		func(ctx context.Context) {
+			taskmanager.StopLeaseTimer(ctx)
+			for ctx.Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+		},
+	},
+}
+
+// A run that drains does so until its lease is lost, and no longer, whatever has asked it to return, and that goes on as ever.
+func TestLeaseThatIsLostWhileItsRunDrains(t *testing.T) {
+	errParent := errors.New("the parent has ended")
+	type world struct {
+		*taskmanager.Manager // of the task "a"
+		outer                *taskmanager.Manager
+		end                  context.CancelCauseFunc // of its parent
+		lease                taskmanager.Lease
+	}
+	type request struct {
+		ask  func(w world) error
+		told error // the cause of the event
+		then taskmanager.State
+	}
+	requests := map[string]request{
+		"end of the parent": {
+			func(w world) error {
+				w.end(errParent)
+				task, _ := w.Lookup("a")
+				<-task.Done()
+				return nil
+			},
+			errParent, taskmanager.StateStopped,
+		},
+		"end of its group": {
+			func(w world) error { return w.outer.StopTask(context.Background(), "group") }, taskmanager.ErrStopped, taskmanager.StateStopped,
+		},
+	}
+	for name, r := range drainRequests {
+		ask := func(w world) error { return r.ask(w.Manager) }
+		if name == "ReplaceTask" {
+			ask = func(w world) error {
+				_, err := w.ReplaceTask(context.Background(), "a", untilStopped, withLease(w.lease))
+				return err
+			}
+		}
+		requests[name] = request{ask, r.cause, r.then}
+	}
+	for name, req := range requests {
+		for why, loss := range leaseLosses {
+			t.Run(name+", "+why, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					parent, end := context.WithCancelCause(t.Context())
+					defer end(nil)
+					lease := newFakeLease("digest").of("a")
+					w := world{outer: newManager(t, taskmanager.WithContext(parent)), end: end, lease: lease}
+					events := w.outer.Subscribe(t.Context())
+					lease.lasts = 20 * time.Second
+					var draining, ended time.Duration
+					var cause error
+					began := time.Now()
+					body := func(ctx context.Context) error {
+						if ended > 0 {
+							return untilStopped(ctx)
+						}
+						<-taskmanager.Draining(ctx)
+						draining = time.Since(began)
+						loss.wait(ctx)
+						ended, cause = time.Since(began), context.Cause(ctx)
+						time.Sleep(3 * time.Second)
+						return cause
+					}
+					begin := func(m *taskmanager.Manager) {
+						w.Manager = m
+						start(t, m, "a", body, withLease(lease), taskmanager.WithDrain(9*time.Second), taskmanager.WithStopTimeout(10*time.Second))
+					}
+					if name == "end of its group" {
+						start(t, w.outer, "group", taskmanager.Group(func(m *taskmanager.Manager) error {
+							begin(m)
+							return nil
+						}), taskmanager.WithStopTimeout(time.Minute))
+					} else {
+						begin(w.outer)
+					}
+					synctest.Wait()
+					h := lease.latest()
+					task, ok := w.Lookup("a")
+					require.True(t, ok)
+					loss.lose(h)
+					time.Sleep(8 * time.Second)
+					require.NoError(t, req.ask(w))
+					took(t, loss.at+3*time.Second, began)
+					synctest.Wait()
+
+					assert.Equal(t, 8*time.Second, draining)
+					assert.Equal(t, loss.at, ended)
+					require.ErrorIs(t, cause, taskmanager.ErrLeaseLost)
+					assert.EqualError(t, cause, `taskmanager: task "a" has lost lease "digest": `+loss.text)
+					assert.EqualValues(t, 1, h.released.Load())
+					assert.Equal(t, req.then, task.State())
+					s := task.Stats()
+					assert.Zero(t, s.Failures)
+					if req.then == taskmanager.StateRunning {
+						assert.EqualValues(t, 2, s.Lease.Token)
+					}
+					for _, e := range received(events) {
+						if e.Task == "group" {
+							continue
+						}
+						switch e.Kind {
+						case taskmanager.EventStarted:
+						case taskmanager.EventStopped, taskmanager.EventPaused:
+							require.ErrorIs(t, e.Cause, req.told)
+							require.NotErrorIs(t, e.Err, taskmanager.ErrLeaseLost)
+						default:
+							assert.Fail(t, "an event", "%v", e)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// The deadline of a stop is that of a stop, also if the lease is lost meanwhile: that of StopContext, and that after which the task is
+// stuck. It is over before the lease is.
+func TestDeadlineOfAStopWhoseLeaseIsLost(t *testing.T) {
+	for why, loss := range leaseLosses {
+		t.Run(why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t)
+				lease := newFakeLease("digest").of("a")
+				lease.lasts = 20 * time.Second
+				began := time.Now()
+				var ended, stopEnded time.Duration
+				task := start(t, m, "a", func(ctx context.Context) error {
+					<-taskmanager.Draining(ctx)
+					loss.wait(ctx)
+					ended = time.Since(began)
+					stop, release := taskmanager.StopContext(ctx)
+					defer release()
+					<-stop.Done()
+					stopEnded = time.Since(began)
+					assert.ErrorIs(t, context.Cause(stop), context.DeadlineExceeded)
+					time.Sleep(time.Second)
+					return nil
+				}, withLease(lease), taskmanager.WithDrain(9*time.Second), taskmanager.WithStopTimeout(10*time.Second))
+				synctest.Wait()
+				loss.lose(lease.latest())
+				time.Sleep(8 * time.Second)
+				asStuck(t, task.Stop(context.Background()), "a", 10*time.Second)
+				took(t, 18*time.Second, began)
+				assert.Equal(t, taskmanager.StateStuck, task.State())
+				assert.Equal(t, loss.at, ended)
+				assert.Zero(t, lease.latest().released.Load())
+				<-task.Done()
+				assert.Equal(t, 18*time.Second, stopEnded)
+				assert.Equal(t, taskmanager.StateStopped, task.State())
+			})
+		})
+	}
+}
+
 // Err of a run compares the clock: it does not depend on a timer, which is late after a freeze.
 func TestErrAfterTheLeaseIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,13 +10,14 @@ import (
 )
 
 // In some of the scripts each task that is in no group has a lease, for which nobody else asks. With that everything is as without; and
-// what is lost ends the run as the loss of a dependency does.
+// what is lost ends the run as the loss of a dependency does, and also the drain of one that was asked to return.
 const (
 	unleased    = ""
 	leasesKept  = "kept"
 	leasesLost  = "lost" // now and then
 	seenUnheld  = "a run has ended because of the loss of its lease"
 	seenBackoff = "a lease is lost between two runs"
+	seenUndrain = "a run drains no longer because of the loss of its lease"
 )
 
 // A modelLease is a lease that is free whenever it is asked for.
@@ -76,11 +77,17 @@ func (w *world) loseLease(name string, seen map[string]int) {
 		return
 	}
 	t := w.model.tasks[name]
-	require.NotNil(w.t, t)
-	switch t.state {
-	case taskmanager.StateRunning:
+	if t == nil { // it has ended, and is forgotten, while its driver is with the log before it releases the lease
+		require.True(w.t, w.model.logHangs())
+		l.end()
+		return
+	}
+	switch {
+	case t.drainedBy != never:
+		seen[seenUndrain]++
+	case t.state == taskmanager.StateRunning:
 		seen[seenUnheld]++
-	case taskmanager.StateBackoff:
+	case t.state == taskmanager.StateBackoff:
 		seen[seenBackoff]++
 	}
 	l.end()
@@ -89,6 +96,10 @@ func (w *world) loseLease(name string, seen map[string]int) {
 
 // loseLease ends the run of t, if it has one.
 func (m *model) loseLease(t *modelTask) {
+	if t.drainedBy != never {
+		t.drainedBy = never
+		m.endContext(t, isLost)
+	}
 	if t.state != taskmanager.StateRunning {
 		return
 	}

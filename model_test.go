@@ -114,7 +114,7 @@ const (
 // rareSights are what must have been seen after about so many examples.
 var rareSights = map[string]int{
 	seenEntering: 500, seenKept: 500, seenRun + runGone: 500, seenRun + runDone: 500, seenRun + runShut: 500, seenRun + runParent: 500,
-	seenUnheld: 500, seenBackoff: 2000,
+	seenUnheld: 500, seenBackoff: 2000, seenUndrain: 2000,
 	seenHeld: 500, seenDrain: 500, seenLost: 500, seenLostLate: 500, "health " + string(taskmanager.HealthHeartbeatOverdue): 500,
 	seenReplaced + taskmanager.StateWaiting.String(): 500, seenReplaced + taskmanager.StateBackoff.String(): 500,
 	seenReplaced + taskmanager.StateStopping.String(): 500, seenReplaced + taskmanager.StatePaused.String(): 500,

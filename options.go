@@ -180,7 +180,7 @@ func WithStopTimeout(d time.Duration) TaskOption {
 // stop has one deadline all the same, after which the task is stuck: so d must be less than the stop timeout (see [WithStopTimeout]),
 // and the difference is what the body has to return once its context has ended. Where the deadline of the stop is earlier than the
 // stop timeout, d is shorter in proportion; of two stops, the one that leaves less time counts. A watchdog does not cut a drain
-// short, and a run that is late before anything was asked of it does not drain.
+// short, and a run that is late before anything was asked of it does not drain. The loss of a lease ends a drain ([WithLease]).
 //
 // The default, and 0, is not to drain: Draining and the context end together.
 func WithDrain(d time.Duration) TaskOption {

@@ -148,7 +148,7 @@ const (
 	resumed                     // by hand
 	deadlinePassed              // that of a request which the task has not followed yet
 	overduePassed               // that of a run that was canceled, late or unbound: what was asked of it since has a deadline of its own
-	drainPassed                 // the time for work in hand, after which the context of the run ends
+	drainPassed                 // the time for work in hand, or the lease is lost: the context of the run ends
 	revived                     // a restart by hand of a task that has ended
 	triggered                   // a pass is asked for by hand, of a task that makes passes
 	inputs                      // how many there are
