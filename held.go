@@ -382,6 +382,20 @@ func (d *driver) releaseUnfit() {
 	}
 }
 
+// releaseBeforeLog releases a lease that is not needed in this phase: the log's handler may hang, and others wait for the lease.
+func (d *driver) releaseBeforeLog(p phase) {
+	if d.task.config().lease == nil {
+		return
+	}
+	switch p {
+	case judging, waiting:
+	case inBackoff, cooling:
+		d.releaseUnfit()
+	default:
+		d.releaseLease()
+	}
+}
+
 // dropLease releases the lease of a task of which no run follows, before its driver ends.
 func (d *driver) dropLease() {
 	if d.task.config().lease != nil {

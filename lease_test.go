@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -655,6 +656,56 @@ func TestLeaseIsReleased(t *testing.T) {
 				assert.EqualValues(t, 1, r.latest().released.Load())
 				lines := book.lines(t, "task has completed, and runs again on the next replica that gets its lease")
 				assert.Len(t, lines, map[bool]int{true: 1}[name == "when it completes"])
+			})
+		})
+	}
+}
+
+// A log whose handler hangs holds up nobody who waits for the lease.
+func TestLeaseIsReleasedBeforeTheLog(t *testing.T) {
+	stop := func(t *testing.T, task *taskmanager.Task) { require.NoError(t, task.Stop(t.Context())) }
+	for name, tt := range map[string]struct {
+		hangsWith string // the line
+		body      taskmanager.TaskFunc
+		opts      []taskmanager.TaskOption
+		end       func(t *testing.T, task *taskmanager.Task)
+	}{
+		"completes":          {hangsWith: "task completed", body: func(context.Context) error { return nil }},
+		"is given up":        {hangsWith: "task failed for good, gave up", body: boom, opts: []taskmanager.TaskOption{once()}},
+		"is stopped":         {hangsWith: "task stopped", body: untilStopped, end: stop},
+		"is stopped at once": {hangsWith: "task started", body: untilStopped, end: stop},
+		"is paused": {
+			hangsWith: "task paused", body: untilStopped,
+			end: func(t *testing.T, task *taskmanager.Task) { require.NoError(t, task.Pause(t.Context())) },
+		},
+		"is stopped in backoff": {
+			hangsWith: "task failed, will restart", body: boom, opts: []taskmanager.TaskOption{taskmanager.WithBackoff(time.Hour, time.Hour)}, end: stop,
+		},
+		"cools down": {
+			hangsWith: "task gave up, pauses", body: boom,
+			opts: []taskmanager.TaskOption{taskmanager.WithMaxRestarts(0), taskmanager.WithCooldown(time.Hour)},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release, hung := make(chan struct{}), false
+				m := newManager(t, taskmanager.WithLogger(slog.New(handlerFunc(func(r slog.Record) {
+					if strings.HasPrefix(r.Message, tt.hangsWith) {
+						hung = true
+						<-release
+					}
+				}))))
+				l := newFakeLease("digest")
+				task := start(t, m, "digest", tt.body, append(tt.opts, withLease(l.of("a")))...)
+				synctest.Wait()
+				if tt.end != nil {
+					assert.Equal(t, "a", l.holds())
+					tt.end(t, task)
+				}
+				synctest.Wait()
+				assert.True(t, hung)
+				assert.Empty(t, l.holds())
+				close(release)
 			})
 		})
 	}

@@ -79,7 +79,6 @@ func (d *driver) unwind() {
 // next waits for the next run and begins it. It returns false if there is nothing left to do for this driver.
 func (d *driver) next() bool {
 	if d.over {
-		d.dropLease()
 		return false
 	}
 	if d.atOnce {
@@ -125,12 +124,14 @@ func (d *driver) look() phase {
 			return stopped
 		}
 		// How a run has ended is for those who wait: the log comes after that.
-		if p := t.machine.phase; !d.holdsLog && (p == judging || t.mayRunFirstLocked()) {
+		p := t.machine.phase
+		if !d.holdsLog && (p == judging || t.mayRunFirstLocked()) {
 			d.unsure = t.record != nil && t.record.unsure != nil
 			t.mu.Unlock()
 			return p
 		}
 		t.mu.Unlock()
+		d.releaseBeforeLog(p)
 		if d.holdsLog {
 			d.endLine()
 		} else {
@@ -228,6 +229,7 @@ func (d *driver) begin() bool {
 func (d *driver) returned() {
 	n := decision{canLog: true}
 	d.noteReturn(&n)
+	d.releaseBeforeLog(n.phase)
 	written := false // which may have taken time
 	if n.line {
 		d.holdsLog = true
