@@ -323,10 +323,14 @@ func (h *heldLease) endRun(expired bool) {
 	}
 }
 
-// checkLease ends the run of t, which has just begun, if its lease was lost between the look at it and the begin.
+// checkLease ends the run of t, which has just begun, if its lease was lost between the look at it and the begin. A replacement may have
+// another stop timeout, by which the lease is over at another time.
 func (t *Task) checkLease() {
 	t.mu.Lock()
 	h := t.heldLocked()
+	if h != nil && h.timer != nil {
+		h.timer.Reset(max(0, h.left()))
+	}
 	t.mu.Unlock()
 	if h == nil || !h.isOver() {
 		return

@@ -519,7 +519,7 @@ func TestLeaseThatIsLostAsARunBegins(t *testing.T) {
 	})
 }
 
-// A task that is revived before its driver has released the lease has that in its new life.
+// A task that is revived while the log hangs with its end has a new lease.
 func TestLeaseOfATaskThatIsRevived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeLease("digest")
@@ -541,7 +541,7 @@ func TestLeaseOfATaskThatIsRevived(t *testing.T) {
 		close(goOn)
 		synctest.Wait()
 		assert.Equal(t, taskmanager.StateRunning, task.State())
-		assert.EqualValues(t, 1, task.Stats().Lease.Token)
+		assert.EqualValues(t, 2, task.Stats().Lease.Token, "it was released before the log hung")
 		require.NoError(t, task.Stop(t.Context()))
 		synctest.Wait()
 		assert.Empty(t, l.holds())
@@ -935,5 +935,26 @@ func TestLeaseIsRefused(t *testing.T) {
 		}
 		_, err := taskmanager.New(withLease(l.of("a")))
 		require.ErrorContains(t, err, "is for StartTask alone")
+	})
+}
+
+// A replacement that may take longer to return has its context end sooner.
+func TestLeaseOfAReplacementWithAnotherStopTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		r := newFakeLease("digest").of("a")
+		r.lasts = 20 * time.Second
+		start(t, m, "digest", untilStopped, withLease(r), taskmanager.WithStopTimeout(time.Second))
+		time.Sleep(time.Second)
+		begun := time.Now()
+		var ended atomic.Int64
+		_, err := m.ReplaceTask(t.Context(), "digest", func(ctx context.Context) error {
+			<-ctx.Done()
+			ended.CompareAndSwap(0, int64(time.Since(begun))) // it runs again
+			return nil
+		}, withLease(r), taskmanager.WithStopTimeout(10*time.Second))
+		require.NoError(t, err)
+		time.Sleep(20 * time.Second)
+		assert.Equal(t, 9*time.Second, time.Duration(ended.Load()))
 	})
 }
