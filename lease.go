@@ -51,8 +51,9 @@ type Hold interface {
 // timeout ([WithStopTimeout]) before somebody else may hold it. Such an end is no failure: it counts against no limit and is not
 // delayed; its event is EventStopped, and the task waits for the lease again. If the body does not return within the stop timeout, the
 // task is stuck, and from then on another replica may run it beside this body. Ctx.Err of the run compares the clock by itself, so that
-// it is right also in a process that has just been frozen. A run that is canceled for that does not drain ([WithDrain]), and one that
-// drains does so no longer: its context ends at once, with that cause, and what was asked of it goes on, with its deadline.
+// it is right also in a process that has just been frozen; that of a context which derives from it, as by [context.WithTimeout] or in the
+// tasks of a [Group], ends by a timer alone, which may come late then. A run that is canceled for that does not drain ([WithDrain]), and
+// one that drains does so no longer: its context ends at once, with that cause, and what was asked of it goes on, with its deadline.
 //
 // The lease is kept between runs, through backoff and restarts by hand, and is released when the body has returned and the task has
 // completed, was given up, stopped or paused, or waits for another task. So a crash loop stays on one replica until that gives the task
@@ -92,7 +93,11 @@ func leaseValue(l Lease) any {
 
 // LeaseToken returns the token of the lease by which the run executes whose body was given ctx, or a context that ctx derives from. It
 // is larger each time the lease changes hands: a store that refuses writes with a smaller one than it has seen is safe from a former
-// holder. It returns false if the task has no lease, or the run is over, and for any other context, nil included.
+// holder. Tokens are compared within one lease alone; one that several may hold, as OneOf of module lease, is several: each place
+// has tokens of its own.
+//
+// It returns false if the task has no lease, or the run is over, and for any other context, nil included. So it does in the tasks of a
+// [Group] that has a lease: give them the same lease, whose token is the same, or hand them the context of the group, by [WithMiddleware].
 func LeaseToken(ctx context.Context) (token uint64, ok bool) {
 	r := runOf(ctx)
 	if r == nil {

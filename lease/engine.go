@@ -65,7 +65,8 @@ func New(store Store, opts ...Option) (*Engine, error) {
 func (e *Engine) Lease(name string) Lease { return Lease{engine: e, name: name} }
 
 // OneOf returns a lease that n replicas can hold at a time, each one of the leases "name#0" to "name#n-1". All replicas must have the
-// same n, which is 1 to 1000.
+// same n, which is 1 to 1000. A token, as [taskmanager.LeaseToken] returns it, is that of one of these leases, and larger than the earlier ones
+// of that alone: compare tokens of one name, which [Engine.Held] tells.
 func (e *Engine) OneOf(name string, n int) Lease {
 	return Lease{engine: e, name: name, many: true, n: n}
 }
@@ -73,6 +74,10 @@ func (e *Engine) OneOf(name string, n int) Lease {
 // Close ends the engine: from now on, Acquire returns [ErrClosed], also to those who wait. Close blocks until all holds have been released,
 // the session has left, and no goroutine is left. If ctx ends before, it returns an error that wraps its cause and names what is held;
 // what remains goes on until the holds have been released. It may be called again.
+//
+// Call it once the tasks have stopped, with a ctx that has a deadline: a body that is stuck holds it up for as long as it executes, and a
+// store that does not answer for up to a TTL. The process should exit then, so that its session is judged dead after a TTL: as long as it
+// stays, it keeps what is held.
 func (e *Engine) Close(ctx context.Context) error {
 	if e.store == nil {
 		return nil // it was not made by New, and hands out nothing

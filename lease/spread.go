@@ -107,7 +107,9 @@ func (s *Spread) SetNames(names []string) error {
 //
 // The task "spread" of the group starts and stops the others. To stop or pause it by hand is to have the replica take part no longer, until it
 // is restarted or resumed. A task that completes or is given up rests, and is not run elsewhere, until its name moves; one with WithCooldown
-// goes on by itself. When the session was lost, all tasks are stopped, and started again with a new one. A move stops a task as StopTask does. If [Engine.Close]
+// goes on by itself. The line "task has completed, and runs again on the next replica that gets its lease" in the log means that replica to
+// which the name moves. When the session was lost, all tasks are stopped, and started again with a new one. A move stops a task as StopTask
+// does, by "spread". Options of tasks that are refused are why each of them is given up. If [Engine.Close]
 // is called, or another run of the Spread executes, the group fails.
 func (s *Spread) Group(opts ...taskmanager.Option) taskmanager.TaskFunc {
 	return taskmanager.Group(func(m *taskmanager.Manager) error {

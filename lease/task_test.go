@@ -299,3 +299,58 @@ func TestHeld(t *testing.T) {
 		requireIdle(t, server, a, b)
 	})
 }
+
+// The tasks of a leased group have no token but by the context of the group's run, or the same lease.
+func TestTokenOfGroup(t *testing.T) {
+	type groupKey struct{}
+	withGroup := func(next taskmanager.TaskFunc) taskmanager.TaskFunc {
+		return func(ctx context.Context) error { return next(context.WithValue(ctx, groupKey{}, ctx)) }
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newWorkplace(t)
+		r := newReplica(t, p.server, "a")
+		type found struct {
+			token uint64
+			held  lease.Claim
+		}
+		seen := map[string]found{}
+		look := func(name string, ctx context.Context) {
+			token, ok := taskmanager.LeaseToken(ctx)
+			held, isHeld := r.Held(ctx)
+			assert.Equal(t, ok, isHeld)
+			seen[name] = found{token, held}
+		}
+		plain := func(ctx context.Context) error {
+			look("plain", ctx)
+			look("group", ctx.Value(groupKey{}).(context.Context))
+			<-ctx.Done()
+			return nil
+		}
+		leased := func(ctx context.Context) error {
+			look("leased", ctx)
+			<-ctx.Done()
+			return nil
+		}
+		w := p.startOn(r, taskmanager.Group(func(m *taskmanager.Manager) error {
+			_, err := m.StartTask("plain", plain)
+			_, other := m.StartTask("leased", leased, taskmanager.WithLease(r.Lease("x")))
+			return errors.Join(err, other)
+		}), taskmanager.WithMiddleware(withGroup))
+		for token := uint64(1); token <= 2; token++ { // the second one after a loss
+			time.Sleep(ttl)
+			synctest.Wait()
+			assert.Equal(t, found{}, seen["plain"])
+			assert.Equal(t, token, seen["group"].token)
+			assert.Equal(t, seen["group"], seen["leased"])
+			assert.Equal(t, "x", seen["group"].held.Name)
+			assert.Equal(t, token, seen["group"].held.Token)
+			if token == 1 {
+				p.server.Cut()
+				time.Sleep(2 * ttl)
+				p.server.Restore()
+			}
+		}
+		w.end()
+		requireIdle(t, p.server, r)
+	})
+}

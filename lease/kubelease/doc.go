@@ -7,7 +7,7 @@
 //
 //	cfg, err := kubelease.InCluster()
 //	engine, err := kubelease.New(cfg, "billing")
-//	err = manager.StartTask("digest", sendDigests, taskmanager.WithLease(engine.Lease("digest")))
+//	_, err = manager.StartTask("digest", sendDigests, taskmanager.WithLease(engine.Lease("digest")))
 //
 // # Objects
 //

@@ -18,5 +18,6 @@
 // # Keys
 //
 // The bucket may be looked at with `nats kv`. A session of a replica is the key POOL.s.ID, renewed at each beat. A lease is the key
-// POOL.l.NAME, written only when it moves. Don't delete a key of a lease: its token would begin anew.
+// POOL.l.NAME, written only when it moves. In POOL and NAME, each byte that is neither a letter of ASCII, nor a digit, - or _ is = and two
+// hexadecimal digits: a.b is a=2Eb. Don't delete a key of a lease: its token would begin anew.
 package natslease

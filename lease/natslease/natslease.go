@@ -20,7 +20,8 @@ type Config struct {
 
 	// Bucket names the key-value bucket to use, which may have been made by someone else: with one value a key (history 1) and
 	// without a limit of age. Several pools may share one. It is made if it doesn't exist. The default, "", is a bucket named after
-	// the pool, "leases_POOL", which no other program may have made.
+	// the pool, "leases_POOL", which no other program may have made. There each byte of the pool that is neither a letter of ASCII,
+	// nor a digit or a hyphen is _ and two hexadecimal digits: the bucket of pool "a.b" is "leases_a_2Eb".
 	Bucket string
 
 	// Replicas is the number of servers that keep a copy, if the bucket is made: 1, which is the default for 0, to 5. An existing bucket
@@ -28,7 +29,8 @@ type Config struct {
 	Replicas int
 }
 
-// New makes an engine for the leases of a pool, whose name has 1 to 63 bytes. All replicas that share leases give the same pool.
+// New makes an engine for the leases of a pool, whose name has 1 to 63 bytes, whichever they are. All replicas that share leases give the
+// same pool.
 //
 // It asks nobody: a server that is gone, or has no JetStream, is what a task waits for, as its status says. New returns an error if cfg or
 // pool can't be right, or an option is wrong.

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"log"
+	"time"
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease/natslease"
@@ -21,7 +22,11 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer func() { _ = engine.Close(context.Background()) }()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = engine.Close(ctx)
+	}()
 	m, err := taskmanager.New()
 	if err != nil {
 		log.Fatal(err)
