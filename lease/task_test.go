@@ -320,13 +320,13 @@ func TestTokenOfGroup(t *testing.T) {
 			assert.Equal(t, ok, isHeld)
 			seen[name] = found{token, held}
 		}
-		plain := func(ctx context.Context) error {
+		plain := func(ctx context.Context) error { //nolint:unparam // it is a body
 			look("plain", ctx)
 			look("group", ctx.Value(groupKey{}).(context.Context))
 			<-ctx.Done()
 			return nil
 		}
-		leased := func(ctx context.Context) error {
+		leased := func(ctx context.Context) error { //nolint:unparam // it is a body
 			look("leased", ctx)
 			<-ctx.Done()
 			return nil
