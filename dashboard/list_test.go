@@ -321,9 +321,9 @@ func TestListOfManyTasks(t *testing.T) {
 			for n := 0; n < 15 || best > size.within && time.Now().Before(patience); n++ {
 				w := httptest.NewRecorder()
 				r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/"+address, nil)
-				began := time.Now()
+				began := processTime()
 				s.handler.ServeHTTP(w, r)
-				if best = min(best, time.Since(began)); best < size.within/2 {
+				if best = min(best, processTime()-began); best < size.within/2 {
 					bytes = w.Body.Len()
 					break
 				}
