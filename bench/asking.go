@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // asking looks up n parked tasks by name, and makes snapshots of all of them.
@@ -72,7 +74,7 @@ func askAll(count func() int, n int, duration time.Duration) (nanoseconds float6
 		}
 		took = append(took, float64(time.Since(call)))
 	}
-	return median(took), nil
+	return report.Median(took), nil
 }
 
 // ask asks from as many goroutines for that long. It returns how long one call took and how many

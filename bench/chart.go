@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // A panel of the chart compares the sides in one measure. In all of them less is better.
@@ -123,7 +125,7 @@ func (r *results) panel(p panel) (title string, bars []bar) {
 		return "", nil
 	}
 	for _, s := range sides {
-		if v := median(r.of(p.works[i], s.name, p.key)); !math.IsNaN(v) {
+		if v := report.Median(r.Of(p.works[i], s.name, p.key)); !math.IsNaN(v) {
 			bars = append(bars, bar{s, v, p.unit.write(v)})
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // Two versions of the library are compared by two builds of this program that differ in the root
@@ -30,7 +32,7 @@ func compareVersions(ctx context.Context, s settings, stdout, progress io.Writer
 	if len(c.rows) == 0 {
 		return errNothingMatches
 	}
-	own, err := ownDirectory()
+	own, err := report.Source("bench")
 	if err != nil {
 		return err
 	}
@@ -68,7 +70,7 @@ func compareVersions(ctx context.Context, s settings, stdout, progress io.Writer
 				if err != nil {
 					return fmt.Errorf("%s: %w", turn.name, err)
 				}
-				turn.results.add(row.work.name, row.side.name, v)
+				turn.results.Add(row.work.name, row.side.name, v)
 			}
 		}
 	}
@@ -114,24 +116,37 @@ func copySource(from, to string) error {
 	if err := os.Mkdir(to, 0o755); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(from, "*.go"))
-	if err != nil {
-		return err
-	}
-	files = append(files, filepath.Join(from, "go.mod"), filepath.Join(from, "go.sum"))
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		text, err := os.ReadFile(file)
+	for _, pattern := range []string{"*.go", "report/*.go", "go.mod", "go.sum"} {
+		files, err := filepath.Glob(filepath.Join(from, filepath.FromSlash(pattern)))
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), text, 0o644); err != nil {
-			return err
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			name, err := filepath.Rel(from, file)
+			if err != nil {
+				return err
+			}
+			if err := copyFile(file, filepath.Join(to, name)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// copyFile copies a file to a directory that need not exist.
+func copyFile(from, to string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, text, 0o644)
 }
 
 var errNothingMatches = errors.New("-only and -skip leave nothing to do")
@@ -153,7 +168,7 @@ func newVersionResults(s settings) *versionResults {
 	c := &versionResults{old: newResults(s), new: newResults(s), again: newResults(s)}
 	for _, w := range works(s.quick) {
 		for _, one := range s.doing(w) {
-			if one.name == ourName || s.only.String() != "" {
+			if one.name == ourName || s.Only != nil {
 				c.rows = append(c.rows, versionRow{w, one})
 			}
 		}
@@ -171,9 +186,9 @@ type change struct {
 
 // changed compares the values of the rounds.
 func (m measure) changed(before, after []float64) change {
-	c := change{old: median(before), new: median(after), rounds: ratios(after, before)}
+	c := change{old: report.Median(before), new: report.Median(after), rounds: ratios(after, before)}
 	// What slows the machine for some rounds is in the medians, and not in the ratios.
-	c.worse = m.worsened(c.old, c.new) && (len(c.rounds) == 0 || m.exceeds(1, median(c.rounds)))
+	c.worse = m.worsened(c.old, c.new) && (len(c.rounds) == 0 || m.exceeds(1, report.Median(c.rounds)))
 	c.always = c.worse
 	for i := range min(len(before), len(after)) {
 		c.always = c.always && m.worsened(before[i], after[i])
@@ -203,7 +218,7 @@ func (c *versionResults) markdown() string {
 	)
 	fmt.Fprintf(&b, "Two versions of the library on %s: %s in which they take turns, each piece of work in a process of its own. "+
 		"The values are medians. A ratio is the median of the ratios within each round, with the least and the largest of them. "+
-		"old/old is that of two turns of the old version: the noise.\n\n", machine(), roundsText(c.new.rounds()))
+		"old/old is that of two turns of the old version: the noise.\n\n", report.Machine(), roundsText(c.new.Count()))
 	b.WriteString("| work | measure | old | new | new/old | old/old | |\n|---|---|--:|--:|--:|--:|---|\n")
 	for _, row := range c.rows {
 		name := row.work.name
@@ -211,11 +226,11 @@ func (c *versionResults) markdown() string {
 			name += "/" + row.side.name
 		}
 		for _, m := range row.work.measures {
-			old := c.old.of(row.work.name, row.side.name, m.key)
+			old := c.old.Of(row.work.name, row.side.name, m.key)
 			if len(old) == 0 {
 				continue
 			}
-			one := m.changed(old, c.new.of(row.work.name, row.side.name, m.key))
+			one := m.changed(old, c.new.Of(row.work.name, row.side.name, m.key))
 			all++
 			verdict := ""
 			if one.worse {
@@ -227,7 +242,7 @@ func (c *versionResults) markdown() string {
 				always++
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", name, m.title, m.unit.write(one.old), m.unit.write(one.new),
-				spread(one.rounds), spread(ratios(c.again.of(row.work.name, row.side.name, m.key), old)), verdict)
+				spread(one.rounds), spread(ratios(c.again.Of(row.work.name, row.side.name, m.key), old)), verdict)
 		}
 	}
 	fmt.Fprintf(&b, "\nWorse by more than %.0f%%: %d of %d; in each round: %d.\n%s", 100*tolerance, len(worse), all, always, strings.Join(worse, ""))
@@ -237,7 +252,7 @@ func (c *versionResults) markdown() string {
 // spread writes the median of ratios, and the least and the largest.
 func spread(ratios []float64) string {
 	if len(ratios) == 0 {
-		return dash
+		return report.Dash
 	}
-	return fmt.Sprintf("%s (%s to %s)", ratioText(median(ratios)), digits(slices.Min(ratios)), digits(slices.Max(ratios)))
+	return fmt.Sprintf("%s (%s to %s)", ratioText(report.Median(ratios)), report.Digits(slices.Min(ratios)), report.Digits(slices.Max(ratios)))
 }

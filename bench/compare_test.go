@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func TestCompareBuildsBothVersionsAndTakesTurns(t *testing.T) {
@@ -47,7 +49,9 @@ func TestCompareRefusesWhatIsNotTheModule(t *testing.T) {
 
 func TestCompareMeasuresOursUnlessAskedForOthers(t *testing.T) {
 	for only, want := range map[string]int{"": len(works(true)), "^down/error/": 3} {
-		c := newVersionResults(settings{quick: true, only: regexp.MustCompile(only)})
+		selection, err := report.Select(only, "")
+		require.NoError(t, err)
+		c := newVersionResults(settings{quick: true, Selection: selection})
 		assert.Len(t, c.rows, want, only)
 	}
 }
@@ -80,13 +84,13 @@ func TestCompareSaysWhatIsWorse(t *testing.T) {
 func TestCompareTable(t *testing.T) {
 	w, ok := workByName(false, "restarts/1")
 	require.True(t, ok)
-	c := newVersionResults(settings{only: regexp.MustCompile("^restarts/1/(floor|taskmanager)")})
+	c := newVersionResults(settings{Selection: report.Selection{Only: regexp.MustCompile("^restarts/1/(floor|taskmanager)")}})
 	for _, slower := range []float64{1, 3, 1} {
-		c.old.add(w.name, ourName, values{"each": 100 * slower, "rate": 1e7 / slower, "allocs": 0})
-		c.again.add(w.name, ourName, values{"each": 102 * slower, "rate": 1e7 / slower, "allocs": 0})
-		c.new.add(w.name, ourName, values{"each": 110 * slower * slower, "rate": 1e7 / slower, "allocs": 1})
+		c.old.Add(w.name, ourName, values{"each": 100 * slower, "rate": 1e7 / slower, "allocs": 0})
+		c.again.Add(w.name, ourName, values{"each": 102 * slower, "rate": 1e7 / slower, "allocs": 0})
+		c.new.Add(w.name, ourName, values{"each": 110 * slower * slower, "rate": 1e7 / slower, "allocs": 1})
 		for _, r := range []*results{c.old, c.new, c.again} {
-			r.add(w.name, floorName, values{"each": 50})
+			r.Add(w.name, floorName, values{"each": 50})
 		}
 	}
 	text := c.markdown()

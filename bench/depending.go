@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // chain starts n tasks, each of which depends on the one before, the first one first.
@@ -143,7 +145,7 @@ func needed(n, short int) work {
 	return work{
 		name:  fmt.Sprintf("needed/%d", n),
 		title: "Short tasks beside " + counted(n, "completed one") + " on which others depend",
-		about: fmt.Sprintf("Started and waited for, one after the other, %s: for each, with nothing else there, and with them.", thousands(short)),
+		about: fmt.Sprintf("Started and waited for, one after the other, %s: for each, with nothing else there, and with them.", report.Thousands(short)),
 		needs: features,
 		measures: []measure{
 			{key: "alone", title: "with nothing else", unit: nanoseconds},

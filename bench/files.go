@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,17 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 )
-
-// ownDirectory is where this program's source is, as seen from the root of the repository or from
-// that directory itself.
-func ownDirectory() (string, error) {
-	for _, dir := range []string{"bench", "."} {
-		if mod, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && bytes.Contains(mod, []byte("/taskmanager/bench\n")) {
-			return dir, nil
-		}
-	}
-	return "", errors.New("neither here nor in ./bench is this program's source: say with -o where to write")
-}
 
 // The parts of RESULTS.md. A run replaces one and keeps the other.
 type part string

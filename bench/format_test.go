@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func TestUnitsAreWrittenForPeople(t *testing.T) {
@@ -31,8 +33,8 @@ func TestUnitsAreWrittenForPeople(t *testing.T) {
 		{perSecond, 2_420_000, "2.42 M"},
 		{percent, 99.96, "100.0%"},
 		{count, 1.04, "1.0"},
-		{nanoseconds, math.NaN(), dash},
-		{nanoseconds, math.Inf(1), dash},
+		{nanoseconds, math.NaN(), report.Dash},
+		{nanoseconds, math.Inf(1), report.Dash},
 	} {
 		assert.Equal(t, test.want, test.unit.write(test.value))
 	}

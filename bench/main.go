@@ -19,8 +19,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"regexp"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func main() {
@@ -44,8 +45,7 @@ func exitOn(err error) {
 type settings struct {
 	command string // that does the same again
 	quick   bool
-	only    *regexp.Regexp
-	skip    *regexp.Regexp // nil skips nothing
+	report.Selection
 	rounds  int
 	soak    time.Duration
 	compare string // the directory of another version of the root module
@@ -112,29 +112,15 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		s.rounds = 3
 	}
 	var err error
-	if s.only, err = regexp.Compile(*only); err != nil {
-		return s, fmt.Errorf("-only: %w", err)
+	if s.Selection, err = report.Select(*only, *skip); err != nil {
+		return s, err
 	}
-	if *skip != "" {
-		if s.skip, err = regexp.Compile(*skip); err != nil {
-			return s, fmt.Errorf("-skip: %w", err)
-		}
-	}
-	if s.out == "" && !s.quick && *only == "" && *skip == "" && s.compare == "" {
-		if s.out, err = ownDirectory(); err != nil {
+	if s.out == "" && !s.quick && s.IsAll() && s.compare == "" {
+		if s.out, err = report.Source("bench"); err != nil {
 			return s, err
 		}
 	}
-	s.command = "go run ./bench"
-	flags.Visit(func(f *flag.Flag) {
-		switch f.Name {
-		case "o": // another machine has other directories
-		case "quick":
-			s.command += " -quick"
-		default:
-			s.command += fmt.Sprintf(" -%s %v", f.Name, f.Value)
-		}
-	})
+	s.command = report.Command("bench", flags)
 	return s, nil
 }
 
@@ -159,7 +145,7 @@ func measureAll(ctx context.Context, s settings, progress io.Writer) (*results, 
 				if err != nil {
 					return nil, err
 				}
-				r.add(w.name, one.name, v)
+				r.Add(w.name, one.name, v)
 			}
 		}
 	}
@@ -170,7 +156,7 @@ func measureAll(ctx context.Context, s settings, progress io.Writer) (*results, 
 func (s settings) doing(w work) (doing []side) {
 	for _, one := range sides {
 		name := w.name + "/" + one.name
-		if one.can&w.needs == w.needs && s.only.MatchString(name) && (s.skip == nil || !s.skip.MatchString(name)) {
+		if one.can&w.needs == w.needs && s.Has(name) {
 			doing = append(doing, one)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // A crowd is the body of n tasks, which do nothing until they are stopped.
@@ -105,7 +107,7 @@ func parking(n, times int) work {
 				return nil, err
 			}
 		}
-		v["start"], v["stop"] = median(starts), median(stops)
+		v["start"], v["stop"] = report.Median(starts), report.Median(stops)
 		runtime.KeepAlive(names)
 		return v, nil
 	}

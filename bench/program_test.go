@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // childrenEndAtOnce keeps the race detector from letting each child sleep for a second at its end.
@@ -216,13 +218,13 @@ func TestEndsOfASeries(t *testing.T) {
 	for i := range series {
 		series[i] = float64(i)
 	}
-	early, late := ends(series, median)
+	early, late := ends(series, report.Median)
 	assert.InDelta(t, 14.5, early, 0)
 	assert.InDelta(t, 74.5, late, 0)
 	early, late = ends(series, least)
 	assert.InDelta(t, 10, early, 0)
 	assert.InDelta(t, 70, late, 0)
-	early, late = ends([]float64{3}, median)
+	early, late = ends([]float64{3}, report.Median)
 	assert.InDelta(t, 3, early, 0)
 	assert.InDelta(t, 3, late, 0)
 }

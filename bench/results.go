@@ -5,58 +5,33 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // results are the values of all rounds.
 type results struct {
-	command  string
-	date     time.Time
-	works    []work
-	measured map[string]map[string][]values // by work and side; one of each round
+	command string
+	date    time.Time
+	works   []work
+	report.Rounds
 }
 
 func newResults(s settings) *results {
-	return &results{command: s.command, date: time.Now(), measured: make(map[string]map[string][]values)}
-}
-
-func (r *results) add(work, side string, v values) {
-	if r.measured[work] == nil {
-		r.measured[work] = make(map[string][]values)
-	}
-	r.measured[work][side] = append(r.measured[work][side], v)
-}
-
-// of returns the values of one measure, of each round.
-func (r *results) of(work, side, key string) (all []float64) {
-	for _, v := range r.measured[work][side] {
-		if x, ok := v[key]; ok {
-			all = append(all, x)
-		}
-	}
-	return all
+	return &results{command: s.command, date: time.Now(), Rounds: report.Rounds{}}
 }
 
 // toFloor is the ratio of a side to the floor.
 func (r *results) toFloor(work, side, key string) float64 {
-	return ratio(r.of(work, side, key), r.of(work, floorName, key))
-}
-
-// rounds is how often each work was done.
-func (r *results) rounds() (n int) {
-	for _, bySide := range r.measured {
-		for _, all := range bySide {
-			n = max(n, len(all))
-		}
-	}
-	return n
+	return ratio(r.Of(work, side, key), r.Of(work, floorName, key))
 }
 
 // markdown is the part of RESULTS.md that these results make.
 func (r *results) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Made by `%s` on %s, %s: %s.\n", r.command, r.date.Format("2 January 2006"), machine(), roundsText(r.rounds()))
+	fmt.Fprintf(&b, "Made by `%s` on %s, %s: %s.\n", r.command, r.date.Format("2 January 2006"), report.Machine(), roundsText(r.Count()))
 	b.WriteString("\nEvery side does each piece of work in a process of its own; the sides take turns within a round. A value is the median of the rounds. " +
-		"The number after it is the ratio to the floor, the median of the ratios within each round. A dash: that side cannot do it.\n\n")
+		"The number after it is the ratio to the floor, the median of the ratios within each round. A report.Dash: that side cannot do it.\n\n")
 	r.writeSides(&b)
 	if shown := r.targets(); len(shown) > 0 {
 		b.WriteString("\n### Targets\n\n| | wanted | measured | |\n|---|---|---|---|\n")
@@ -80,7 +55,7 @@ func roundsText(n int) string {
 }
 
 func (r *results) writeSides(b *strings.Builder) {
-	v := versions()
+	v := report.Versions()
 	b.WriteString("The floor is the least that a careful person writes by hand: a map under an RWMutex, a context and a goroutine for each task, " +
 		"and a loop around a recover that yields before each restart.\n")
 	var peers []string
@@ -121,11 +96,11 @@ func (r *results) writeTable(b *strings.Builder, w work) {
 }
 
 func (r *results) cell(w work, s side, m measure) string {
-	all := r.of(w.name, s.name, m.key)
+	all := r.Of(w.name, s.name, m.key)
 	if len(all) == 0 {
-		return dash
+		return report.Dash
 	}
-	cell := m.unit.write(median(all))
+	cell := m.unit.write(report.Median(all))
 	// So large if the floor takes next to nothing; and it may be NaN, which is not less than anything.
 	const absurd = 1e5
 	if toFloor := r.toFloor(w.name, s.name, m.key); !m.alone && s.name != floorName && toFloor < absurd {
@@ -134,7 +109,7 @@ func (r *results) cell(w work, s side, m measure) string {
 	return cell
 }
 
-func ratioText(x float64) string { return digits(x) + "×" }
+func ratioText(x float64) string { return report.Digits(x) + "×" }
 
 // noticeable is the difference from which on one side is said to be ahead of another.
 const noticeable = 0.05
@@ -174,7 +149,7 @@ func (r *results) ahead(w work, s side, m measure) (by float64, ok bool) {
 	if m.alone {
 		return 0, false
 	}
-	by = ratio(r.of(w.name, s.name, m.key), r.of(w.name, ourName, m.key)) - 1
+	by = ratio(r.Of(w.name, s.name, m.key), r.Of(w.name, ourName, m.key)) - 1
 	if !m.more {
 		by = -by
 	}
@@ -188,7 +163,7 @@ func (r *results) writeRounds(b *strings.Builder) {
 		for _, s := range sides {
 			for _, m := range w.measures {
 				var written []string
-				for _, x := range r.of(w.name, s.name, m.key) {
+				for _, x := range r.Of(w.name, s.name, m.key) {
 					written = append(written, m.unit.write(x))
 				}
 				if len(written) > 0 {

@@ -11,24 +11,26 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // sampleResults are two rounds of made-up values, the second of a slower machine.
 func sampleResults(t *testing.T) *results {
 	t.Helper()
-	r := &results{command: "go run ./bench", date: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), measured: make(map[string]map[string][]values)}
+	r := &results{command: "go run ./bench", date: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Rounds: report.Rounds{}}
 	for _, name := range []string{"parked/100000", "restarts/1", "storm/10000"} {
 		w, ok := workByName(false, name)
 		require.True(t, ok, name)
 		r.works = append(r.works, w)
 	}
 	for _, slower := range []float64{1, 3} {
-		r.add("parked/100000", floorName, values{"start": 1000 * slower, "stop": 500 * slower, "memory": 3000, "resident": 4000})
-		r.add("parked/100000", ourName, values{"start": 900 * slower, "stop": 600 * slower, "memory": 3150, "resident": 4000})
-		r.add("parked/100000", "conc", values{"start": 450 * slower, "stop": 600 * slower, "memory": 3150, "resident": 1})
-		r.add("restarts/1", floorName, values{"each": 200 * slower, "rate": 5e6 / slower, "allocs": 0})
-		r.add("restarts/1", ourName, values{"each": 450 * slower, "rate": 2.2e6 / slower, "allocs": 1})
-		r.add("storm/10000", ourName, values{"kept": 99.5, "start50": 1000, "start99": 100_000, "stop50": 1000, "stop99": 150_000, "rate": 1e6})
+		r.Add("parked/100000", floorName, values{"start": 1000 * slower, "stop": 500 * slower, "memory": 3000, "resident": 4000})
+		r.Add("parked/100000", ourName, values{"start": 900 * slower, "stop": 600 * slower, "memory": 3150, "resident": 4000})
+		r.Add("parked/100000", "conc", values{"start": 450 * slower, "stop": 600 * slower, "memory": 3150, "resident": 1})
+		r.Add("restarts/1", floorName, values{"each": 200 * slower, "rate": 5e6 / slower, "allocs": 0})
+		r.Add("restarts/1", ourName, values{"each": 450 * slower, "rate": 2.2e6 / slower, "allocs": 1})
+		r.Add("storm/10000", ourName, values{"kept": 99.5, "start50": 1000, "start99": 100_000, "stop50": 1000, "stop99": 150_000, "rate": 1e6})
 	}
 	return r
 }
@@ -62,11 +64,11 @@ func TestTablesShowMediansAndRatios(t *testing.T) {
 // A side that takes something where the floor takes next to nothing has no ratio worth reading.
 func TestNoRatioToNextToNothing(t *testing.T) {
 	for floor, want := range map[float64]string{1e-7: "| 450 ns | 2.00 M | 1.0 |", 0.5: "| 450 ns | 2.00 M | 1.0 (2.00×) |"} {
-		r := &results{measured: make(map[string]map[string][]values)}
+		r := &results{Rounds: report.Rounds{}}
 		w, _ := workByName(false, "restarts/1")
 		r.works = append(r.works, w)
-		r.add(w.name, floorName, values{"allocs": floor})
-		r.add(w.name, ourName, values{"each": 450, "rate": 2e6, "allocs": 1})
+		r.Add(w.name, floorName, values{"allocs": floor})
+		r.Add(w.name, ourName, values{"each": 450, "rate": 2e6, "allocs": 1})
 		assert.Equal(t, "| **taskmanager** "+want, line(t, r.markdown(), "| **taskmanager**"))
 	}
 }
@@ -86,7 +88,7 @@ func TestTargetsAreJudged(t *testing.T) {
 			require.True(t, ok, add.work)
 			r.works = append(r.works, w)
 		}
-		r.add(add.work, add.side, add.values)
+		r.Add(add.work, add.side, add.values)
 	}
 	text := r.markdown()
 	assert.Equal(t, "| memory of one of 100,000 parked tasks | at most 1.06 × the floor | 1.05 × the floor | met |", line(t, text, "| memory of one of 100,000"))
@@ -105,16 +107,16 @@ func TestTargetsAreMissedBeyondTheirLimit(t *testing.T) {
 			if target.atLeast {
 				factor = 1 / factor
 			}
-			r := &results{measured: make(map[string]map[string][]values)}
+			r := &results{Rounds: report.Rounds{}}
 			w, ok := workByName(false, target.work)
 			require.True(t, ok, target.text)
 			r.works = append(r.works, w)
-			r.add(w.name, ourName, values{target.key: 100 * target.limit * factor})
+			r.Add(w.name, ourName, values{target.key: 100 * target.limit * factor})
 			base := 100.0
 			if !target.ratio {
-				r.measured[w.name][ourName][0][target.key] /= base
+				r.Rounds[w.name][ourName][0][target.key] /= base
 			}
-			r.add(w.name, floorName, values{target.key: base})
+			r.Add(w.name, floorName, values{target.key: base})
 			row := line(t, r.markdown(), "| "+target.text+" | ")
 			assert.True(t, strings.HasSuffix(row, "| "+want+" |"), row)
 		}
@@ -163,9 +165,9 @@ func TestWhoIsAheadIsSaid(t *testing.T) {
 	assert.NotContains(t, ahead, "taskmanager**")
 
 	r := sampleResults(t)
-	delete(r.measured["parked/100000"], floorName)
-	delete(r.measured["parked/100000"], "conc")
-	delete(r.measured["restarts/1"], floorName)
+	delete(r.Rounds["parked/100000"], floorName)
+	delete(r.Rounds["parked/100000"], "conc")
+	delete(r.Rounds["restarts/1"], floorName)
 	assert.Contains(t, r.markdown(), "Nowhere.\n")
 }
 
@@ -243,13 +245,13 @@ func TestChartEscapesText(t *testing.T) {
 }
 
 func TestMachineIsDescribed(t *testing.T) {
-	assert.Regexp(t, `^.+, \d+ cores.*, \w+/\w+, go1\.\S+`, machine())
-	assert.NotContains(t, machine(), "\n")
+	assert.Regexp(t, `^.+, \d+ cores.*, \w+/\w+, go1\.\S+`, report.Machine())
+	assert.NotContains(t, report.Machine(), "\n")
 	assert.Positive(t, held())
 	assert.False(t, math.IsNaN(resident()))
 	for _, s := range sides {
 		if s.module != "" && s.name != ourName {
-			assert.NotEmpty(t, versions()[s.module], s.module)
+			assert.NotEmpty(t, report.Versions()[s.module], s.module)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"slices"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // percentile returns the smallest of values that p percent of them do not exceed; NaN if there are
@@ -18,20 +20,9 @@ func percentile(values []float64, p float64) float64 {
 	return values[min(max(rank, 1), len(values))-1]
 }
 
-// median returns the middle of values, the mean of the two middle ones if their number is even, and
-// NaN if there are none. It leaves them as they are.
-func median(values []float64) float64 {
-	n := len(values)
-	if n == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
-
 // ratio returns the median over the rounds of value/base, where both were measured. In one round
 // they ran one after the other, so what slows the machine for a while affects both.
-func ratio(values, base []float64) float64 { return median(ratios(values, base)) }
+func ratio(values, base []float64) float64 { return report.Median(ratios(values, base)) }
 
 // ratios returns the ratio of each round that has one.
 func ratios(values, base []float64) (all []float64) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func TestPercentile(t *testing.T) {
@@ -24,11 +26,11 @@ func TestPercentile(t *testing.T) {
 
 func TestMedian(t *testing.T) {
 	values := []float64{9, 1, 5}
-	assert.InDelta(t, 5, median(values), 0)
+	assert.InDelta(t, 5, report.Median(values), 0)
 	assert.Equal(t, []float64{9, 1, 5}, values)
-	assert.InDelta(t, 3, median([]float64{5, 1}), 0)
-	assert.InDelta(t, 4, median([]float64{4}), 0)
-	assert.True(t, math.IsNaN(median(nil)))
+	assert.InDelta(t, 3, report.Median([]float64{5, 1}), 0)
+	assert.InDelta(t, 4, report.Median([]float64{4}), 0)
+	assert.True(t, math.IsNaN(report.Median(nil)))
 }
 
 // The second round ran on a machine that was ten times slower: the ratio of medians would be 1.

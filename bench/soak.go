@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/go-taskmanager/taskmanager"
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // How large a soak is.
@@ -270,7 +271,7 @@ func (k *soak) verdict() error {
 		most           = 1.1
 	)
 	heapEarly, heapLate := ends(k.heaps, least)
-	early, late := ends(k.goroutines, median)
+	early, late := ends(k.goroutines, report.Median)
 	stats := k.manager.Stats()
 	switch {
 	case min(len(k.heaps), len(k.goroutines)) < soakFewest:
@@ -297,10 +298,10 @@ func (k *soak) markdown(command string, date time.Time) string {
 		b          strings.Builder
 		stats      = k.manager.Stats()
 		heap, late = ends(k.heaps, least)
-		few, many  = ends(k.goroutines, median)
+		few, many  = ends(k.goroutines, report.Median)
 		seconds    = k.duration.Seconds()
 	)
-	fmt.Fprintf(&b, "Made by `%s` on %s, %s.\n\n", command, date.Format("2 January 2006"), machine())
+	fmt.Fprintf(&b, "Made by `%s` on %s, %s.\n\n", command, date.Format("2 January 2006"), report.Machine())
 	fmt.Fprintf(&b, "For %v, in one Manager: %s that tick every %v, %s that fail at once (every other time by a panic) and are restarted without delay, "+
 		"and %d goroutines that start, stop and restart %s, with %v between, whose bodies return nil or an error, panic, call runtime.Goexit or wait to be stopped. "+
 		"A Reporter hears of every failure. Meanwhile another task is started and stopped every %v: from the call until its body runs, and until its body has returned and the call has.\n\n",
@@ -311,14 +312,14 @@ func (k *soak) markdown(command string, date time.Time) string {
 	}
 	latencies := func(h *histogram) string {
 		return fmt.Sprintf("p50 %s, p99 %s, max %s, of %s", nanoseconds.write(float64(h.percentile(50))),
-			nanoseconds.write(float64(h.percentile(99))), nanoseconds.write(float64(h.longest)), thousands(int(h.n)))
+			nanoseconds.write(float64(h.percentile(99))), nanoseconds.write(float64(h.longest)), report.Thousands(int(h.n)))
 	}
 	row("unrelated start", "%s", latencies(&k.starts))
 	row("unrelated stop", "%s", latencies(&k.stops))
-	row("runs", "%s, %s per second", thousands(int(stats.Runs)), perSecond.write(float64(stats.Runs)/seconds))
-	row("failures, panics among them", "%s, %s", thousands(int(stats.Failures)), thousands(int(stats.Panics)))
-	row("operations by chance", "%s", thousands(int(k.operations.Load())))
-	row("events for the reporter", "%s delivered, %s lost", thousands(int(stats.ReportsDelivered)), thousands(int(stats.ReportsLost)))
+	row("runs", "%s, %s per second", report.Thousands(int(stats.Runs)), perSecond.write(float64(stats.Runs)/seconds))
+	row("failures, panics among them", "%s, %s", report.Thousands(int(stats.Failures)), report.Thousands(int(stats.Panics)))
+	row("operations by chance", "%s", report.Thousands(int(k.operations.Load())))
+	row("events for the reporter", "%s delivered, %s lost", report.Thousands(int(stats.ReportsDelivered)), report.Thousands(int(stats.ReportsLost)))
 	ticked := k.healthyPulse.read()
 	fit := float64(k.healthy) * float64(k.duration/pulseTick)
 	row("ticks of the healthy", "%.1f%% of those that fit into the time, %.1f%% at most %v late; p99 %s, max %s late", 100*float64(ticked.ticks)/fit, 100*float64(ticked.timely)/fit, timely,
@@ -336,5 +337,5 @@ func times(n int64) string {
 	if n == 0 {
 		return "never"
 	}
-	return fmt.Sprintf("%s times", thousands(int(n)))
+	return fmt.Sprintf("%s times", report.Thousands(int(n)))
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // The deadline of a stop that can't be kept.
@@ -73,7 +75,7 @@ func stuckOne(n, times int) work {
 			if left := parked.left.Load(); left != 0 {
 				return nil, fmt.Errorf("%d other tasks have ended", left)
 			}
-			return values{"late": max(0, median(late))}, nil
+			return values{"late": max(0, report.Median(late))}, nil
 		}),
 	}
 }

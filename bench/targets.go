@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"math"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // A target is what the library wants to cost at most. Why one is missed is not said here: it would
@@ -61,11 +63,11 @@ func (r *results) targets() (rows []string) {
 		if !r.has(t.work) {
 			continue
 		}
-		measured := median(r.of(t.work, ourName, t.key))
+		measured := report.Median(r.Of(t.work, ourName, t.key))
 		write := t.unit.write
 		if t.ratio {
 			measured = r.toFloor(t.work, ourName, t.key)
-			write = func(x float64) string { return digits(x) + " × the floor" }
+			write = func(x float64) string { return report.Digits(x) + " × the floor" }
 		}
 		if math.IsNaN(measured) {
 			continue

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // A unit says how a value is written.
@@ -28,7 +30,7 @@ type measure struct {
 }
 
 // values are those of one side in one round, by the key of their measure.
-type values map[string]float64
+type values = report.Values
 
 // A work is something that is done by each side that can.
 type work struct {

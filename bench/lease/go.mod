@@ -4,6 +4,8 @@ go 1.25.0
 
 replace github.com/go-taskmanager/taskmanager => ../..
 
+replace github.com/go-taskmanager/taskmanager/bench => ..
+
 replace github.com/go-taskmanager/taskmanager/lease => ../../lease
 
 replace github.com/go-taskmanager/taskmanager/lease/kubelease => ../../lease/kubelease
@@ -14,6 +16,7 @@ replace github.com/go-taskmanager/taskmanager/lease/pglease => ../../lease/pglea
 
 require (
 	github.com/go-taskmanager/taskmanager v0.0.0
+	github.com/go-taskmanager/taskmanager/bench v0.0.0
 	github.com/go-taskmanager/taskmanager/lease v0.0.0
 	github.com/go-taskmanager/taskmanager/lease/kubelease v0.0.0
 	github.com/go-taskmanager/taskmanager/lease/natslease v0.0.0

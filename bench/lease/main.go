@@ -18,9 +18,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func main() {
@@ -44,10 +44,9 @@ func exitOn(err error) {
 type settings struct {
 	command string // that does the same again
 	quick   bool
-	only    *regexp.Regexp
-	skip    *regexp.Regexp // nil skips nothing
-	rounds  int
-	out     string // a directory; "" writes nothing
+	report.Selection
+	rounds int
+	out    string // a directory; "" writes nothing
 }
 
 // program is all of it, with its arguments and outputs. The servers run until the end of t.
@@ -100,40 +99,16 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		s.rounds = 5
 	}
 	var err error
-	if s.only, err = regexp.Compile(*only); err != nil {
-		return s, fmt.Errorf("-only: %w", err)
+	if s.Selection, err = report.Select(*only, *skip); err != nil {
+		return s, err
 	}
-	if *skip != "" {
-		if s.skip, err = regexp.Compile(*skip); err != nil {
-			return s, fmt.Errorf("-skip: %w", err)
-		}
-	}
-	if s.out == "" && !s.quick && *only == "" && *skip == "" {
-		if s.out, err = ownDirectory(); err != nil {
+	if s.out == "" && !s.quick && s.IsAll() {
+		if s.out, err = report.Source("bench/lease"); err != nil {
 			return s, err
 		}
 	}
-	s.command = "go run ./bench/lease"
-	flags.Visit(func(f *flag.Flag) {
-		switch f.Name {
-		case "o": // another machine has other directories
-		case "quick":
-			s.command += " -quick"
-		default:
-			s.command += fmt.Sprintf(" -%s %v", f.Name, f.Value)
-		}
-	})
+	s.command = report.Command("bench/lease", flags)
 	return s, nil
-}
-
-// ownDirectory is where this program's source is, as seen from the root of the repository or from that directory itself.
-func ownDirectory() (string, error) {
-	for _, dir := range []string{"bench/lease", "."} {
-		if mod, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && strings.Contains(string(mod), "/taskmanager/bench/lease\n") {
-			return dir, nil
-		}
-	}
-	return "", errors.New("neither here nor in ./bench/lease is this program's source: say with -o where to write")
 }
 
 // errNothingMatches says that -only and -skip leave nothing to do.
@@ -173,7 +148,7 @@ func measureAll(ctx context.Context, t testing.TB, s settings, progress io.Write
 				return nil, err
 			}
 			for side, v := range all {
-				r.add(w.name, side, v)
+				r.Add(w.name, side, v)
 			}
 		}
 	}
@@ -185,7 +160,7 @@ func measureAll(ctx context.Context, t testing.TB, s settings, progress io.Write
 func (s settings) doing(w work) (doing []side) {
 	for _, one := range w.sides {
 		name := w.name + "/" + one.name
-		if s.only.MatchString(name) && (s.skip == nil || !s.skip.MatchString(name)) {
+		if s.Has(name) {
 			doing = append(doing, one)
 		}
 	}

@@ -87,14 +87,14 @@ func (s settings) at(what server) settings {
 			names = append(names, "/"+one.name+"$")
 		}
 	}
-	s.only = regexpOf(names)
+	s.Only = regexpOf(names)
 	return s
 }
 
 // value returns that of the one round.
 func value(t *testing.T, r *results, work string, one side, key string) float64 {
 	t.Helper()
-	all := r.of(work, one.name, key)
+	all := r.Of(work, one.name, key)
 	require.Len(t, all, 1, "%s of %s/%s", key, work, one.name)
 	return all[0]
 }

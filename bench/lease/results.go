@@ -1,58 +1,28 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"math"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // results are the values of all rounds.
 type results struct {
-	command  string
-	date     time.Time
-	load     string // of the machine, before it began
-	servers  []string
-	works    []work
-	measured map[string]map[string][]values // by work and side; one of each round
+	command string
+	date    time.Time
+	load    string // of the machine, before it began
+	servers []string
+	works   []work
+	report.Rounds
 }
 
 func newResults(s settings) *results {
-	return &results{command: s.command, date: time.Now(), load: load(), measured: make(map[string]map[string][]values)}
-}
-
-func (r *results) add(work, side string, v values) {
-	if r.measured[work] == nil {
-		r.measured[work] = make(map[string][]values)
-	}
-	r.measured[work][side] = append(r.measured[work][side], v)
-}
-
-// of returns the values of one measure, of each round.
-func (r *results) of(work, side, key string) (all []float64) {
-	for _, v := range r.measured[work][side] {
-		if x, ok := v[key]; ok {
-			all = append(all, x)
-		}
-	}
-	return all
-}
-
-// rounds is how often each work was done.
-func (r *results) rounds() (n int) {
-	for _, bySide := range r.measured {
-		for _, all := range bySide {
-			n = max(n, len(all))
-		}
-	}
-	return n
+	return &results{command: s.command, date: time.Now(), load: load(), Rounds: report.Rounds{}}
 }
 
 // markdown is RESULTS.md.
@@ -60,16 +30,16 @@ func (r *results) markdown() string {
 	var b strings.Builder
 	b.WriteString("# Leases\n\nWritten by the program in this directory; do not edit.\n\n")
 	rounds := "one round"
-	if n := r.rounds(); n != 1 {
+	if n := r.Count(); n != 1 {
 		rounds = fmt.Sprintf("%d rounds", n)
 	}
 	fmt.Fprintf(&b, "Made by `%s` on %s, %s, with a load of %s before: %s.\n",
-		r.command, r.date.Format("2 January 2006"), machine(), r.load, rounds)
-	v := versions()
+		r.command, r.date.Format("2 January 2006"), report.Machine(), r.load, rounds)
+	v := report.Versions()
 	fmt.Fprintf(&b, "\nServers and replicas are on this machine: %s. Peers: client-go %s (leaderelection, Lease objects), river %s.\n",
 		strings.Join(r.servers, ", "), v["k8s.io/client-go"], v["github.com/riverqueue/river"])
 	b.WriteString("\nA value is the median of the rounds, of which some works have three at most; in parentheses, the least and the " +
-		"largest. Times of several processes are compared by the monotonic clock of the machine. A dash: that is not measured.\n\n" + sidesText)
+		"largest. Times of several processes are compared by the monotonic clock of the machine. A report.Dash: that is not measured.\n\n" + sidesText)
 	r.writeTargets(&b)
 	for _, w := range r.works {
 		r.writeTable(&b, w)
@@ -116,7 +86,7 @@ func (r *results) writeTargets(b *strings.Builder) {
 	for _, w := range r.works {
 		for _, t := range w.targets {
 			for _, s := range w.sides {
-				all := r.of(w.name, s.name, t.key)
+				all := r.Of(w.name, s.name, t.key)
 				if !s.ours || len(all) == 0 {
 					continue
 				}
@@ -158,12 +128,12 @@ func (r *results) writeTable(b *strings.Builder, w work) {
 	}
 	b.WriteString(" |\n|---" + strings.Repeat("|--:", len(w.measures)) + "|\n")
 	for _, s := range w.sides {
-		if len(r.measured[w.name][s.name]) == 0 {
+		if len(r.Rounds[w.name][s.name]) == 0 {
 			continue
 		}
 		fmt.Fprintf(b, "| %s", titles[s.name])
 		for _, m := range w.measures {
-			fmt.Fprintf(b, " | %s", m.cell(r.of(w.name, s.name, m.key)))
+			fmt.Fprintf(b, " | %s", m.cell(r.Of(w.name, s.name, m.key)))
 		}
 		b.WriteString(" |\n")
 	}
@@ -178,7 +148,7 @@ func (r *results) writeRows(b *strings.Builder, w work) {
 	for _, m := range w.measures {
 		fmt.Fprintf(b, "| %s", m.title)
 		for _, s := range w.sides {
-			fmt.Fprintf(b, " | %s", m.cell(r.of(w.name, s.name, m.key)))
+			fmt.Fprintf(b, " | %s", m.cell(r.Of(w.name, s.name, m.key)))
 		}
 		b.WriteString(" |\n")
 	}
@@ -187,9 +157,9 @@ func (r *results) writeRows(b *strings.Builder, w work) {
 // cell writes the values of a measure.
 func (m measure) cell(all []float64) string {
 	if len(all) == 0 {
-		return dash
+		return report.Dash
 	}
-	middle, least, largest := m.unit.write(median(all)), m.unit.write(slices.Min(all)), m.unit.write(slices.Max(all))
+	middle, least, largest := m.unit.write(report.Median(all)), m.unit.write(slices.Min(all)), m.unit.write(slices.Max(all))
 	if least == largest {
 		return middle
 	}
@@ -203,7 +173,7 @@ func (r *results) writeRounds(b *strings.Builder) {
 		for _, s := range w.sides {
 			for _, m := range w.measures {
 				var written []string
-				for _, x := range r.of(w.name, s.name, m.key) {
+				for _, x := range r.Of(w.name, s.name, m.key) {
 					written = append(written, m.unit.write(x))
 				}
 				if len(written) > 0 {
@@ -215,20 +185,6 @@ func (r *results) writeRounds(b *strings.Builder) {
 	b.WriteString("\n</details>\n")
 }
 
-// median returns the middle of values, the mean of the two middle ones if their number is even, and NaN if there are none. It leaves them
-// as they are.
-func median(values []float64) float64 {
-	n := len(values)
-	if n == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
-
-// A dash stands for what is not measured.
-const dash = "–"
-
 // write writes a value for people, in three digits or so.
 func (u unit) write(v float64) string {
 	switch u {
@@ -237,55 +193,21 @@ func (u unit) write(v float64) string {
 		case v == 0:
 			return "0"
 		case v < 1e6:
-			return digits(v/1e3) + " µs"
+			return report.Digits(v/1e3) + " µs"
 		case v < 1e9:
-			return digits(v/1e6) + " ms"
+			return report.Digits(v/1e6) + " ms"
 		}
-		return digits(v/1e9) + " s"
+		return report.Digits(v/1e9) + " s"
 	case count:
-		return thousands(int(math.Round(v)))
+		return report.Thousands(int(math.Round(v)))
 	case times:
-		return digits(v) + "×"
+		return report.Digits(v) + "×"
 	case perSecond:
 		if v >= 1000 {
-			return thousands(int(math.Round(v)))
+			return report.Thousands(int(math.Round(v)))
 		}
 	}
-	return digits(v)
-}
-
-// digits writes v with three digits, more if it has more before the point.
-func digits(v float64) string {
-	decimals := 0
-	switch {
-	case v < 9.995:
-		decimals = 2
-	case v < 99.95:
-		decimals = 1
-	}
-	return strconv.FormatFloat(v, 'f', decimals, 64)
-}
-
-// thousands writes n with commas.
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// machine describes what this runs on, in one line.
-func machine() string {
-	cpu := field("/proc/cpuinfo", "model name")
-	if cpu == "" {
-		cpu = "unknown CPU"
-	}
-	s := fmt.Sprintf("%s, %d cores", cpu, runtime.NumCPU())
-	if kilobytes, err := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64); err == nil {
-		s += fmt.Sprintf(", %.0f GiB of memory", kilobytes/(1<<20))
-	}
-	return fmt.Sprintf("%s, %s/%s, %s", s, runtime.GOOS, runtime.GOARCH, runtime.Version())
+	return report.Digits(v)
 }
 
 // load is how many threads have run or waited to, within the last five minutes.
@@ -293,36 +215,7 @@ func load() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	fields := strings.Fields(string(text))
 	if err != nil || len(fields) < 2 {
-		return dash
+		return report.Dash
 	}
 	return fields[1]
-}
-
-// field returns the value of the first line "name : value" of a file, or "".
-func field(file, name string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		key, value, ok := strings.Cut(lines.Text(), ":")
-		if ok && strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
-// versions are those of the modules that this program was built with, by path.
-func versions() map[string]string {
-	found := make(map[string]string)
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return found
-	}
-	for _, m := range info.Deps {
-		found[m.Path] = m.Version
-	}
-	return found
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func regexpOf(alternatives []string) *regexp.Regexp {
@@ -26,10 +28,10 @@ func sampleResults(t *testing.T) *results {
 	r.servers = []string{"PostgreSQL 15", "NATS"}
 	r.works = works(true)
 	for i, stop := range []float64{3e6, 250e6, 4e6} {
-		r.add("stopped/3s", onPostgres.name, values{"stop": stop, "nobody": stop, "both": 0})
-		r.add("slowly/3s", clientGoRelease.name, values{"stop": 1e8, "nobody": 0, "both": float64(i) * 1e8})
+		r.Add("stopped/3s", onPostgres.name, values{"stop": stop, "nobody": stop, "both": 0})
+		r.Add("slowly/3s", clientGoRelease.name, values{"stop": 1e8, "nobody": 0, "both": float64(i) * 1e8})
 	}
-	r.add("spread/4x500", onPostgres.name, values{"share": 1.07, "start claims": 12345})
+	r.Add("spread/4x500", onPostgres.name, values{"share": 1.07, "start claims": 12345})
 	return r
 }
 
@@ -114,8 +116,8 @@ func TestUnitsAreWritten(t *testing.T) {
 		assert.Equal(t, want, got)
 	}
 	assert.Equal(t, "–", measure{}.cell(nil))
-	assert.InDelta(t, 2.5, median([]float64{4, 1, 3, 2}), 0)
-	assert.True(t, math.IsNaN(median(nil)))
+	assert.InDelta(t, 2.5, report.Median([]float64{4, 1, 3, 2}), 0)
+	assert.True(t, math.IsNaN(report.Median(nil)))
 }
 
 func TestLeaseRequestsOfMetrics(t *testing.T) {

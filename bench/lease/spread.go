@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-taskmanager/taskmanager"
 	"github.com/go-taskmanager/taskmanager/lease"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // spread is what becomes of many names on some replicas, from their start to the death of one. It waits for rest before it counts what they
@@ -23,7 +25,7 @@ func spread(ttl time.Duration, replicas, names int, rest, during time.Duration) 
 	beats := float64(replicas) / beat.Seconds()
 	return work{
 		name:  fmt.Sprintf("spread/%dx%d", replicas, names),
-		title: fmt.Sprintf("%s names on %d replicas, TTL %v", thousands(names), replicas, ttl),
+		title: fmt.Sprintf("%s names on %d replicas, TTL %v", report.Thousands(names), replicas, ttl),
 		about: fmt.Sprintf("A lease.Spread on each replica. Settled: when the last body has begun that does before two beats without one. "+
 			"Claims: by the tokens in the database. The replicas are in one process, but for the one that is killed. Transactions, of which "+
 			"each is one statement: by pg_stat_database, within %v. For comparison, a renewal of each lease at each beat (%v) would be %s "+
@@ -31,11 +33,11 @@ func spread(ttl time.Duration, replicas, names int, rest, during time.Duration) 
 		sides: []side{onPostgres}, rows: true, rounds: 3,
 		measures: []measure{
 			{key: "start settled", title: "all start: settled after", unit: nanoseconds},
-			{key: "start claims", title: fmt.Sprintf("claims; the least is %s", thousands(names)), unit: count},
-			{key: "share", title: fmt.Sprintf("the largest share, of the mean, %s", digits(each(replicas))), unit: times},
+			{key: "start claims", title: fmt.Sprintf("claims; the least is %s", report.Thousands(names)), unit: count},
+			{key: "share", title: fmt.Sprintf("the largest share, of the mean, %s", report.Digits(each(replicas))), unit: times},
 			{key: "steady", title: "nothing happens: transactions a second", unit: perSecond},
 			{key: "join settled", title: "one joins: settled after", unit: nanoseconds},
-			{key: "join claims", title: fmt.Sprintf("claims; an even share is %s", digits(each(replicas+1))), unit: count},
+			{key: "join claims", title: fmt.Sprintf("claims; an even share is %s", report.Digits(each(replicas+1))), unit: count},
 			{key: "join elsewhere", title: "of these, not by the one that joins", unit: count},
 			{key: "leave settled", title: "it stops: settled after", unit: nanoseconds},
 			{key: "leave claims", title: "claims", unit: count},

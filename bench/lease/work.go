@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 // A unit says how a value is written.
@@ -33,7 +35,7 @@ type target struct {
 }
 
 // values are those of one side in one round, by the key of their measure.
-type values map[string]float64
+type values = report.Values
 
 // A work is something that some sides do.
 type work struct {
