@@ -291,7 +291,7 @@ func TestArchitectureSharesNothingInternal(t *testing.T) {
 	for _, file := range sources {
 		module, example := "", strings.HasPrefix(file, "examples")
 		for dir, path := range modules {
-			if strings.HasPrefix(file, dir+string(filepath.Separator)) {
+			if strings.HasPrefix(file, dir+string(filepath.Separator)) && len(path) > len(module) { // the innermost
 				module = path
 			}
 		}
