@@ -301,6 +301,9 @@ func factsOf(e *taskmanager.Event) string {
 
 // causeText names a cause that is this library's own: others are the user's errors, and stand in the error of the event.
 func causeText(cause error) string {
+	if lost := lossOf(cause); lost != nil {
+		cause = lost
+	}
 	for _, known := range []struct {
 		cause error
 		text  string
@@ -320,27 +323,23 @@ func causeText(cause error) string {
 	if cause == nil {
 		return ""
 	}
-	return cmp.Or(lossText(cause), "the end of the parent context")
+	return "the end of the parent context"
 }
 
-// lossText names what was lost, a dependency or a lease, if that is the cause; otherwise it is empty. Only types of this library are asked.
-func lossText(cause error) string {
+// lossOf returns [taskmanager.ErrDependencyLost] or [taskmanager.ErrLeaseLost] if cause wraps one of them, and nil otherwise. Only types of
+// this library are asked.
+func lossOf(cause error) error {
 	ours := reflect.TypeFor[taskmanager.Event]().PkgPath()
 	if t := reflect.TypeOf(cause); t == nil || t.Kind() != reflect.Pointer || t.Elem().PkgPath() != ours {
-		return ""
+		return nil
 	}
-	wraps, ok := cause.(interface{ Unwrap() error })
-	if !ok {
-		return ""
+	if wraps, ok := cause.(interface{ Unwrap() error }); ok {
+		lost := wraps.Unwrap()
+		if lost == taskmanager.ErrDependencyLost || lost == taskmanager.ErrLeaseLost { //nolint:errorlint // what it wraps is not asked in turn
+			return lost
+		}
 	}
-	lost := wraps.Unwrap()                     // which is not asked in turn
-	if lost == taskmanager.ErrDependencyLost { //nolint:errorlint // see there
-		return "dependency lost"
-	}
-	if lost == taskmanager.ErrLeaseLost { //nolint:errorlint // see there
-		return "lease lost"
-	}
-	return ""
+	return nil
 }
 
 // taskPage is what the page of a task shows.

@@ -142,7 +142,7 @@ func (r *pastReader) read(e *taskmanager.Event) {
 		how := cmp.Or(causeText(e.Cause), "stopped")
 		r.byHand(e, how)
 		r.ended(e, "stopped", "stopped", how)
-		goesOn := e.Cause == taskmanager.ErrRestarted || e.Cause == taskmanager.ErrReplaced || lossText(e.Cause) != "" //nolint:errorlint // errors of users are not asked
+		goesOn := e.Cause == taskmanager.ErrRestarted || e.Cause == taskmanager.ErrReplaced || lossOf(e.Cause) != nil //nolint:errorlint // errors of users are not asked
 		if r.wait("stopped", how); goesOn {
 			r.wait("waiting", "waiting")
 		}
