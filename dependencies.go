@@ -47,7 +47,9 @@ func (d *driver) hold(c *readinessChange) {
 	if n.phase != waiting {
 		return
 	}
-	d.dropLease() // others can run it meanwhile
+	if t.config().lease != nil {
+		d.releaseLease() // others can run it meanwhile
+	}
 	t.mu.Lock()
 	if t.driver != d.id || t.machine.phase != waiting || t.linesWaitLocked() { // since
 		t.mu.Unlock()

@@ -386,8 +386,8 @@ func (d *driver) releaseUnfit() {
 	}
 }
 
-// releaseBeforeLog releases a lease that is not needed in this phase: the log's handler may hang, and others wait for the lease.
-func (d *driver) releaseBeforeLog(p phase) {
+// releaseUnneeded releases a lease that is not needed in this phase. It costs nothing if there is none.
+func (d *driver) releaseUnneeded(p phase) {
 	if d.task.config().lease == nil {
 		return
 	}
@@ -396,13 +396,6 @@ func (d *driver) releaseBeforeLog(p phase) {
 	case inBackoff, cooling:
 		d.releaseUnfit()
 	default:
-		d.releaseLease()
-	}
-}
-
-// dropLease releases the lease of a task of which no run follows, before its driver ends.
-func (d *driver) dropLease() {
-	if d.task.config().lease != nil {
 		d.releaseLease()
 	}
 }

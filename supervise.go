@@ -90,13 +90,12 @@ func (d *driver) next() bool {
 		d.since = time.Time{}
 	}
 	for {
-		switch d.look() {
+		p := d.look()
+		d.releaseUnneeded(p)
+		switch p {
 		case judging:
 			d.judge()
 		case inBackoff, cooling:
-			if d.task.config().lease != nil {
-				d.releaseUnfit()
-			}
 			if d.awaitTurn() && d.tryBegin() {
 				return true
 			}
@@ -105,7 +104,6 @@ func (d *driver) next() bool {
 				return true
 			}
 		default:
-			d.dropLease()
 			return false
 		}
 	}
@@ -131,7 +129,7 @@ func (d *driver) look() phase {
 			return p
 		}
 		t.mu.Unlock()
-		d.releaseBeforeLog(p)
+		d.releaseUnneeded(p) // before the log, whose handler may hang
 		if d.holdsLog {
 			d.endLine()
 		} else {
@@ -229,8 +227,8 @@ func (d *driver) begin() bool {
 func (d *driver) returned() {
 	n := decision{canLog: true}
 	d.noteReturn(&n)
-	d.releaseBeforeLog(n.phase)
-	written := false // which may have taken time
+	d.releaseUnneeded(n.phase) // before the log, too
+	written := false           // which may have taken time
 	if n.line {
 		d.holdsLog = true
 		written = d.task.logLine(&n.told)
