@@ -22,7 +22,6 @@ var _ Store = (*guard)(nil)
 const mostCalls = 100
 
 var (
-	errExited  = errors.New("lease: the store has called runtime.Goexit")
 	errHangs   = errors.New("lease: the store does not return though its context has ended")
 	errCalls   = fmt.Errorf("lease: %d calls of the store have not returned", mostCalls)
 	errNoID    = errors.New("lease: the store has answered Join without an id")
@@ -34,30 +33,42 @@ func newGuard(store Store, patience time.Duration) *guard {
 	return &guard{store: store, patience: patience, calls: make(chan struct{}, mostCalls)}
 }
 
-// ask calls f, which calls the store with ctx.
-func ask[T any](ctx context.Context, g *guard, f func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	select {
-	case g.calls <- struct{}{}:
-	default:
-		return answer{}.value, errCalls
-	}
-	answers := make(chan answer, 1)
+// An answer is what a call of user code has returned.
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// apart calls f on a goroutine of its own, and sends what it returns. If f panics or calls runtime.Goexit, that is an error, which says so of
+// who, and for what.
+func apart[T any](who, what string, f func() (T, error)) <-chan answer[T] {
+	answers := make(chan answer[T], 1)
 	go func() {
-		defer func() { <-g.calls }()
-		a := answer{err: errExited}
+		a := answer[T]{err: fmt.Errorf("lease: %s has called runtime.Goexit%s", who, what)}
 		defer func() {
 			if v := recover(); v != nil {
-				a = answer{err: fmt.Errorf("lease: the store has panicked: %v", v)}
+				a = answer[T]{err: fmt.Errorf("lease: %s has panicked%s: %v", who, what, v)}
 			}
 			answers <- a
 		}()
 		value, err := f()
-		a = answer{value, plain(err)}
+		a = answer[T]{value, err}
 	}()
+	return answers
+}
+
+// ask calls f, which calls the store with ctx.
+func ask[T any](ctx context.Context, g *guard, f func() (T, error)) (T, error) {
+	select {
+	case g.calls <- struct{}{}:
+	default:
+		return answer[T]{}.value, errCalls
+	}
+	answers := apart("the store", "", func() (T, error) {
+		defer func() { <-g.calls }()
+		value, err := f()
+		return value, plain(err)
+	})
 	select {
 	case a := <-answers:
 		return a.value, a.err
@@ -69,7 +80,7 @@ func ask[T any](ctx context.Context, g *guard, f func() (T, error)) (T, error) {
 	case a := <-answers:
 		return a.value, a.err
 	case <-timer.C:
-		return answer{}.value, errHangs
+		return answer[T]{}.value, errHangs
 	}
 }
 

@@ -343,27 +343,16 @@ func (p *placer) start(ctx context.Context, name string) error {
 
 // make makes the body of a name, by user code that may panic, or call runtime.Goexit, or not return before ctx ends.
 func (s *Spread) make(ctx context.Context, name string) (taskmanager.TaskFunc, error) {
-	type made struct {
-		body taskmanager.TaskFunc
-		err  error
-	}
-	answers := make(chan made, 1)
-	go func() {
-		m := made{err: fmt.Errorf("lease: the func of NewSpread has called runtime.Goexit for %q", name)}
-		defer func() {
-			if v := recover(); v != nil {
-				m = made{err: fmt.Errorf("lease: the func of NewSpread has panicked for %q: %v", name, v)}
-			}
-			answers <- m
-		}()
-		m = made{body: s.body(name)}
-		if m.body == nil {
-			m.err = fmt.Errorf("lease: the func of NewSpread has returned nil for %q", name)
+	answers := apart("the func of NewSpread", fmt.Sprintf(" for %q", name), func() (taskmanager.TaskFunc, error) {
+		body := s.body(name)
+		if body == nil {
+			return nil, fmt.Errorf("lease: the func of NewSpread has returned nil for %q", name)
 		}
-	}()
+		return body, nil
+	})
 	select {
-	case m := <-answers:
-		return m.body, m.err
+	case a := <-answers:
+		return a.value, a.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
