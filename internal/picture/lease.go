@@ -41,9 +41,9 @@ func HandOver(theme Theme) (svg, title string) {
 	d.label(stop, top+15, "middle", "small", d.text, "the body's context ends")
 	d.label(end-6, bottom, "end", "small", d.bright, "the body has returned:")
 	d.label(end-6, bottom+15, "end", "small", d.text, "the lease is released")
-	d.label(next, bottom, "start", "small", d.bright, "1 to 30 ms later:")
+	d.label(next, bottom, "start", "small", d.bright, "milliseconds later:")
 	d.label(next, bottom+15, "start", "small", d.text, "the next body begins")
-	title = "A hand-over: replica 1 is stopped, its body returns, the lease is released, and 1 to 30 ms later the body of replica 2 begins"
+	title = "A hand-over: replica 1 is stopped, its body returns, the lease is released, and milliseconds later the body of replica 2 begins"
 	return d.lanes(title, bottom+15+margin), title
 }
 
