@@ -249,7 +249,7 @@ func TestTimelineOfALostLease(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m, err := taskmanager.New(taskmanager.WithLogger(slog.New(slog.DiscardHandler)))
 		require.NoError(t, err)
-		l := &losable{held: "feed"}
+		held, lose := context.WithCancel(t.Context())
 		failed := false // an event that history begins with
 		task, err := m.StartTask("task", func(ctx context.Context) error {
 			if !failed {
@@ -257,10 +257,10 @@ func TestTimelineOfALostLease(t *testing.T) {
 				return errBoom
 			}
 			return park(ctx)
-		}, taskmanager.WithLease(l), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
+		}, taskmanager.WithLease(losable{"feed", held}), taskmanager.WithBackoff(time.Second, time.Second), taskmanager.WithBackoffJitter(0))
 		require.NoError(t, err)
 		time.Sleep(11 * time.Second)
-		l.lose()
+		lose()
 		time.Sleep(9 * time.Second)
 		p := newPast(task.History(), task.Stats(), time.Now())
 		assert.Equal(t, []string{
@@ -271,21 +271,19 @@ func TestTimelineOfALostLease(t *testing.T) {
 	})
 }
 
-// A losable lease is held at once, until it is lost, and then by nobody.
+// A losable lease is held at once, until its context ends, and then by nobody.
 type losable struct {
 	held
 	context context.Context
-	lose    context.CancelFunc
 }
 
-func (l *losable) Context() context.Context { return l.context }
+func (l losable) Context() context.Context { return l.context }
 
-func (l *losable) Acquire(ctx context.Context, _ func(string)) (taskmanager.Hold, error) {
-	if l.context != nil {
+func (l losable) Acquire(ctx context.Context, _ func(string)) (taskmanager.Hold, error) {
+	if l.context.Err() != nil {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
 	}
-	l.context, l.lose = context.WithCancel(context.Background())
 	return l, nil
 }
 
