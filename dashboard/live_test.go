@@ -360,39 +360,46 @@ func TestLiveBesideACrashLoop(t *testing.T) {
 	}
 	srv := serve(t, s.handler)
 	const lasts = 3 * time.Second
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	measure := func() int64 {
-		before := done.Load()
+	work := func() float64 { // within a second of the processors: what others do beside this process does not count
+		before, began := done.Load(), processTime()
 		time.Sleep(lasts)
-		return done.Load() - before
+		return float64(done.Load()-before) / (processTime() - began).Seconds()
 	}
-	alone := measure()
-	var (
-		all      sync.WaitGroup
-		messages [10]atomic.Int64
-	)
-	for i := range messages {
-		v := watch(ctx, t, srv.url+s.rowsOf(names...))
-		all.Go(func() {
-			for {
-				if _, err := v.next(); err != nil {
-					return
+	workBeside := func() float64 {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var (
+			all      sync.WaitGroup
+			messages [10]atomic.Int64
+		)
+		for i := range messages {
+			v := watch(ctx, t, srv.url+s.rowsOf(names...))
+			all.Go(func() {
+				for {
+					if _, err := v.next(); err != nil {
+						return
+					}
+					messages[i].Add(1)
 				}
-				messages[i].Add(1)
-			}
-		})
+			})
+		}
+		beside := work()
+		for i := range messages {
+			assert.LessOrEqual(t, messages[i].Load(), int64(2*(lasts/time.Second)+1))
+			assert.GreaterOrEqual(t, messages[i].Load(), int64(1))
+		}
+		cancel()
+		all.Wait()
+		return beside
 	}
-	beside := measure()
-	for i := range messages {
-		assert.LessOrEqual(t, messages[i].Load(), int64(2*(lasts/time.Second)+1))
-		assert.GreaterOrEqual(t, messages[i].Load(), int64(1))
+	// What a machine does within a second varies by more than the 1% that is promised: TestLiveCost measures that. The more others
+	// work beside this process, the more of its time are the streams: it is given another chance.
+	share := 0.0
+	for n := 0; n < 5 && share < 0.5; n++ {
+		share = workBeside() / work()
+		t.Logf("healthy work beside ten streams: %.1f%% of that without", 100*share)
 	}
-	cancel()
-	all.Wait()
-	t.Logf("healthy work beside ten streams: %.1f%% of that without, %d messages in %v", 100*float64(beside)/float64(alone), messages[0].Load(), lasts)
-	// What a machine does within a second varies by more than the 1% that is promised: TestLiveCost measures that.
-	assert.Greater(t, beside, alone/2)
+	assert.Greater(t, share, 0.5)
 }
 
 // Ten streams about 100 tasks take less than 1% of the time of one processor.
