@@ -3,8 +3,8 @@ package natslease
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,20 +19,15 @@ import (
 // startCluster runs three servers that keep a copy each.
 func startCluster(t *testing.T) []*server.Server {
 	t.Helper()
-	var routes []*url.URL
-	var ports []int
-	for range 3 { // each must know the others at its start
-		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: listener.Addr().String()})
-		require.NoError(t, listener.Close())
-	}
 	var servers []*server.Server
-	for i, port := range ports {
+	// A server waits for as many servers, itself included, as it is given routes. One leads to the first server, which tells each of the
+	// others; nobody answers at the rest.
+	nobody := &url.URL{Scheme: "nats", Host: "127.0.0.1:1"}
+	routes := []*url.URL{nobody, nobody, nobody}
+	for i := range 3 {
 		s, err := server.NewServer(&server.Options{
 			ServerName: fmt.Sprint("n", i), Host: "127.0.0.1", Port: -1, StoreDir: t.TempDir(), JetStream: true, NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port}, Routes: routes,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: -1}, Routes: slices.Clone(routes),
 		})
 		require.NoError(t, err)
 		s.Start()
@@ -41,6 +36,8 @@ func startCluster(t *testing.T) []*server.Server {
 			s.WaitForShutdown()
 		})
 		servers = append(servers, s)
+		require.True(t, s.ReadyForConnections(time.Minute))
+		routes[0] = &url.URL{Scheme: "nats", Host: servers[0].ClusterAddr().String()}
 	}
 	require.Eventually(t, func() bool {
 		for _, s := range servers {
@@ -78,12 +75,10 @@ func TestLeaderOfTheStreamEnds(t *testing.T) {
 	t.Cleanup(s.Idle)
 	id, other := join(t, s), join(t, s)
 	claim := claimed(t, s, id)
-	for _, one := range servers {
-		if one.JetStreamIsStreamLeader("$G", s.stream) {
-			one.Shutdown()
-			one.WaitForShutdown()
-		}
-	}
+	leader := slices.IndexFunc(servers, func(one *server.Server) bool { return one.JetStreamIsStreamLeader("$G", s.stream) })
+	require.GreaterOrEqual(t, leader, 0)
+	servers[leader].Shutdown() // that one alone: the next to lead is found before this returns
+	servers[leader].WaitForShutdown()
 	begun := time.Now()
 	require.Eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
