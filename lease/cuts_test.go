@@ -3,6 +3,10 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +85,112 @@ func TestHiccups(t *testing.T) {
 			requireIdle(t, server, a, b)
 		})
 	}
+}
+
+// A server that starts again refuses beats at once. They are tried again six times within a beat, so that the lease survives whenever the
+// server is there again a sixth of a beat before the end; and no longer.
+func TestServerThatRefusesForAWhile(t *testing.T) {
+	const soon = beat / 6
+	for _, c := range []struct {
+		begins, lasts time.Duration // from a confirmed beat on
+		lost          bool
+	}{
+		{0, beat + 1, false},
+		{beat - 1, span - beat - soon, false}, // the worst moment
+		{beat - 1, span - beat + 1, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			store := &refusing{Store: server.Store(t)}
+			e, err := lease.New(store, lease.WithReplica("a"), lease.WithLogger(slog.New(slog.DiscardHandler)))
+			require.NoError(t, err)
+			hold := acquire(t, e.Lease("x")).get()
+			other := newReplica(t, server, "b").acquire("x")
+			time.Sleep(beat)
+			synctest.Wait()
+			confirmed := time.Now()
+			time.Sleep(c.begins)
+			store.refuses.Store(true)
+			time.Sleep(c.lasts)
+			synctest.Wait()
+			store.refuses.Store(false)
+			time.Sleep(soon)
+			synctest.Wait()
+			if c.lost {
+				require.EqualError(t, context.Cause(hold.Context()), "lease: no beat was confirmed in 13.571428571s: connection refused")
+			} else {
+				require.NoError(t, hold.Context().Err())
+				assert.Greater(t, hold.Until().Sub(confirmed), span)
+				for i, at := range store.beats() {
+					assert.Equal(t, beat+time.Duration(i)*soon, at.Sub(confirmed))
+				}
+				time.Sleep(2 * ttl)
+				other.waits()
+			}
+			hold.Release()
+			other.get().Release()
+			time.Sleep(2 * ttl)
+			requireIdle(t, server)
+		})
+	}
+}
+
+// After a beat that fails, the next is sent a sixth of a beat after that was, or at once if it has taken longer.
+func TestBeatsThatFailSlowly(t *testing.T) {
+	for takes, every := range map[time.Duration]time.Duration{
+		0: beat / 6, beat / 100: beat / 6, beat / 6: beat / 6, beat / 2: beat / 2, beat: beat,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := leasetest.NewServer()
+			store := &refusing{Store: server.Store(t), takes: takes}
+			e, err := lease.New(store, lease.WithReplica("a"), lease.WithLogger(slog.New(slog.DiscardHandler)))
+			require.NoError(t, err)
+			hold := acquire(t, e.Lease("x")).get()
+			store.refuses.Store(true)
+			<-hold.Context().Done()
+			all := store.beats()
+			for i, at := range all[1:] {
+				assert.Equal(t, every, at.Sub(all[i]))
+			}
+			assert.GreaterOrEqual(t, len(all), int((span-beat)/every))
+			store.refuses.Store(false)
+			hold.Release()
+			time.Sleep(2 * ttl)
+			requireIdle(t, server)
+		})
+	}
+}
+
+var errRefused = errors.New("connection refused")
+
+// A refusing store refuses beats for a while.
+type refusing struct {
+	lease.Store
+	takes   time.Duration // for which a beat waits first
+	refuses atomic.Bool
+
+	mu      sync.Mutex
+	refused []time.Time // when each was sent; guarded by mu
+}
+
+func (s *refusing) Beat(ctx context.Context, id string, stuck []string) ([]lease.Session, error) {
+	if !s.refuses.Load() {
+		return s.Store.Beat(ctx, id, stuck)
+	}
+	s.mu.Lock()
+	s.refused = append(s.refused, time.Now())
+	s.mu.Unlock()
+	select {
+	case <-time.After(s.takes):
+	case <-ctx.Done():
+	}
+	return nil, errRefused
+}
+
+func (s *refusing) beats() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.refused)
 }
 
 // Who was cut off for too long and released meanwhile does not wait for itself.

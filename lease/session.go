@@ -193,16 +193,24 @@ func (s *session) beats() {
 			s.confirmed(sent, all)
 		}
 		kick(s.claim)
-		if !s.awaitBeat(sent) {
+		if !s.awaitBeat(sent, err == nil) {
 			return
 		}
 	}
 }
 
-// awaitBeat blocks until the next beat is due, after one that was sent then. It returns false if the session is over. Where leases are spread,
-// that is a tenth of a beat at the least, so that moves are quick: the second beat comes then, and one that may show other sessions.
-func (s *session) awaitBeat(sent time.Time) bool {
+// triesPerBeat is how often a beat that fails at once is tried until the next one would have been due.
+const triesPerBeat = 6
+
+// awaitBeat blocks until the next beat is due, after one that was sent then. It returns false if the session is over. After one that was not
+// confirmed that is soon: a server that starts again refuses calls at once, for some seconds, and to wait for a beat at each refusal would
+// cost the leases. Where leases are spread, it is a tenth of a beat at the least, so that moves are quick: the second beat comes then, and one
+// that may show other sessions.
+func (s *session) awaitBeat(sent time.Time, confirmed bool) bool {
 	e := s.engine
+	if !confirmed {
+		return sleep(time.Until(sent.Add(e.beat/triesPerBeat)), s.over)
+	}
 	e.mu.Lock()
 	spreads, joining := e.spread != nil, !s.sent.IsZero() && !s.settled
 	e.mu.Unlock()
