@@ -31,7 +31,7 @@ func (r *results) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Made by `%s` on %s, %s: %s.\n", r.command, r.date.Format("2 January 2006"), report.Machine(), roundsText(r.Count()))
 	b.WriteString("\nEvery side does each piece of work in a process of its own; the sides take turns within a round. A value is the median of the rounds. " +
-		"The number after it is the ratio to the floor, the median of the ratios within each round. A report.Dash: that side cannot do it.\n\n")
+		"The number after it is the ratio to the floor, the median of the ratios within each round. A dash: that side cannot do it.\n\n")
 	r.writeSides(&b)
 	if shown := r.targets(); len(shown) > 0 {
 		b.WriteString("\n### Targets\n\n| | wanted | measured | |\n|---|---|---|---|\n")

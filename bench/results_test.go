@@ -51,6 +51,7 @@ func TestTablesShowMediansAndRatios(t *testing.T) {
 	text := sampleResults(t).markdown()
 	assert.Contains(t, text, "Made by `go run ./bench` on 24 November 2026, ")
 	assert.Contains(t, text, ": 2 rounds.\n")
+	assert.Contains(t, text, " A dash: that side cannot do it.\n")
 	assert.Contains(t, text, "\n### Starting, parking and stopping 100,000 tasks\n")
 	assert.Equal(t, "| **taskmanager** | 1.80 µs (0.90×) | 1.20 µs (1.20×) | 3,150 B (1.05×) | 4,000 B |", line(t, text, "| **taskmanager**"))
 	assert.Equal(t, "| floor | 2.00 µs | 1.00 µs | 3,000 B | 4,000 B |", line(t, text, "| floor |"))

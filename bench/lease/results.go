@@ -39,7 +39,7 @@ func (r *results) markdown() string {
 	fmt.Fprintf(&b, "\nServers and replicas are on this machine: %s. Peers: client-go %s (leaderelection, Lease objects), river %s.\n",
 		strings.Join(r.servers, ", "), v["k8s.io/client-go"], v["github.com/riverqueue/river"])
 	b.WriteString("\nA value is the median of the rounds, of which some works have three at most; in parentheses, the least and the " +
-		"largest. Times of several processes are compared by the monotonic clock of the machine. A report.Dash: that is not measured.\n\n" + sidesText)
+		"largest. Times of several processes are compared by the monotonic clock of the machine. A dash: that is not measured.\n\n" + sidesText)
 	r.writeTargets(&b)
 	for _, w := range r.works {
 		r.writeTable(&b, w)

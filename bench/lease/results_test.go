@@ -55,6 +55,7 @@ func TestResultsAreMedians(t *testing.T) {
 	text := sampleResults(t).markdown()
 	assert.Contains(t, text, "Made by `go run ./bench/lease -quick` on 28 November 2026, ")
 	assert.Contains(t, text, ", with a load of 0.12 before: 3 rounds.\n")
+	assert.Contains(t, text, " A dash: that is not measured.\n")
 	assert.Contains(t, text, "PostgreSQL 15, NATS. Peers: client-go ")
 	const stopped, slowly = "Stopped, with a body that returns at once", "Stopped, with a body that needs 900ms"
 	assert.Equal(t, "| **taskmanager**, PostgreSQL | 4.00 ms (3.00 ms – 250 ms) | 4.00 ms (3.00 ms – 250 ms) | 0 |",
