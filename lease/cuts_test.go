@@ -3,10 +3,8 @@ package lease_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,19 +99,17 @@ func TestServerThatRefusesForAWhile(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			server := leasetest.NewServer()
-			store := &refusing{Store: server.Store(t)}
-			e, err := lease.New(store, lease.WithReplica("a"), lease.WithLogger(slog.New(slog.DiscardHandler)))
-			require.NoError(t, err)
-			hold := acquire(t, e.Lease("x")).get()
-			other := newReplica(t, server, "b").acquire("x")
+			a, b := newReplica(t, server, "a"), newReplica(t, server, "b")
+			hold := a.acquire("x").get()
+			other := b.acquire("x")
 			time.Sleep(beat)
 			synctest.Wait()
 			confirmed := time.Now()
 			time.Sleep(c.begins)
-			store.refuses.Store(true)
+			sent := a.refuseBeats(0)
 			time.Sleep(c.lasts)
 			synctest.Wait()
-			store.refuses.Store(false)
+			a.store.Faults(nil)
 			time.Sleep(soon)
 			synctest.Wait()
 			if c.lost {
@@ -121,7 +117,7 @@ func TestServerThatRefusesForAWhile(t *testing.T) {
 			} else {
 				require.NoError(t, hold.Context().Err())
 				assert.Greater(t, hold.Until().Sub(confirmed), span)
-				for i, at := range store.beats() {
+				for i, at := range sent() {
 					assert.Equal(t, beat+time.Duration(i)*soon, at.Sub(confirmed))
 				}
 				time.Sleep(2 * ttl)
@@ -130,7 +126,7 @@ func TestServerThatRefusesForAWhile(t *testing.T) {
 			hold.Release()
 			other.get().Release()
 			time.Sleep(2 * ttl)
-			requireIdle(t, server)
+			requireIdle(t, server, a, b)
 		})
 	}
 }
@@ -142,55 +138,42 @@ func TestBeatsThatFailSlowly(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			server := leasetest.NewServer()
-			store := &refusing{Store: server.Store(t), takes: takes}
-			e, err := lease.New(store, lease.WithReplica("a"), lease.WithLogger(slog.New(slog.DiscardHandler)))
-			require.NoError(t, err)
-			hold := acquire(t, e.Lease("x")).get()
-			store.refuses.Store(true)
+			a := newReplica(t, server, "a")
+			hold := a.acquire("x").get()
+			sent := a.refuseBeats(takes)
 			<-hold.Context().Done()
-			all := store.beats()
+			all := sent()
 			for i, at := range all[1:] {
 				assert.Equal(t, every, at.Sub(all[i]))
 			}
 			assert.GreaterOrEqual(t, len(all), int((span-beat)/every))
-			store.refuses.Store(false)
+			a.store.Faults(nil)
 			hold.Release()
 			time.Sleep(2 * ttl)
-			requireIdle(t, server)
+			requireIdle(t, server, a)
 		})
 	}
 }
 
-var errRefused = errors.New("connection refused")
-
-// A refusing store refuses beats for a while.
-type refusing struct {
-	lease.Store
-	takes   time.Duration // for which a beat waits first
-	refuses atomic.Bool
-
-	mu      sync.Mutex
-	refused []time.Time // when each was sent; guarded by mu
-}
-
-func (s *refusing) Beat(ctx context.Context, id string, stuck []string) ([]lease.Session, error) {
-	if !s.refuses.Load() {
-		return s.Store.Beat(ctx, id, stuck)
+// refuseBeats has the beats of the replica answered by an error, each after a while, until its faults are others. It returns a func that
+// returns when they were sent.
+func (r replica) refuseBeats(takes time.Duration) (sent func() []time.Time) {
+	var mu sync.Mutex
+	var all []time.Time
+	r.store.Faults(func(op leasetest.Op) leasetest.Fault {
+		if op != leasetest.Beat {
+			return leasetest.Fault{}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, time.Now())
+		return leasetest.Fault{After: takes, Err: errors.New("connection refused")}
+	})
+	return func() []time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
 	}
-	s.mu.Lock()
-	s.refused = append(s.refused, time.Now())
-	s.mu.Unlock()
-	select {
-	case <-time.After(s.takes):
-	case <-ctx.Done():
-	}
-	return nil, errRefused
-}
-
-func (s *refusing) beats() []time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.refused)
 }
 
 // Who was cut off for too long and released meanwhile does not wait for itself.
