@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func TestPercentile(t *testing.T) {
@@ -22,15 +20,6 @@ func TestPercentile(t *testing.T) {
 	assert.InDelta(t, 7, percentile([]float64{7}, 99), 0)
 	assert.InDelta(t, 2, percentile([]float64{3, 2, 1}, 50), 0)
 	assert.True(t, math.IsNaN(percentile(nil, 50)))
-}
-
-func TestMedian(t *testing.T) {
-	values := []float64{9, 1, 5}
-	assert.InDelta(t, 5, report.Median(values), 0)
-	assert.Equal(t, []float64{9, 1, 5}, values)
-	assert.InDelta(t, 3, report.Median([]float64{5, 1}), 0)
-	assert.InDelta(t, 4, report.Median([]float64{4}), 0)
-	assert.True(t, math.IsNaN(report.Median(nil)))
 }
 
 // The second round ran on a machine that was ten times slower: the ratio of medians would be 1.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,8 +8,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 
 func regexpOf(alternatives []string) *regexp.Regexp {
@@ -117,8 +114,6 @@ func TestUnitsAreWritten(t *testing.T) {
 		assert.Equal(t, want, got)
 	}
 	assert.Equal(t, "–", measure{}.cell(nil))
-	assert.InDelta(t, 2.5, report.Median([]float64{4, 1, 3, 2}), 0)
-	assert.True(t, math.IsNaN(report.Median(nil)))
 }
 
 func TestLeaseRequestsOfMetrics(t *testing.T) {
