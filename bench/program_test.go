@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-taskmanager/taskmanager"
-
 	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
-
 	"github.com/go-taskmanager/taskmanager/bench/report"
 )
 

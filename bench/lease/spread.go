@@ -11,9 +11,8 @@ import (
 	"time"
 
 	"github.com/go-taskmanager/taskmanager"
-	"github.com/go-taskmanager/taskmanager/lease"
-
 	"github.com/go-taskmanager/taskmanager/bench/report"
+	"github.com/go-taskmanager/taskmanager/lease"
 )
 
 // spread is what becomes of many names on some replicas, from their start to the death of one. It waits for rest before it counts what they
