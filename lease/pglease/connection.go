@@ -28,9 +28,9 @@ const (
 	lastPause  = 500 * time.Millisecond
 )
 
-// do calls f with the connection. What may pass is tried again until ctx ends, for a server that restarts would cost each replica two
-// beats otherwise: the one that finds the connection broken, and the one that finds no server. All statements bear that: after an error,
-// each may have happened. The error says what op was not done for.
+// do calls f with the connection. What may pass is tried again until ctx ends, for a server that restarts would hold up a claim or a release
+// for two beats otherwise: that of the call which finds the connection broken, and that of the one which finds no server. All statements bear
+// that: after an error, each may have happened. The error says what op was not done for.
 func (l *link) do(ctx context.Context, op string, f func(conn *pgx.Conn) error) error {
 	select {
 	case <-l.turn:
